@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+/*
+ * Every struct and enum that the data plane shares with Go. bpf2go derives the
+ * Go side from this file's BTF, so a layout is written down once, here.
+ *
+ * Numbers in the enums are part of the operator's interface (counters,
+ * metrics, events): a number is never reused and never changes its meaning.
+ * A change of any layout raises ROAM_SCHEMA.
+ */
+#ifndef ROAM_TYPES_H
+#define ROAM_TYPES_H
+
+#include <linux/types.h>
+
+#define ROAM_SCHEMA 1
+
+#define ROAM_MAX_CPUS 1024
+#define ROAM_MAX_LISTENERS 256 /* open-addressed table, see listeners in maps.h */
+#define ROAM_LISTENER_PROBES 8
+#define ROAM_MAX_MAC1_KEYS 2   /* the server's key and, while it is rotated, the old one */
+#define ROAM_ID_KEYS 4	       /* generations of the id key: bits 28-29 of an id's first word */
+#define ROAM_COOKIE_KEYS 4     /* indexed by epoch % 4; two are valid at a time */
+#define ROAM_XSK_QUEUES 64     /* AF_XDP sockets for each interface slot */
+
+/* Where a packet's verdict was given. */
+enum roam_stage {
+	ROAM_STAGE_XDP,
+	ROAM_STAGE_SOCKET,
+	ROAM_STAGE_MAX,
+};
+
+/* What became of a packet at a stage. A reason implies its verdict (reason_verdict in the maps package). */
+enum roam_verdict {
+	ROAM_VERDICT_PASS,	/* XDP: handed on to the stack, ours or not */
+	ROAM_VERDICT_DROP,
+	ROAM_VERDICT_TX,	/* XDP: answered in place */
+	ROAM_VERDICT_REDIRECT,	/* XDP: to an AF_XDP socket */
+	ROAM_VERDICT_DELIVER,	/* socket stage: to a socket */
+	ROAM_VERDICT_MAX,
+};
+
+/* How a packet reaches userspace. */
+enum roam_lane {
+	ROAM_LANE_MAIN,		/* id known, source = the slot's validated address */
+	ROAM_LANE_CANDIDATE,	/* id known, another source */
+	ROAM_LANE_HANDSHAKE,	/* INIT, and what asks for a stateless reset */
+	ROAM_LANE_FOREIGN,	/* QUIC and DTLS */
+	ROAM_LANE_MAX,
+};
+
+enum roam_reason {
+	/* passed on: not ours to judge */
+	ROAM_REASON_NOT_IP = 0,
+	ROAM_REASON_NOT_UDP = 1,
+	ROAM_REASON_FRAGMENT = 2,	/* the stack puts it together; the socket stage judges it */
+	ROAM_REASON_NOT_LISTENER = 3,	/* destination address or port is not ours */
+	ROAM_REASON_EXTENSION_HEADERS = 4, /* more than the parser follows */
+	ROAM_REASON_IP_MALFORMED = 5,	/* the stack's to drop */
+	ROAM_REASON_VLAN_DEPTH = 6,	/* more than two tags */
+	ROAM_REASON_UNKNOWN_PROTOCOL = 7, /* ours by address, first byte nobody's */
+	/* handed on by lane (XDP: pass; socket stage: deliver) */
+	ROAM_REASON_MAIN = 16,
+	ROAM_REASON_CANDIDATE = 17,
+	ROAM_REASON_INIT = 18,		/* no cookie demanded */
+	ROAM_REASON_INIT_COOKIE = 19,	/* with a valid cookie */
+	ROAM_REASON_INIT_VERSION = 20,	/* unknown version: Go answers VERSIONS */
+	ROAM_REASON_INIT_SLOW = 21,	/* cookie demanded, headers with options: Go answers RETRY */
+	ROAM_REASON_RESET = 22,		/* id of ours without a session: the reset lane */
+	ROAM_REASON_QUIC = 23,
+	ROAM_REASON_DTLS = 24,
+	ROAM_REASON_MAIN_XSK = 25,	/* XDP: redirect */
+	ROAM_REASON_UNSTEERED = 26,	/* socket stage: no socket for the lane, the kernel's hash chose one */
+	/* answered in place */
+	ROAM_REASON_RETRY = 32,
+	/* dropped */
+	ROAM_REASON_SHORT = 48,		/* truncated for its type, or UDP length beyond the packet */
+	ROAM_REASON_ID_FORGED = 49,	/* the id's tag is wrong */
+	ROAM_REASON_INIT_MALFORMED = 50, /* wrong length, non-zero reserved bytes */
+	ROAM_REASON_MAC1 = 51,
+	ROAM_REASON_CANDIDATE_LIMIT = 52,
+	ROAM_REASON_HANDSHAKE_LIMIT = 53,
+	ROAM_REASON_RESET_LIMIT = 54,
+	ROAM_REASON_RETRY_FAILED = 55,	/* source or destination not unicast, or the packet cannot be resized */
+	ROAM_REASON_WRONG_DIRECTION = 56, /* RETRY, RESP, VERSIONS: only clients receive those */
+	ROAM_REASON_GREASE = 57,	/* 0x0D..0x0F */
+	ROAM_REASON_SOURCE_PORT_ZERO = 58,
+	ROAM_REASON_VERSION_LIMIT = 59,	/* INITs with unknown versions */
+	ROAM_REASON_MAX = 64,
+};
+
+/* Kind of a session: which protocol carries its id. */
+enum roam_kind {
+	ROAM_KIND_NONE,
+	ROAM_KIND_ROAM,
+	ROAM_KIND_QUIC,
+	ROAM_KIND_DTLS,
+};
+
+/* Flags in the state byte of a slot. */
+enum roam_slot_flag {
+	ROAM_SLOT_POLICE = 1, /* also the main lane goes through the slot's bucket */
+};
+
+/*
+ * One id of one session: exactly one cache line. Go writes it through the
+ * mapping in 8-byte words; the data plane writes bucket (candidate lane) and,
+ * for QUIC and DTLS, seen. There is no sequence counter: a torn read picks a
+ * slower lane and nothing else, because Go checks source and id again.
+ */
+struct roam_slot {
+	__u64 id[2];	    /* all zero: free */
+	__u64 control;	    /* owner 0-15 | kind 16-23 | flags 24-31 | generation 32-63 */
+	__u64 addr[2];	    /* validated address, IPv4-mapped, network order; all zero: none yet */
+	__u16 port;	    /* network order */
+	__u16 spare;
+	__u32 seen;	    /* QUIC and DTLS: coarse seconds */
+	__u64 bucket;	    /* GCRA: theoretical arrival time of the candidate lane */
+	__u64 reserved;
+};
+_Static_assert(sizeof(struct roam_slot) == 64, "a slot is one cache line");
+_Static_assert(__builtin_offsetof(struct roam_slot, port) == 40, "path is words 3..5");
+_Static_assert(__builtin_offsetof(struct roam_slot, bucket) == 48, "bucket is a word of its own");
+
+/* A SipHash key: two little-endian words. */
+struct roam_sipkey {
+	__u64 k0, k1;
+};
+
+struct roam_cookie_key {
+	struct roam_sipkey key;
+	__u32 epoch;	/* Unix time / 60 that the key is for; 0: none */
+	__u32 pad;
+};
+
+enum roam_cookie_policy {
+	ROAM_COOKIE_AUTO,
+	ROAM_COOKIE_ALWAYS,
+	ROAM_COOKIE_NEVER,
+};
+
+/* Rates of the data plane's buckets: each second, for each CPU unless said otherwise. */
+struct roam_limits {
+	__u32 candidate_rate, candidate_burst;		 /* each CPU, all slots together */
+	__u32 slot_candidate_rate, slot_candidate_burst; /* each slot: 4096/s, burst 1024 */
+	__u32 handshake_rate, handshake_burst;
+	__u32 uncookied_rate, uncookied_burst;		 /* INITs without a cookie before auto demands one */
+	__u32 reset_rate, reset_burst;
+	__u32 version_rate, version_burst;
+	__u32 event_rate, event_burst;
+	__u32 pad[2];
+};
+
+/* What the control plane tells the data plane. Written by the one owning process. */
+struct roam_config {
+	__u32 schema;
+	__u32 slot_mask;	/* slots - 1 */
+	__u32 unix_base;	/* Unix time = CLOCK_MONOTONIC seconds + this */
+	__u16 server_id;	/* 0: single server */
+	__u8 cookie_policy;	/* enum roam_cookie_policy */
+	__u8 socket_polices;	/* the socket stage charges the slots' buckets: no XDP before it */
+	struct roam_sipkey id_keys[ROAM_ID_KEYS];	/* SipHash-1-3; zero: generation not in use, its ids are forged */
+	struct roam_sipkey mac1_keys[ROAM_MAX_MAC1_KEYS]; /* zero: none */
+	struct roam_cookie_key cookie_keys[ROAM_COOKIE_KEYS];
+	struct roam_limits limits;
+};
+
+/* A destination that is ours. addr all zero with a port: any address (the socket stage, tests). */
+struct roam_listener {
+	__u64 addr[2];	/* IPv4-mapped, network order */
+	__u16 port;	/* network order; 0: free entry */
+	__u16 index;	/* listener number */
+	__u32 pad;
+	__u64 reserved;
+};
+_Static_assert(sizeof(struct roam_listener) == 32, "listener");
+
+/* Key of the map that finds a socket's index in the SOCKARRAY. */
+struct roam_lane_key {
+	__u16 listener;
+	__u16 owner;
+	__u16 lane;	/* enum roam_lane */
+	__u16 pad;
+};
+
+/* One CPU's counters and buckets, whole cache lines; read through the mapping without a system call. */
+struct roam_bucket {
+	__u64 tat; /* GCRA: theoretical arrival time, in the clock's ticks scaled; 0: full */
+};
+struct roam_cpu {
+	__u64 packets[ROAM_STAGE_MAX][ROAM_REASON_MAX];
+	struct roam_bucket candidate[ROAM_STAGE_MAX];
+	struct roam_bucket handshake[ROAM_STAGE_MAX];
+	struct roam_bucket reset[ROAM_STAGE_MAX];
+	struct roam_bucket version[ROAM_STAGE_MAX];
+	struct roam_bucket uncookied;
+	struct roam_bucket event;
+	__u64 events_lost;
+	__u64 clock[5];	/* cached seconds and their age, see cookie.h */
+};
+_Static_assert(sizeof(struct roam_cpu) % 64 == 0, "whole cache lines");
+
+/* What the ring buffer carries: rate-limited, a hint for people, never a fact to act on. */
+struct roam_event {
+	__u64 ktime;	/* ns, CLOCK_MONOTONIC */
+	__u64 id[2];	/* zero where the packet has none */
+	__u64 src[2];
+	__u64 dst[2];
+	__u16 sport, dport;	/* network order */
+	__u8 stage, reason;
+	__u16 length;	/* of the UDP payload, at most 65535 */
+	__u32 ifindex;	/* 0 at the socket stage */
+	__u32 pad;
+};
+_Static_assert(sizeof(struct roam_event) == 72, "event");
+
+#endif
