@@ -1,0 +1,82 @@
+# xdp-roam: `make demo` shows the main job, `make test` runs every test.
+
+GO          ?= go
+CLANG       ?= clang-19
+STRIP       ?= llvm-strip-19
+BIN         := bin/xdp-roam
+VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS     := -s -w -X main.version=$(VERSION)
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# The product needs no C compiler: the BPF objects are committed, the Go is pure.
+export CGO_ENABLED = 0
+
+.PHONY: all build demo test race fuzz lint vet fmt-check cross generate generate-check bench-xdp test-kernels clean help
+
+all: build
+
+## build: compile bin/xdp-roam
+build:
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/xdp-roam
+
+## demo: a client roams through two NATs and IPv6 while attackers fail (root, Linux; under a minute)
+demo: build
+	$(BIN) demo
+
+## test: all tests; those that need root are skipped with a stated cause without it
+test:
+	$(GO) vet ./...
+	$(GO) test -timeout 20m ./...
+
+## race: the protocol packages under the race detector (needs a C compiler)
+race:
+	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./userspace/... ./maps/...
+
+FUZZTIME ?= 10s
+## fuzz: each fuzz target for FUZZTIME
+fuzz:
+	@set -e; for pkg in $$($(GO) list ./...); do \
+	  dir=$$($(GO) list -f '{{.Dir}}' $$pkg); \
+	  for f in $$(grep -hos '^func Fuzz[A-Za-z0-9_]*' $$dir/*_test.go | sed 's/^func //'); do \
+	    echo "== $$pkg $$f"; $(GO) test -run='^$$' -fuzz="^$$f\$$" -fuzztime=$(FUZZTIME) $$pkg; \
+	  done; \
+	done
+
+## lint: gofmt, vet and staticcheck
+lint: fmt-check vet
+	$(GO) run $(STATICCHECK) ./...
+
+vet:
+	$(GO) vet ./...
+
+fmt-check:
+	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not gofmt'ed:"; echo "$$out"; exit 1; fi
+
+## cross: the client side builds for macOS and Windows
+cross:
+	GOOS=darwin GOARCH=arm64 $(GO) build -o /dev/null ./cmd/xdp-roam
+	GOOS=windows GOARCH=amd64 $(GO) build -o /dev/null ./cmd/xdp-roam
+	GOOS=linux GOARCH=arm64 $(GO) build -o /dev/null ./cmd/xdp-roam
+
+## generate: rebuild the BPF objects and their Go (clang-19, llvm-strip-19)
+generate:
+	BPF2GO_CC=$(CLANG) BPF2GO_STRIP=$(STRIP) $(GO) generate ./bpf
+
+## generate-check: what is committed is what the sources make
+generate-check: generate
+	@out=$$(git status --porcelain -- bpf); if [ -n "$$out" ]; then \
+	  echo "generated files are not current (run make generate and commit):"; echo "$$out"; exit 1; fi
+
+## bench-xdp: the data plane's rows of docs/BENCHMARKS.md, into bench/results.json (root)
+bench-xdp:
+	$(GO) run ./bench/xdp
+
+## test-kernels: the privileged tests on Debian's 6.1 and 6.12 kernels under qemu (apt, qemu-system-x86)
+test-kernels:
+	$(GO) run ./vagrant/kernels -kernel 6.1 -kernel 6.12
+
+clean:
+	rm -rf bin .cache
+
+help:
+	@sed -n 's/^## //p' $(MAKEFILE_LIST)
