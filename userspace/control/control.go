@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package control is the daemon's local API: HTTP and JSON over a unix socket
+// that only the daemon's user may open. It is read-only. The types here are
+// also what the command line prints with `-o json`, so that a script sees one
+// shape wherever it asks: fields are only ever added, times are RFC 3339,
+// durations and sizes are raw integers with the unit in the name.
+package control
+
+import (
+	"errors"
+	"time"
+)
+
+// APIVersion is in every document; it changes when a field changes its meaning.
+const APIVersion = "xdp-roam/v1"
+
+// Errors of Listen and of the client.
+var (
+	// ErrInUse: another live daemon answers on the socket.
+	ErrInUse = errors.New("another daemon answers on this control socket")
+	// ErrNotRunning: nothing answers on the socket.
+	ErrNotRunning = errors.New("no daemon is running")
+)
+
+// Kinds of documents.
+const (
+	KindStatus  = "Status"
+	KindSession = "Session"
+	KindCounter = "Counter"
+	KindError   = "Error"
+)
+
+// Document is the one shape of everything that is printed or served as JSON.
+type Document[T any] struct {
+	APIVersion string `json:"api_version"`
+	Kind       string `json:"kind"`
+	Items      []T    `json:"items"`
+}
+
+// NewDocument wraps items; no items are an empty list, never null.
+func NewDocument[T any](kind string, items []T) Document[T] {
+	if items == nil {
+		items = []T{}
+	}
+	return Document[T]{APIVersion: APIVersion, Kind: kind, Items: items}
+}
+
+// Status is what one daemon does and why.
+type Status struct {
+	Instance string    `json:"instance"`
+	Version  string    `json:"version"`
+	PID      int       `json:"pid"`
+	Started  time.Time `json:"started"`
+	Listen   string    `json:"listen"`
+	// PublicKey is the server's, as clients need it.
+	PublicKey string `json:"public_key"`
+	// Mode is xdp, generic, socket or none; ModeReason says why it is that one.
+	Mode       string      `json:"mode"`
+	ModeReason string      `json:"mode_reason"`
+	Interfaces []Interface `json:"interfaces"`
+	Services   []Service   `json:"services"`
+	Cookie     string      `json:"cookie"`
+	// Sessions counts the confirmed ones, HalfOpen those that wait for the client's first packet.
+	Sessions uint64 `json:"sessions"`
+	HalfOpen uint64 `json:"half_open"`
+	// TableUsed and TableSlots count ids in the session table; it refuses new ids at three quarters.
+	TableUsed  uint64 `json:"table_used"`
+	TableSlots uint64 `json:"table_slots"`
+}
+
+// Interface is one attachment of the XDP program.
+type Interface struct {
+	Name string `json:"name"`
+	// Mode is native or generic; empty while it is not attached.
+	Mode   string `json:"mode"`
+	Driver string `json:"driver,omitempty"`
+	// State is attached or degraded; Reason explains degraded.
+	State  string `json:"state"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// Service is one service port and where its datagrams go.
+type Service struct {
+	Port    uint16 `json:"port"`
+	Backend string `json:"backend"`
+}
+
+// Session is one confirmed session at the server.
+type Session struct {
+	// ID is the id that the server receives on now, in hexadecimal.
+	ID string `json:"id"`
+	// PeerKey is the client's public key, PeerName its name in authorized_keys.
+	PeerKey  string `json:"peer_key"`
+	PeerName string `json:"peer_name,omitempty"`
+	Service  uint16 `json:"service"`
+	State    string `json:"state"`
+	// Remote is the validated address, Local the server's address that answers leave from.
+	Remote     string    `json:"remote"`
+	Local      string    `json:"local"`
+	Candidates []string  `json:"candidates"`
+	Started    time.Time `json:"started"`
+	// LastReceived is when something authentic arrived last.
+	LastReceived time.Time `json:"last_received"`
+	LastMove     time.Time `json:"last_move,omitzero"`
+	Moves        uint64    `json:"moves"`
+	RTT          int64     `json:"rtt_ns"`
+
+	PacketsReceived   uint64 `json:"packets_received"`
+	PacketsSent       uint64 `json:"packets_sent"`
+	BytesReceived     uint64 `json:"bytes_received"`
+	BytesSent         uint64 `json:"bytes_sent"`
+	DatagramsReceived uint64 `json:"datagrams_received"`
+	DatagramsSent     uint64 `json:"datagrams_sent"`
+}
+
+// Counter is one count. Stage says who counted: xdp and socket are the two
+// programs of the data plane, server is the daemon itself.
+type Counter struct {
+	Stage   string `json:"stage"`
+	Verdict string `json:"verdict"`
+	Reason  string `json:"reason"`
+	Value   uint64 `json:"value"`
+}
+
+// Source is what the API shows. Its methods are called from several
+// goroutines at once.
+type Source interface {
+	Status() Status
+	// Sessions calls f for each confirmed session until f returns false.
+	Sessions(f func(Session) bool)
+	Counters() []Counter
+}

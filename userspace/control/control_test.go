@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+type fixed struct {
+	status   Status
+	sessions []Session
+	counters []Counter
+}
+
+func (f fixed) Status() Status      { return f.status }
+func (f fixed) Counters() []Counter { return f.counters }
+func (f fixed) Sessions(yield func(Session) bool) {
+	for _, s := range f.sessions {
+		if !yield(s) {
+			return
+		}
+	}
+}
+
+func serve(t *testing.T, path string, source Source) *Server {
+	t.Helper()
+	s, err := Listen(path, source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.Serve() }()
+	t.Cleanup(func() {
+		s.Close()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func TestRoundTrip(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
+	want := fixed{
+		status: Status{Instance: "edge", PID: 42, Started: at, Mode: "xdp", ModeReason: "because",
+			Interfaces: []Interface{{Name: "eth0", Mode: "native", State: "attached"}},
+			Services:   []Service{{Port: 7, Backend: "echo:"}}, TableSlots: 1024},
+		sessions: []Session{{ID: "00ff", Remote: "192.0.2.1:9", Started: at, LastReceived: at, Moves: 3, Candidates: []string{}}},
+		counters: []Counter{{Stage: "xdp", Verdict: "drop", Reason: "mac1", Value: 1 << 60}},
+	}
+	path := filepath.Join(t.TempDir(), "new", "edge.sock")
+	serve(t, path, want)
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("socket: %v %v, want mode 0600", info, err)
+	}
+	c, ctx := NewClient(path), context.Background()
+	status, err := c.Status(ctx)
+	if diff := cmp.Diff(want.status, status); err != nil || diff != "" {
+		t.Errorf("status: %v %s", err, diff)
+	}
+	sessions, err := c.Sessions(ctx)
+	if diff := cmp.Diff(want.sessions, sessions); err != nil || diff != "" {
+		t.Errorf("sessions: %v %s", err, diff)
+	}
+	counters, err := c.Counters(ctx)
+	if diff := cmp.Diff(want.counters, counters); err != nil || diff != "" {
+		t.Errorf("counters: %v %s", err, diff)
+	}
+}
+
+func TestReadOnly(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	serve(t, path, fixed{})
+	response, err := NewClient(path).http.Post("http://xdp-roam/v1/status", "application/json", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	if response.StatusCode != http.StatusMethodNotAllowed {
+		t.Errorf("POST: %s", response.Status)
+	}
+}
+
+func TestStaleSocketIsReplaced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	stale, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stale.SetUnlinkOnClose(false)
+	stale.Close()
+	if _, err := NewClient(path).Status(context.Background()); !errors.Is(err, ErrNotRunning) {
+		t.Fatalf("asking a stale socket: %v, want ErrNotRunning", err)
+	}
+	serve(t, path, fixed{status: Status{PID: 7}})
+	if status, err := NewClient(path).Status(context.Background()); err != nil || status.PID != 7 {
+		t.Errorf("after replacing it: %+v %v", status, err)
+	}
+}
+
+func TestLiveSocketIsNotReplaced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	serve(t, path, fixed{status: Status{PID: 7}})
+	if _, err := Listen(path, fixed{}); !errors.Is(err, ErrInUse) {
+		t.Fatalf("second daemon: %v, want ErrInUse", err)
+	}
+	if status, err := NewClient(path).Status(context.Background()); err != nil || status.PID != 7 {
+		t.Errorf("the first after the attempt: %+v %v", status, err)
+	}
+}
+
+func TestForeignFileIsNotTouched(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	if err := os.WriteFile(path, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Listen(path, fixed{}); err == nil || !strings.Contains(err.Error(), "no socket") {
+		t.Errorf("Listen over a file: %v", err)
+	}
+	if text, err := os.ReadFile(path); err != nil || string(text) != "mine" {
+		t.Errorf("the file afterwards: %q %v", text, err)
+	}
+}
+
+func TestCloseLeavesNothing(t *testing.T) {
+	directory := t.TempDir()
+	path := filepath.Join(directory, "s")
+	s, err := Listen(path, fixed{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(directory); err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v %v", left, err)
+	}
+	if _, err := NewClient(path).Counters(context.Background()); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("asking after Close: %v, want ErrNotRunning", err)
+	}
+}
+
+// A daemon that was replaced by force must not take its successor's socket away.
+func TestCloseKeepsASuccessorsSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	first, err := Listen(path, fixed{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	serve(t, path, fixed{status: Status{PID: 2}})
+	first.Close()
+	if status, err := NewClient(path).Status(context.Background()); err != nil || status.PID != 2 {
+		t.Errorf("successor: %+v %v", status, err)
+	}
+}
+
+func TestOtherVersionIsNamed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	listener, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Write([]byte(`{"api_version":"xdp-roam/v9","kind":"Status","items":[{}]}`))
+	})}
+	go other.Serve(listener)
+	defer other.Close()
+	if _, err := NewClient(path).Status(context.Background()); err == nil || !strings.Contains(err.Error(), "xdp-roam/v9") {
+		t.Errorf("another version: %v", err)
+	}
+}
+
+func TestPathTooLong(t *testing.T) {
+	if _, err := Listen(filepath.Join(t.TempDir(), strings.Repeat("x", 120)), fixed{}); err == nil || !strings.Contains(err.Error(), "100 bytes") {
+		t.Errorf("long path: %v", err)
+	}
+}

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Server answers on one control socket. Close removes the socket.
+type Server struct {
+	path     string
+	listener *net.UnixListener
+	inode    os.FileInfo
+	http     http.Server
+}
+
+// Listen makes the socket at path, mode 0600, and the directory for it. The
+// socket appears complete or not at all: it is made under another name and
+// renamed. A socket that a dead daemon left is replaced; ErrInUse when a
+// living one answers on it. A path that is no socket is never touched.
+func Listen(path string, source Source) (*Server, error) {
+	directory := filepath.Dir(path)
+	if err := os.MkdirAll(directory, 0o755); err != nil {
+		return nil, fmt.Errorf("cannot make the control socket's directory: %w", err)
+	}
+	unlock, err := lockDirectory(directory)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if err := checkStale(path); err != nil {
+		return nil, err
+	}
+	temporary := fmt.Sprintf("%s.%d", path, os.Getpid())
+	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("cannot make the control socket: %w", err)
+	}
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: temporary, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("cannot make the control socket %s (the path may hold about 100 bytes): %w", path, err)
+	}
+	listener.SetUnlinkOnClose(false)
+	s := &Server{path: path, listener: listener}
+	if err = os.Chmod(temporary, 0o600); err == nil {
+		if s.inode, err = os.Lstat(temporary); err == nil {
+			err = os.Rename(temporary, path)
+		}
+	}
+	if err != nil {
+		listener.Close()
+		os.Remove(temporary)
+		return nil, fmt.Errorf("cannot make the control socket: %w", err)
+	}
+	s.http = http.Server{Handler: handler(source), ReadHeaderTimeout: 10 * time.Second, WriteTimeout: time.Minute}
+	return s, nil
+}
+
+// Serve answers until Close; it then returns nil.
+func (s *Server) Serve() error {
+	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("control socket: %w", err)
+	}
+	return nil
+}
+
+// Close stops answering and removes the socket, unless another daemon has
+// taken its name since.
+func (s *Server) Close() error {
+	unlock, err := lockDirectory(filepath.Dir(s.path))
+	if err == nil {
+		defer unlock()
+	}
+	if now, err := os.Lstat(s.path); err == nil && os.SameFile(now, s.inode) {
+		os.Remove(s.path)
+	}
+	err = s.http.Close()
+	// The listener as well: Serve may not have begun, and then the HTTP server does not know it.
+	s.listener.Close()
+	return err
+}
+
+// checkStale returns nil when path is free or a socket that nobody answers.
+func checkStale(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("cannot make the control socket: %w", err)
+	}
+	if info.Mode()&fs.ModeSocket == 0 {
+		return fmt.Errorf("%s is in the way of the control socket and is no socket: remove it or name another path", path)
+	}
+	conn, err := net.DialTimeout("unix", path, time.Second)
+	if err != nil {
+		return nil
+	}
+	conn.Close()
+	return fmt.Errorf("%w: %s; stop it first, or give this one another instance name", ErrInUse, path)
+}
+
+func handler(source Source) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, NewDocument(KindStatus, []Status{source.Status()}))
+	})
+	mux.HandleFunc("GET /v1/sessions", func(w http.ResponseWriter, _ *http.Request) {
+		var sessions []Session
+		source.Sessions(func(s Session) bool {
+			sessions = append(sessions, s)
+			return true
+		})
+		answer(w, NewDocument(KindSession, sessions))
+	})
+	mux.HandleFunc("GET /v1/stats", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, NewDocument(KindCounter, source.Counters()))
+	})
+	return mux
+}
+
+func answer(w http.ResponseWriter, document any) {
+	w.Header().Set("Content-Type", "application/json")
+	// The status line is out already: a client that went away is its own affair.
+	_ = json.NewEncoder(w).Encode(document)
+}
