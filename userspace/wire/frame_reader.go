@@ -51,7 +51,7 @@ func (e *FrameError) Unwrap() error { return e.Err }
 // caller can tell a packet of only probing frames; it skips them.
 //
 // Next hands out the frames that come before a bad one. A caller that must act
-// on all of a packet or on nothing reads it twice, first with Check.
+// on all of a packet or on nothing reads it twice, first with CheckFrames.
 type FrameReader struct {
 	rest []byte
 	bad  FrameError // Err is nil while all is well
@@ -69,8 +69,8 @@ func (r *FrameReader) Err() error {
 	return &FrameError{r.bad.Type, r.bad.Err}
 }
 
-// Check reads the plaintext to its end without handing anything out.
-func Check(plaintext []byte) error {
+// CheckFrames reads the plaintext to its end without handing anything out.
+func CheckFrames(plaintext []byte) error {
 	r := NewFrameReader(plaintext)
 	var f Frame
 	for r.Next(&f) {
@@ -252,8 +252,7 @@ func readAddr(b []byte) (a netip.AddrPort, n int, err error) {
 	return a, 0, ErrFrameValue
 }
 
-// hexByte formats b as 0x3f without fmt, which the BPF-sized callers of this
-// package have no other use for.
+// hexByte formats b as 0x3f.
 func hexByte(b byte) string {
 	const digits = "0123456789abcdef"
 	return "0x" + string([]byte{digits[b>>4], digits[b&15]})
