@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package maps
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/bits"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+)
+
+// Errors of the session table.
+var (
+	// ErrFull: the table has reached its limit of 75 %; nothing is evicted.
+	ErrFull = errors.New("session table is full")
+	// ErrNoSession: the id is in no slot.
+	ErrNoSession = errors.New("no session with this id")
+	// ErrNoKey: the table has not been told its id key yet.
+	ErrNoKey = errors.New("session table has no id key")
+	// ErrReadOnly: the maps were opened by a process that does not own them.
+	ErrReadOnly = errors.New("maps are open read-only: only the instance's own process writes them")
+	// ErrSlots: the table size asked for is not possible.
+	ErrSlots = errors.New("bad table_slots")
+)
+
+// Sizes of the table, in slots.
+const (
+	DefaultSlots = 1 << 20
+	MinSlots     = 64 // one page
+	MaxSlots     = 1 << slotWordBits
+)
+
+// CheckSlots returns an error that wraps ErrSlots unless n is a power of two
+// from MinSlots to MaxSlots: a lookup masks the id's slot word.
+func CheckSlots(n uint32) error {
+	if n < MinSlots || n > MaxSlots || bits.OnesCount32(n) != 1 {
+		return fmt.Errorf("%w: %d is no power of two from %d to %d (the default is %d)", ErrSlots, n, MinSlots, MaxSlots, DefaultSlots)
+	}
+	return nil
+}
+
+// Sessions is the slot table: the id names its slot, so a lookup is one array
+// access and one compare of 128 bits within one cache line. It lives in memory
+// that is mapped from the data plane's array, or in plain memory where there
+// is no data plane.
+//
+// Any goroutine may call any method. Find, the one that a packet may cost,
+// takes no lock.
+//
+// Readers (the data plane above all) see each 8-byte word whole but not a slot
+// as a whole. That is enough, because every torn view picks a slower lane and
+// nothing else: a half-written id matches no packet (at worst a packet of the
+// new session meets "gone" before its id was even sent to anyone), and a
+// half-written path differs from the packet's source, which makes the packet a
+// candidate; the control plane looks at source and id again in every lane.
+type Sessions struct {
+	slots    []slot
+	limit    uint32 // 75 % of the slots
+	readOnly bool
+
+	serverID uint16
+	keys     [generationMask + 1]sipKey
+
+	mu     sync.Mutex // guards random, and serialises all that write to a slot
+	random draws
+	live   atomic.Uint32
+}
+
+// draws holds random bytes for the next ids: at a nearly full table an id takes
+// several draws, and one read of the kernel's generator serves 64 of them.
+type draws struct {
+	bytes [64 * 12]byte
+	left  int
+}
+
+// draw returns an id whose first twelve bytes are random.
+func (d *draws) draw() (id ID) {
+	if d.left == 0 {
+		rand.Read(d.bytes[:]) // never fails: crypto/rand ends the process instead
+		d.left = len(d.bytes)
+	}
+	copy(id[:12], d.bytes[len(d.bytes)-d.left:])
+	d.left -= 12
+	return id
+}
+
+// currentGeneration is the id key that new ids carry.
+const currentGeneration = 0
+
+// NewMemorySessions makes a table in plain memory, for a server without a data
+// plane. slots is a power of two (CheckSlots); serverID is 0 unless a fleet
+// shares the key; key returns the id key of a generation (from the state
+// secret).
+func NewMemorySessions(slots uint32, serverID uint16, key func(generation uint8) [16]byte) (*Sessions, error) {
+	if err := CheckSlots(slots); err != nil {
+		return nil, err
+	}
+	s := newSessions(make([]slot, slots), false)
+	if err := s.setKeys(serverID, key); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// newSessions takes over slots as they are and counts the live ones.
+func newSessions(slots []slot, readOnly bool) *Sessions {
+	s := &Sessions{slots: slots, limit: uint32(len(slots)) / 4 * 3, readOnly: readOnly}
+	var live uint32
+	for i := range s.slots {
+		if !s.slots[i].free() {
+			live++
+		}
+	}
+	s.live.Store(live)
+	return s
+}
+
+func (s *Sessions) setKeys(serverID uint16, key func(generation uint8) [16]byte) error {
+	k := newSipKey(key(currentGeneration))
+	if k.unused() {
+		return fmt.Errorf("%w: the key of generation %d is all zero, which stands for none", ErrNoKey, currentGeneration)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.serverID = serverID
+	s.keys[currentGeneration] = k
+	return nil
+}
+
+// Capacity returns the number of slots; three quarters of them can be live.
+func (s *Sessions) Capacity() uint32 { return uint32(len(s.slots)) }
+
+// Limit returns how many slots can be live at a time: 75 % of the capacity.
+func (s *Sessions) Limit() uint32 { return s.limit }
+
+// Len returns the number of live slots.
+func (s *Sessions) Len() uint32 { return s.live.Load() }
+
+// Allocate draws an id until its slot is free and publishes it there with no
+// address, before it returns: the id can be sent as soon as the caller has it.
+// owner is the worker whose sockets get the session's packets. It returns an
+// error that wraps ErrFull above 75 %: at most four draws on average.
+func (s *Sessions) Allocate(kind Kind, owner uint16) (ID, uint32, error) {
+	if s.readOnly {
+		return ID{}, 0, ErrReadOnly
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.live.Load() >= s.limit {
+		return ID{}, 0, fmt.Errorf("%w: %d of %d slots are in use, the limit is 75 %%; raise table_slots", ErrFull, s.live.Load(), len(s.slots))
+	}
+	key := s.keys[currentGeneration]
+	if key.unused() {
+		return ID{}, 0, ErrNoKey
+	}
+	for {
+		id := s.random.draw()
+		word := idWord(&id)&^(generationMask<<generationShift) | currentGeneration<<generationShift
+		binary.LittleEndian.PutUint32(id[0:4], word)
+		n := s.index(&id)
+		sl := &s.slots[n]
+		if !sl.free() {
+			continue
+		}
+		binary.LittleEndian.PutUint32(id[12:16], key.tag(&id, s.serverID))
+		sl.publish(&id, kind, owner)
+		s.live.Add(1)
+		return id, n, nil
+	}
+}
+
+// Commit makes addr the validated address of the id: packets from there take
+// the main lane from now on. Only a validated path may come here.
+func (s *Sessions) Commit(id ID, addr netip.AddrPort) error {
+	return s.update(&id, func(sl *slot) { sl.setPath(addr) })
+}
+
+// SetOwner hands the id to another worker.
+func (s *Sessions) SetOwner(id ID, owner uint16) error {
+	return s.update(&id, func(sl *slot) {
+		c := sl.control()
+		c.owner = owner
+		sl.setControl(c)
+	})
+}
+
+// SetFlags replaces the id's flags.
+func (s *Sessions) SetFlags(id ID, flags Flags) error {
+	return s.update(&id, func(sl *slot) {
+		c := sl.control()
+		c.flags = flags
+		sl.setControl(c)
+	})
+}
+
+// Retire frees the id's slot. From then on the data plane takes the id for one
+// of ours that is gone.
+func (s *Sessions) Retire(id ID) error {
+	return s.update(&id, func(sl *slot) {
+		sl.retire()
+		s.live.Add(^uint32(0))
+	})
+}
+
+// update runs f on the id's slot under the lock, so that no writer meets a
+// slot that was retired and issued again meanwhile.
+func (s *Sessions) update(id *ID, f func(*slot)) error {
+	if s.readOnly {
+		return ErrReadOnly
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sl := &s.slots[s.index(id)]
+	if !sl.holds(id) {
+		return ErrNoSession
+	}
+	f(sl)
+	return nil
+}
+
+// Find returns the slot that the id names and what the id is. The slot number
+// means something only with TagLive and TagOurs.
+func (s *Sessions) Find(id ID) (uint32, Tag) {
+	key := s.keys[idGeneration(&id)]
+	if key.unused() || key.tag(&id, s.serverID) != binary.LittleEndian.Uint32(id[12:16]) {
+		return 0, TagForged
+	}
+	n := s.index(&id)
+	if !s.slots[n].holds(&id) {
+		return n, TagOurs
+	}
+	return n, TagLive
+}
+
+// FreeStale retires every id of the kind and returns how many there were. A
+// process that starts without its predecessor's sessions calls it before it
+// listens: those sessions' keys are gone, so their clients must be told.
+func (s *Sessions) FreeStale(kind Kind) (uint32, error) {
+	if s.readOnly {
+		return 0, ErrReadOnly
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var freed uint32
+	for i := range s.slots {
+		if sl := &s.slots[i]; !sl.free() && sl.control().kind == kind {
+			sl.retire()
+			freed++
+		}
+	}
+	s.live.Add(-freed)
+	return freed, nil
+}
+
+// SlotInfo is one live slot as plain values.
+type SlotInfo struct {
+	Slot       uint32
+	ID         ID
+	Kind       Kind
+	Owner      uint16 // worker
+	Flags      Flags
+	Generation uint32         // how often the slot has been issued
+	Addr       netip.AddrPort // validated address; the zero value until one is
+	Seen       uint32         // QUIC and DTLS: seconds of CLOCK_MONOTONIC
+}
+
+// Scan calls f for each live slot in the order of the table until f returns
+// false. What is issued or retired meanwhile may or may not be seen. f may call
+// any method. In a process that has the maps open read-only a path that is
+// being written at this moment can be seen half written; nowhere else.
+func (s *Sessions) Scan(f func(SlotInfo) bool) {
+	for i := range s.slots {
+		if s.slots[i].free() {
+			continue
+		}
+		if info, ok := s.info(uint32(i)); ok && !f(info) {
+			return
+		}
+	}
+}
+
+// Get returns the id's slot as plain values, or ErrNoSession.
+func (s *Sessions) Get(id ID) (SlotInfo, error) {
+	info, ok := s.info(s.index(&id))
+	if !ok || info.ID != id {
+		return SlotInfo{}, ErrNoSession
+	}
+	return info, nil
+}
+
+// info reads a slot with the writers kept out.
+func (s *Sessions) info(n uint32) (SlotInfo, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.slots[n].info(n)
+}
+
+func (s *Sessions) index(id *ID) uint32 { return idWord(id) & slotWordMask & uint32(len(s.slots)-1) }

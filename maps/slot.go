@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package maps
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"sync/atomic"
+	"unsafe"
+)
+
+// slotSize is the size of a slot in bytes.
+const slotSize = unsafe.Sizeof(slot{})
+
+// The data plane compares ids and addresses as the 8-byte words that lie in
+// memory, so the words of an id are in the host's byte order.
+func words(b *[16]byte) (w0, w1 uint64) {
+	return binary.NativeEndian.Uint64(b[0:8]), binary.NativeEndian.Uint64(b[8:16])
+}
+
+func fromWords(w0, w1 uint64) (b [16]byte) {
+	binary.NativeEndian.PutUint64(b[0:8], w0)
+	binary.NativeEndian.PutUint64(b[8:16], w1)
+	return b
+}
+
+// addrWords returns an address as the data plane keeps it: IPv4-mapped, in
+// network order. A zone is dropped: no packet carries one.
+func addrWords(a netip.Addr) (w0, w1 uint64) {
+	b := a.As16()
+	return words(&b)
+}
+
+func fromAddrWords(w0, w1 uint64) netip.Addr {
+	return netip.AddrFrom16(fromWords(w0, w1)).Unmap()
+}
+
+// networkOrder turns a port to or from the two bytes that packets carry.
+func networkOrder(port uint16) uint16 {
+	var b [2]byte
+	binary.BigEndian.PutUint16(b[:], port)
+	return binary.NativeEndian.Uint16(b[:])
+}
+
+// controlWord is the control word of a slot taken apart.
+type controlWord struct {
+	owner      uint16
+	kind       Kind
+	flags      Flags
+	generation uint32
+}
+
+func (sl *slot) control() controlWord {
+	w := atomic.LoadUint64(&sl.Control)
+	return controlWord{owner: uint16(w), kind: Kind(w >> 16), flags: Flags(w >> 24), generation: uint32(w >> 32)}
+}
+
+func (sl *slot) setControl(c controlWord) {
+	atomic.StoreUint64(&sl.Control, uint64(c.owner)|uint64(c.kind)<<16|uint64(c.flags)<<24|uint64(c.generation)<<32)
+}
+
+// free reports whether the slot holds no id. A retirement that a crash cut
+// short left one word of the id behind: that is not free, so FreeStale finds it.
+func (sl *slot) free() bool {
+	return atomic.LoadUint64(&sl.Id[0]) == 0 && atomic.LoadUint64(&sl.Id[1]) == 0
+}
+
+func (sl *slot) holds(id *ID) bool {
+	w0, w1 := words(id)
+	return atomic.LoadUint64(&sl.Id[0]) == w0 && atomic.LoadUint64(&sl.Id[1]) == w1
+}
+
+// publish fills a free slot. The id's words go last, so that a reader that
+// matches the id meets the new owner and no path of the slot's last session.
+func (sl *slot) publish(id *ID, kind Kind, owner uint16) {
+	sl.clearPath()
+	atomic.StoreUint64(&sl.Bucket, 0)
+	sl.setControl(controlWord{owner: owner, kind: kind, generation: sl.control().generation + 1})
+	w0, w1 := words(id)
+	atomic.StoreUint64(&sl.Id[1], w1)
+	atomic.StoreUint64(&sl.Id[0], w0)
+}
+
+// retire frees the slot. The id goes first: from its first word on no packet
+// matches. The kind goes last, so that FreeStale knows what a crash left half
+// done. The generation stays, to tell the slot's sessions apart.
+func (sl *slot) retire() {
+	atomic.StoreUint64(&sl.Id[0], 0)
+	sl.clearPath()
+	atomic.StoreUint64(&sl.Bucket, 0)
+	atomic.StoreUint64(&sl.Id[1], 0)
+	sl.setControl(controlWord{generation: sl.control().generation})
+}
+
+// setPath writes the validated address. Any mixture of the old and the new
+// words that a packet meets is some third address: unequal to its source, or
+// that of a packet which the control plane then judges as it judges all.
+func (sl *slot) setPath(addr netip.AddrPort) {
+	w0, w1 := addrWords(addr.Addr())
+	atomic.StoreUint64(&sl.Addr[0], w0)
+	atomic.StoreUint64(&sl.Addr[1], w1)
+	sl.setPort(networkOrder(addr.Port()))
+}
+
+func (sl *slot) clearPath() {
+	atomic.StoreUint64(&sl.Addr[0], 0)
+	atomic.StoreUint64(&sl.Addr[1], 0)
+	sl.setPort(0)
+}
+
+// setPort stores port and the spare beside it, four bytes and not the word of
+// eight: seen, the other half, is the data plane's to write.
+func (sl *slot) setPort(networkPort uint16) {
+	var b [4]byte
+	binary.NativeEndian.PutUint16(b[:], networkPort)
+	atomic.StoreUint32(sl.portWord(), binary.NativeEndian.Uint32(b[:]))
+}
+
+func (sl *slot) port() uint16 {
+	var b [4]byte
+	binary.NativeEndian.PutUint32(b[:], atomic.LoadUint32(sl.portWord()))
+	return networkOrder(binary.NativeEndian.Uint16(b[:]))
+}
+
+func (sl *slot) portWord() *uint32 { return (*uint32)(unsafe.Pointer(&sl.Port)) }
+
+// info reads a live slot. It reports false where the slot is free or where
+// another process retired it or issued it again meanwhile: the id's first word
+// is the last that publish writes and the first that retire clears.
+func (sl *slot) info(n uint32) (SlotInfo, bool) {
+	w0, w1 := atomic.LoadUint64(&sl.Id[0]), atomic.LoadUint64(&sl.Id[1])
+	c := sl.control()
+	a0, a1 := atomic.LoadUint64(&sl.Addr[0]), atomic.LoadUint64(&sl.Addr[1])
+	info := SlotInfo{
+		Slot: n, ID: fromWords(w0, w1), Kind: c.kind, Owner: c.owner, Flags: c.flags, Generation: c.generation,
+		Seen: atomic.LoadUint32(&sl.Seen),
+	}
+	if a0|a1 != 0 {
+		info.Addr = netip.AddrPortFrom(fromAddrWords(a0, a1), sl.port())
+	}
+	unchanged := atomic.LoadUint64(&sl.Id[0]) == w0 && atomic.LoadUint64(&sl.Id[1]) == w1 && sl.control().generation == c.generation
+	return info, unchanged && w0 != 0
+}
