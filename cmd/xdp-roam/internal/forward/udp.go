@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package forward is the local end of `xdp-roam connect`: it listens where
+// applications expect their service and carries what they send through
+// sessions.
+package forward
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
+)
+
+// Session is what forwarding needs of a client's session.
+type Session interface {
+	// ReceiveDatagram waits for the next datagram; its error ends the session.
+	ReceiveDatagram(ctx context.Context, p []byte) (int, error)
+	SendDatagram(p []byte) error
+	Close(code wire.CloseCode, reason string) error
+}
+
+// Sizes of UDP's bookkeeping.
+const (
+	maxDatagram = 65535
+	// maxFlows bounds the sessions that local programs can cause.
+	maxFlows = 1024
+	// maxQueued datagrams of a flow wait while its session is dialled; later ones are lost, as UDP loses them.
+	maxQueued = 64
+	// retryAfter a failed handshake the next datagram may cause another one.
+	retryAfter = time.Second
+)
+
+// UDP forwards one local UDP socket: each local address that sends to it gets
+// a session of its own, and what comes back on the session goes to that
+// address.
+type UDP struct {
+	Local *net.UDPConn
+	// Dial opens a session. It is called once for each local address, again after that session ended.
+	Dial func(context.Context) (Session, error)
+	// Idle ends a session on which nothing went either way for so long.
+	Idle time.Duration
+	// Report tells the person what happens; called from several goroutines.
+	Report func(format string, args ...any)
+
+	mu    sync.Mutex // guards flows and spare
+	flows map[netip.AddrPort]*flow
+	spare Session
+	wait  sync.WaitGroup
+}
+
+// flow is one local address and its session.
+type flow struct {
+	peer   netip.AddrPort
+	active atomic.Int64 // when something went through last, on the monotonic clock of epoch
+
+	mu      sync.Mutex // guards what follows
+	session Session    // nil while it is dialled
+	queue   [][]byte   // waits for session
+	lost    int        // of queue, for want of room
+}
+
+var epoch = time.Now()
+
+func (f *flow) touch() { f.active.Store(int64(time.Since(epoch))) }
+
+// Run forwards until ctx ends or the local socket fails, then closes every
+// session. spare, which may be nil, is an open session for the first local
+// address.
+func (u *UDP) Run(ctx context.Context, spare Session) error {
+	u.mu.Lock()
+	u.flows = make(map[netip.AddrPort]*flow)
+	u.spare = spare
+	u.mu.Unlock()
+	ctx, cancel := context.WithCancel(ctx)
+	defer u.wait.Wait()
+	defer u.closeAll()
+	defer cancel()
+	// A deadline in the past ends the read below.
+	defer context.AfterFunc(ctx, func() { u.Local.SetReadDeadline(epoch) })()
+	u.wait.Go(func() { u.sweep(ctx) })
+
+	buffer := make([]byte, maxDatagram)
+	for {
+		n, peer, err := u.Local.ReadFromUDPAddrPort(buffer)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("local socket: %w", err)
+		case err != nil:
+			// An ICMP error of an earlier answer: that program is gone, the others are not.
+			continue
+		}
+		u.outbound(ctx, peer, buffer[:n])
+	}
+}
+
+// outbound carries one datagram of a local program.
+func (u *UDP) outbound(ctx context.Context, peer netip.AddrPort, datagram []byte) {
+	u.mu.Lock()
+	f := u.flows[peer]
+	if f == nil {
+		if len(u.flows) >= maxFlows {
+			u.mu.Unlock()
+			u.Report("%s: refused: %d local addresses have sessions already", peer, maxFlows)
+			return
+		}
+		f = &flow{peer: peer}
+		f.touch()
+		u.flows[peer] = f
+		u.wait.Go(func() { u.serve(ctx, f) })
+	}
+	u.mu.Unlock()
+
+	f.touch()
+	f.mu.Lock()
+	session := f.session
+	if session == nil {
+		if len(f.queue) < maxQueued {
+			f.queue = append(f.queue, append([]byte(nil), datagram...))
+		} else {
+			f.lost++
+		}
+	}
+	f.mu.Unlock()
+	if session != nil {
+		u.send(f, session, datagram)
+	}
+}
+
+func (u *UDP) send(f *flow, session Session, datagram []byte) {
+	// The end of the session is reported once, by serve.
+	if err := session.SendDatagram(datagram); err != nil && !errors.Is(err, net.ErrClosed) {
+		u.Report("%s: a datagram of %d bytes was not sent: %v", f.peer, len(datagram), err)
+	}
+}
+
+// serve dials the flow's session and carries what comes back until it ends.
+func (u *UDP) serve(ctx context.Context, f *flow) {
+	defer u.forget(f)
+	session, err := u.open(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			u.Report("%s: %v", f.peer, err)
+		}
+		// The flow stays a while and drops what comes, so that a chatty program does not become a flood of handshakes.
+		select {
+		case <-ctx.Done():
+		case <-time.After(retryAfter):
+		}
+		return
+	}
+	u.Report("%s: session open", f.peer)
+	f.mu.Lock()
+	f.session = session
+	queue, lost := f.queue, f.lost
+	f.queue = nil
+	for _, datagram := range queue {
+		u.send(f, session, datagram)
+	}
+	f.mu.Unlock()
+	if lost > 0 {
+		u.Report("%s: %d datagrams lost while the session was opened", f.peer, lost)
+	}
+	buffer := make([]byte, maxDatagram)
+	for {
+		n, err := session.ReceiveDatagram(ctx, buffer)
+		if err != nil {
+			if ctx.Err() == nil {
+				u.Report("%s: session ended: %v", f.peer, err)
+			}
+			session.Close(wire.CloseDone, "")
+			return
+		}
+		f.touch()
+		// A local program that is gone is found out by the idle time, as for any UDP server.
+		_, _ = u.Local.WriteToUDPAddrPort(buffer[:n], f.peer)
+	}
+}
+
+// open takes the spare session or dials one.
+func (u *UDP) open(ctx context.Context) (Session, error) {
+	u.mu.Lock()
+	spare := u.spare
+	u.spare = nil
+	u.mu.Unlock()
+	if spare != nil && alive(spare) {
+		return spare, nil
+	}
+	return u.Dial(ctx)
+}
+
+// alive is false for a session that ended while it waited for its first use.
+func alive(s Session) bool {
+	done, ok := s.(interface{ Done() <-chan struct{} })
+	if !ok {
+		return true
+	}
+	select {
+	case <-done.Done():
+		return false
+	default:
+		return true
+	}
+}
+
+func (u *UDP) forget(f *flow) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	delete(u.flows, f.peer)
+}
+
+// sweep ends idle sessions.
+func (u *UDP) sweep(ctx context.Context) {
+	ticker := time.NewTicker(max(u.Idle/4, time.Millisecond))
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		for _, f := range u.snapshot() {
+			if time.Since(epoch)-time.Duration(f.active.Load()) < u.Idle {
+				continue
+			}
+			f.mu.Lock()
+			session := f.session
+			f.mu.Unlock()
+			if session != nil {
+				session.Close(wire.CloseDone, "idle")
+			}
+		}
+	}
+}
+
+func (u *UDP) snapshot() []*flow {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	flows := make([]*flow, 0, len(u.flows))
+	for _, f := range u.flows {
+		flows = append(flows, f)
+	}
+	return flows
+}
+
+func (u *UDP) closeAll() {
+	for _, f := range u.snapshot() {
+		f.mu.Lock()
+		if f.session != nil {
+			f.session.Close(wire.CloseDone, "")
+		}
+		f.mu.Unlock()
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.spare != nil {
+		u.spare.Close(wire.CloseDone, "")
+		u.spare = nil
+	}
+}

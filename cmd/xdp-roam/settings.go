@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/xdp-roam/xdp-roam/cmd/xdp-roam/internal/config"
+	"github.com/xdp-roam/xdp-roam/userspace/service"
+)
+
+// settings joins the configuration file and the flags of `run`, which
+// `config` takes as well so that it judges exactly what `run` would do.
+type settings struct {
+	env      *env
+	file     string
+	flags    config.Config
+	mode     string
+	services []string
+}
+
+func addSettings(e *env, c *cobra.Command) *settings {
+	s := &settings{env: e, flags: config.Default()}
+	f, d := c.Flags(), config.Default()
+	f.StringVar(&s.file, "config", "", "read this TOML file; flags override it")
+	f.StringVar(&s.flags.Listen, "listen", d.Listen, "UDP address and port; no address means all, of both families")
+	f.StringSliceVar(&s.flags.Interfaces, "interface", nil, "attach XDP to this interface (repeat for more)")
+	f.StringVar(&s.mode, "mode", string(d.Mode), "auto, xdp (in the driver), generic (in the stack), socket (no XDP) or none (no BPF, no privileges)")
+	f.StringVar(&s.flags.KeyFile, "key-file", "", "the server's private key, as keygen writes it")
+	f.StringVar(&s.flags.AuthorizedKeys, "authorized-keys", "", "file with one public key and a name a line")
+	f.BoolVar(&s.flags.AllowAnonymous, "allow-anonymous", false, "serve every key")
+	f.StringVar(&s.flags.StateDir, "state-dir", d.StateDir, "directory for the state secret")
+	f.Uint32Var(&s.flags.TableSlots, "table-slots", d.TableSlots, "slots of the session table, a power of two")
+	f.StringVar(&s.flags.Cookie, "cookie", d.Cookie, "demand address cookies: auto, always or never")
+	f.StringArrayVar(&s.services, "service", nil, "forward service PORT=BACKEND, such as 7=echo: or 53=udp://127.0.0.1:53 (repeat for more)")
+	return s
+}
+
+// read returns the checked configuration: defaults, then the file, then the flags.
+func (s *settings) read(set *pflag.FlagSet) (config.Config, error) {
+	c := config.Default()
+	if s.file != "" {
+		if err := c.ReadFile(s.file); err != nil {
+			return c, err
+		}
+	}
+	override := map[string]func(){
+		"listen":          func() { c.Listen = s.flags.Listen },
+		"interface":       func() { c.Interfaces = s.flags.Interfaces },
+		"mode":            func() { c.Mode = config.Mode(s.mode) },
+		"key-file":        func() { c.KeyFile = s.flags.KeyFile },
+		"authorized-keys": func() { c.AuthorizedKeys = s.flags.AuthorizedKeys },
+		"allow-anonymous": func() { c.AllowAnonymous = s.flags.AllowAnonymous },
+		"state-dir":       func() { c.StateDir = s.flags.StateDir },
+		"table-slots":     func() { c.TableSlots = s.flags.TableSlots },
+		"cookie":          func() { c.Cookie = s.flags.Cookie },
+		"instance":        func() { c.Instance = s.env.instance },
+	}
+	for name, apply := range override {
+		if set.Changed(name) {
+			apply()
+		}
+	}
+	if set.Changed("service") {
+		c.Services = nil
+		for _, text := range s.services {
+			one, err := config.ParseService(text)
+			if err != nil {
+				return c, err
+			}
+			c.Services = append(c.Services, one)
+		}
+	}
+	// From here on every part of the process means the same instance.
+	s.env.instance = c.Instance
+	return c, c.Validate(checkBackend)
+}
+
+func checkBackend(spec string) error {
+	_, err := service.Parse(spec)
+	return err
+}
