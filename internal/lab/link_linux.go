@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// nextIndex numbers the first end of each pair. The kernel would give both ends
+// the same index in their namespaces often enough, take such a pair for a device
+// without peer, and report a change of its carrier up to a second late.
+var nextIndex atomic.Int32
+
+func init() { nextIndex.Store(100) }
+
+// Port is one end of a veth pair: a link of a namespace.
+type Port struct {
+	NS    *Namespace
+	Link  string           // interface name
+	MAC   net.HardwareAddr // nil: the kernel's choice
+	Addrs []netip.Prefix   // addresses with their prefix lengths
+	Down  bool             // left down
+}
+
+// Connect makes a veth pair between a and b, with addresses, and sets both ends
+// up unless told otherwise.
+//
+// Both ends behave like wire: checksums are written in software, so that every
+// frame carries its own whole one and can be forwarded by hand. GRO is on, since
+// a veth end accepts what its peer sends by XDP_TX only with NAPI, which GRO
+// switches on.
+func Connect(a, b Port) error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.HardwareAddr, attrs.Index = a.Link, a.MAC, int(nextIndex.Add(1))
+	pair := &netlink.Veth{
+		LinkAttrs: attrs, PeerName: b.Link, PeerHardwareAddr: b.MAC,
+		PeerNamespace: netlink.NsFd(b.NS.fd),
+	}
+	if err := a.NS.handle.LinkAdd(pair); err != nil {
+		return fmt.Errorf("making veth pair %s/%s - %s/%s: %w", a.NS.name, a.Link, b.NS.name, b.Link, err)
+	}
+	for _, p := range []Port{a, b} {
+		if err := p.configure(); err != nil {
+			return err
+		}
+	}
+	if a.Down || b.Down {
+		return nil
+	}
+	return errors.Join(a.NS.WaitUp(a.Link), b.NS.WaitUp(b.Link))
+}
+
+func (p Port) configure() error {
+	for _, feature := range []struct {
+		command, value uint32
+	}{{unix.ETHTOOL_STXCSUM, 0}, {unix.ETHTOOL_SGRO, 1}} {
+		if err := p.NS.ethtool(p.Link, feature.command, feature.value); err != nil {
+			return err
+		}
+	}
+	for _, addr := range p.Addrs {
+		if err := p.NS.AddAddr(p.Link, addr); err != nil {
+			return err
+		}
+	}
+	if p.Down {
+		return nil
+	}
+	return p.NS.SetUp(p.Link, true)
+}
+
+// ethtool switches one offload of a link: struct ifreq pointing at struct
+// ethtool_value, both of linux/ethtool.h.
+func (n *Namespace) ethtool(link string, command, value uint32) error {
+	arg := struct{ command, value uint32 }{command, value}
+	var req struct {
+		name [unix.IFNAMSIZ]byte
+		data unsafe.Pointer
+		_    [16]byte // the rest of the kernel's union
+	}
+	copy(req.name[:unix.IFNAMSIZ-1], link)
+	req.data = unsafe.Pointer(&arg)
+	err := n.Do(func() error {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&req)))
+		runtime.KeepAlive(&arg)
+		if errno != 0 {
+			return errno
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("namespace %s: ethtool command %#x on %s: %w", n.name, command, link, err)
+	}
+	return nil
+}
+
+// link finds an interface of the namespace by name.
+func (n *Namespace) link(name string) (netlink.Link, error) {
+	l, err := n.handle.LinkByName(name)
+	if err != nil {
+		return nil, fmt.Errorf("namespace %s: link %s: %w", n.name, name, err)
+	}
+	return l, nil
+}
+
+// Index is the interface index of a link.
+func (n *Namespace) Index(link string) (int, error) {
+	l, err := n.link(link)
+	if err != nil {
+		return 0, err
+	}
+	return l.Attrs().Index, nil
+}
+
+// SetUp sets a link up or down. The kernel removes the routes of a link that
+// goes down, and its IPv6 addresses.
+func (n *Namespace) SetUp(link string, up bool) error {
+	l, err := n.link(link)
+	if err != nil {
+		return err
+	}
+	set, state := n.handle.LinkSetUp, "up"
+	if !up {
+		set, state = n.handle.LinkSetDown, "down"
+	}
+	if err := set(l); err != nil {
+		return fmt.Errorf("namespace %s: setting %s %s: %w", n.name, link, state, err)
+	}
+	return nil
+}
+
+// WaitUp waits until the kernel has taken note that a link carries: after a
+// change it may take up to a second, in which packets are still dropped.
+func (n *Namespace) WaitUp(link string) error {
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		l, err := n.link(link)
+		if err != nil {
+			return err
+		}
+		if l.Attrs().OperState == netlink.OperUp {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("namespace %s: %s does not come up: it is %s", n.name, link, l.Attrs().OperState)
+		}
+	}
+}
+
+// AddAddr gives a link an address, without duplicate address detection, so that
+// it can be used at once. An address that is there already is no error.
+func (n *Namespace) AddAddr(link string, addr netip.Prefix) error {
+	l, err := n.link(link)
+	if err != nil {
+		return err
+	}
+	a := &netlink.Addr{IPNet: ipNet(addr)}
+	if addr.Addr().Is6() {
+		a.Flags = unix.IFA_F_NODAD
+	}
+	if err := n.handle.AddrReplace(l, a); err != nil {
+		return fmt.Errorf("namespace %s: adding %s to %s: %w", n.name, addr, link, err)
+	}
+	return nil
+}
+
+// DelAddr takes an address from a link. One that is not there is no error.
+func (n *Namespace) DelAddr(link string, addr netip.Prefix) error {
+	l, err := n.link(link)
+	if err != nil {
+		return err
+	}
+	err = n.handle.AddrDel(l, &netlink.Addr{IPNet: ipNet(addr)})
+	if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+		return fmt.Errorf("namespace %s: removing %s from %s: %w", n.name, addr, link, err)
+	}
+	return nil
+}
+
+// Route is one entry of a namespace's main routing table.
+type Route struct {
+	Dst    netip.Prefix // 0.0.0.0/0 or ::/0 for a default route
+	Via    netip.Addr   // gateway; invalid for a blackhole
+	Link   string       // empty for a blackhole
+	Metric int          // the smaller wins
+}
+
+// AddRoute adds or replaces r. A route without link drops what it matches, and
+// says nothing to the sender.
+func (n *Namespace) AddRoute(r Route) error {
+	route, err := n.route(r)
+	if err != nil {
+		return err
+	}
+	if err := n.handle.RouteReplace(route); err != nil {
+		return fmt.Errorf("namespace %s: adding route %+v: %w", n.name, r, err)
+	}
+	return nil
+}
+
+// DelRoute removes r. One that is not there is no error.
+func (n *Namespace) DelRoute(r Route) error {
+	route, err := n.route(r)
+	if err != nil {
+		return err
+	}
+	if err := n.handle.RouteDel(route); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("namespace %s: removing route %+v: %w", n.name, r, err)
+	}
+	return nil
+}
+
+func (n *Namespace) route(r Route) (*netlink.Route, error) {
+	route := &netlink.Route{Dst: ipNet(r.Dst), Priority: r.Metric, Family: unix.AF_INET}
+	if r.Dst.Addr().Is6() {
+		route.Family = unix.AF_INET6
+	}
+	if r.Link == "" {
+		route.Type = unix.RTN_BLACKHOLE
+		return route, nil
+	}
+	l, err := n.link(r.Link)
+	if err != nil {
+		return nil, err
+	}
+	route.LinkIndex, route.Gw = l.Attrs().Index, r.Via.AsSlice()
+	return route, nil
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
