@@ -136,6 +136,12 @@ func exchange(t *testing.T, conn *net.UDPConn, send, want string) {
 	}
 }
 
+func (b *bench) session(i int) *echo {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.sessions[i]
+}
+
 func (b *bench) said(part string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -179,7 +185,7 @@ func TestEndedSessionIsDialledAgain(t *testing.T) {
 	b := start(t, time.Hour, nil, nil)
 	conn := b.program(t)
 	exchange(t, conn, "a", "1:a")
-	b.sessions[0].Close(wire.CloseServiceGone, "backend refused")
+	b.session(0).Close(wire.CloseServiceGone, "backend refused")
 	eventually(t, "the report of the end", func() bool { return b.said("session ended: closed: backend refused") })
 	eventually(t, "forgetting the flow", func() bool { return len(b.u.snapshot()) == 0 })
 	exchange(t, conn, "b", "2:b")
@@ -189,7 +195,7 @@ func TestIdleSessionIsClosed(t *testing.T) {
 	b := start(t, 50*time.Millisecond, nil, nil)
 	conn := b.program(t)
 	exchange(t, conn, "a", "1:a")
-	eventually(t, "the end by idleness", func() bool { return !alive(b.sessions[0]) && len(b.u.snapshot()) == 0 })
+	eventually(t, "the end by idleness", func() bool { return !alive(b.session(0)) && len(b.u.snapshot()) == 0 })
 	exchange(t, conn, "b", "2:b")
 }
 
@@ -247,7 +253,7 @@ func TestStopClosesEverySession(t *testing.T) {
 	if err := b.stop(); !errors.Is(err, context.Canceled) {
 		t.Errorf("Run returned %v", err)
 	}
-	if alive(spare) || alive(b.sessions[0]) {
+	if alive(spare) || alive(b.session(0)) {
 		t.Error("sessions outlived Run")
 	}
 }
