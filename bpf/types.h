@@ -21,6 +21,7 @@
 #define ROAM_ID_KEYS 4	       /* generations of the id key: bits 28-29 of an id's first word */
 #define ROAM_COOKIE_KEYS 4     /* indexed by epoch % 4; two are valid at a time */
 #define ROAM_XSK_QUEUES 64     /* AF_XDP sockets for each interface slot */
+#define ROAM_XSK_INTERFACES 16
 
 /* Where a packet's verdict was given. */
 enum roam_stage {
@@ -84,7 +85,9 @@ enum roam_reason {
 	ROAM_REASON_WRONG_DIRECTION = 56, /* RETRY, RESP, VERSIONS: only clients receive those */
 	ROAM_REASON_GREASE = 57,	/* 0x0D..0x0F */
 	ROAM_REASON_SOURCE_PORT_ZERO = 58,
-	ROAM_REASON_VERSION_LIMIT = 59,	/* INITs with unknown versions */
+	ROAM_REASON_VERSION_LIMIT = 59,	/* INITs that Go would answer without state: unknown version, INIT_SLOW */
+	ROAM_REASON_MAIN_LIMIT = 60,	/* main lane of a slot with the police flag */
+	ROAM_REASON_FOREIGN_UNSERVED = 61, /* socket stage: QUIC or DTLS, and no socket for it */
 	ROAM_REASON_MAX = 64,
 };
 
@@ -164,12 +167,21 @@ struct roam_config {
 	struct roam_limits limits;
 };
 
-/* A destination that is ours. addr all zero with a port: any address (the socket stage, tests). */
+enum roam_listener_flag {
+	/*
+	 * An entry for any address holds in XDP too. Without it only at the
+	 * socket stage, where the stack has decided already what is ours:
+	 * to XDP it would also claim what this host forwards to others.
+	 */
+	ROAM_LISTENER_EVERYWHERE = 1,
+};
+
+/* A destination that is ours. addr all zero with a port: any address. Where an entry goes: listener.h. */
 struct roam_listener {
 	__u64 addr[2];	/* IPv4-mapped, network order */
 	__u16 port;	/* network order; 0: free entry */
 	__u16 index;	/* listener number */
-	__u32 pad;
+	__u32 flags;	/* enum roam_listener_flag */
 	__u64 reserved;
 };
 _Static_assert(sizeof(struct roam_listener) == 32, "listener");
@@ -182,10 +194,19 @@ struct roam_lane_key {
 	__u16 pad;
 };
 
-/* One CPU's counters and buckets, whole cache lines; read through the mapping without a system call. */
 struct roam_bucket {
-	__u64 tat; /* GCRA: theoretical arrival time, in the clock's ticks scaled; 0: full */
+	__u64 tat; /* GCRA: theoretical arrival time, in ticks x rate (bucket.h); 0: full */
 };
+
+/* The time at the last jiffy that this CPU looked at it: see clock.h. */
+struct roam_clock {
+	__u64 jiffies;
+	__u64 ticks;	/* 2^20 ns, CLOCK_MONOTONIC */
+	__u64 seconds;
+	__u64 pad[2];
+};
+
+/* One CPU's counters and buckets, whole cache lines; read through the mapping without a system call. */
 struct roam_cpu {
 	__u64 packets[ROAM_STAGE_MAX][ROAM_REASON_MAX];
 	struct roam_bucket candidate[ROAM_STAGE_MAX];
@@ -195,7 +216,7 @@ struct roam_cpu {
 	struct roam_bucket uncookied;
 	struct roam_bucket event;
 	__u64 events_lost;
-	__u64 clock[5];	/* cached seconds and their age, see cookie.h */
+	struct roam_clock clock;
 };
 _Static_assert(sizeof(struct roam_cpu) % 64 == 0, "whole cache lines");
 

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+/*
+ * The socket stage: picks the socket of a reuseport group, for what XDP passed,
+ * for datagrams that the stack has put together, and for interfaces without XDP.
+ *
+ * The context's data starts at the UDP header and may end right after it (paged
+ * skb), so the payload is read by helper, the addresses relative to the IP header.
+ * With UDP_GRO this runs once for a train of packets of one flow, on its first
+ * one: lengths are then lower bounds, and the sockets judge the rest again.
+ */
+#ifndef ROAM_SOCKET_H
+#define ROAM_SOCKET_H
+
+#include <linux/if_ether.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/udp.h>
+
+#include "event.h"
+#include "judge.h"
+#include "listener.h"
+
+/* False only if the stack has handed over something that is not UDP over IP. */
+static __always_inline bool socket_parse(struct sk_reuseport_md *ctx, struct packet *p)
+{
+	__u32 ipv4[2];
+	struct udphdr udp;
+
+	if (bpf_skb_load_bytes(ctx, 0, &udp, sizeof(udp)))
+		return false;
+	p->sport = udp.source;
+	p->dport = udp.dest;
+	p->payload = sizeof(udp);
+	p->length = ctx->len - sizeof(udp);
+	if (ctx->eth_protocol == bpf_htons(ETH_P_IP)) {
+		if (bpf_skb_load_bytes_relative(ctx, offsetof(struct iphdr, saddr), ipv4, sizeof(ipv4),
+						BPF_HDR_START_NET))
+			return false;
+		p->src[1] = IPV4_MAPPED_LOW(ipv4[0]);
+		p->dst[1] = IPV4_MAPPED_LOW(ipv4[1]);
+		return true;
+	}
+	p->ipv6 = true;
+	return !bpf_skb_load_bytes_relative(ctx, offsetof(struct ipv6hdr, saddr), p->src, sizeof(p->src),
+					    BPF_HDR_START_NET) &&
+	       !bpf_skb_load_bytes_relative(ctx, offsetof(struct ipv6hdr, daddr), p->dst, sizeof(p->dst),
+					    BPF_HDR_START_NET);
+}
+
+static __always_inline __u16 reason_lane(__u32 reason)
+{
+	switch (reason) {
+	case ROAM_REASON_MAIN:
+		return ROAM_LANE_MAIN;
+	case ROAM_REASON_CANDIDATE:
+		return ROAM_LANE_CANDIDATE;
+	case ROAM_REASON_QUIC:
+	case ROAM_REASON_DTLS:
+		return ROAM_LANE_FOREIGN;
+	default:
+		return ROAM_LANE_HANDSHAKE;
+	}
+}
+
+/*
+ * Selects the lane's socket. Without one the kernel's hash chooses: any worker
+ * can open any packet, but nobody there speaks QUIC or DTLS.
+ */
+static __always_inline __u32 socket_select(struct sk_reuseport_md *ctx, const struct packet *p, __u32 reason,
+					   __u16 owner)
+{
+	const struct roam_listener *l = listener_find(p);
+	struct roam_lane_key key = { .owner = owner, .lane = reason_lane(reason) };
+	__u32 *found, index;
+
+	if (l) {
+		key.listener = l->index;
+		found = bpf_map_lookup_elem(&lanes, &key);
+		if (found) {
+			index = *found;
+			if (!bpf_sk_select_reuseport(ctx, &sockets, &index, 0))
+				return reason;
+		}
+	}
+	return key.lane == ROAM_LANE_FOREIGN ? ROAM_REASON_FOREIGN_UNSERVED : ROAM_REASON_UNSTEERED;
+}
+
+static __always_inline int socket_path(struct sk_reuseport_md *ctx)
+{
+	struct packet p = { .stage = ROAM_STAGE_SOCKET };
+	struct roam_config *cfg = config_get();
+	struct roam_cpu *cpu = cpu_get();
+	__u16 owner = 0;
+	__u32 reason;
+	bool drop;
+
+	if (!cfg || !cpu)
+		return SK_PASS;
+	reason = socket_parse(ctx, &p) ? judge(ctx, ROAM_STAGE_SOCKET, cfg, cpu, &p, &owner) : ROAM_REASON_SHORT;
+	/* XDP leaves first bytes that are nobody's to the stack; here they have come to our own socket. */
+	drop = is_drop(reason) || reason == ROAM_REASON_UNKNOWN_PROTOCOL;
+	if (!drop) {
+		reason = socket_select(ctx, &p, reason, owner);
+		drop = is_drop(reason);
+	}
+	record(cpu, &p, reason);
+	return drop ? SK_DROP : SK_PASS;
+}
+
+#endif
