@@ -108,7 +108,7 @@ func (e *env) report(err error) int {
 		_ = writeJSON(e.stderr, e.format, control.KindError, []errorItem{item})
 		return item.ExitCode
 	}
-	fmt.Fprintf(e.stderr, "%s %s\n", e.red(e.stderr, "xdp-roam:"), item.Message)
+	fmt.Fprintf(e.stderr, "%s %s\n", e.red(e.stderr, "xdp-roam:"), strings.ReplaceAll(item.Message, "\n", "\n  "))
 	if item.Fix != "" {
 		fmt.Fprintf(e.stderr, "  fix: %s\n", strings.ReplaceAll(item.Fix, "\n", "\n       "))
 	}

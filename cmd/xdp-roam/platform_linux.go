@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import "github.com/spf13/cobra"
+
+// platformCommands are those of the edge, which is a Linux machine.
+func platformCommands(e *env) []*cobra.Command {
+	return []*cobra.Command{}
+}
+
+var platformCodes []codeOf

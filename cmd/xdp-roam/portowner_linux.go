@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// portOwners names the processes of this network namespace that have a UDP
+// socket on the port, as far as this process may look: "nginx (pid 812)".
+func portOwners(port uint16) []string {
+	inodes := make(map[string]bool)
+	for _, table := range []string{"/proc/self/net/udp", "/proc/self/net/udp6"} {
+		udpInodes(table, port, inodes)
+	}
+	if len(inodes) == 0 {
+		return nil
+	}
+	var owners []string
+	processes, _ := filepath.Glob("/proc/[0-9]*")
+	for _, process := range processes {
+		if holdsSocket(process, inodes) {
+			name, _ := os.ReadFile(filepath.Join(process, "comm"))
+			owners = append(owners, fmt.Sprintf("%s (pid %s)", strings.TrimSpace(string(name)), filepath.Base(process)))
+		}
+	}
+	return owners
+}
+
+// udpInodes adds the inodes of sockets on the port in one of the kernel's
+// tables: "sl local_address rem_address st queues tr retrnsmt uid timeout inode ...".
+func udpInodes(table string, port uint16, inodes map[string]bool) {
+	file, err := os.Open(table)
+	if err != nil {
+		return
+	}
+	defer file.Close()
+	scanner := bufio.NewScanner(file)
+	for scanner.Scan() {
+		fields := strings.Fields(scanner.Text())
+		if len(fields) < 10 {
+			continue
+		}
+		_, hex, _ := strings.Cut(fields[1], ":")
+		if n, err := strconv.ParseUint(hex, 16, 16); err == nil && uint16(n) == port {
+			inodes[fields[9]] = true
+		}
+	}
+}
+
+func holdsSocket(process string, inodes map[string]bool) bool {
+	files, err := os.ReadDir(filepath.Join(process, "fd"))
+	if err != nil {
+		return false // another user's process, or gone
+	}
+	for _, file := range files {
+		target, err := os.Readlink(filepath.Join(process, "fd", file.Name()))
+		if err != nil {
+			continue
+		}
+		if inode, ok := strings.CutPrefix(target, "socket:["); ok && inodes[strings.TrimSuffix(inode, "]")] {
+			return true
+		}
+	}
+	return false
+}
