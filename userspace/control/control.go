@@ -103,8 +103,16 @@ type Session struct {
 	// LastReceived is when something authentic arrived last.
 	LastReceived time.Time `json:"last_received"`
 	LastMove     time.Time `json:"last_move,omitzero"`
-	Moves        uint64    `json:"moves"`
-	RTT          int64     `json:"rtt_ns"`
+	// Moves counts the committed ones; the others are candidates that failed
+	// validation, and moves that the old path's owner took back.
+	Moves         uint64 `json:"moves"`
+	MovesRefused  uint64 `json:"moves_refused"`
+	MovesReverted uint64 `json:"moves_reverted"`
+	// ForwardingAlarms counts authentic copies that came from elsewhere.
+	ForwardingAlarms uint64 `json:"forwarding_alarms"`
+	// RTT is smoothed; 0 before the first measurement.
+	RTT     int64 `json:"rtt_ns"`
+	PathMTU int   `json:"path_mtu_bytes"`
 
 	PacketsReceived   uint64 `json:"packets_received"`
 	PacketsSent       uint64 `json:"packets_sent"`
