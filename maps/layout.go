@@ -10,8 +10,18 @@ import "github.com/xdp-roam/xdp-roam/bpf"
 type (
 	slot     bpf.RoamRoamSlot
 	config   = bpf.RoamRoamConfig
-	listener = bpf.RoamRoamListener
+	listener bpf.RoamRoamListener
 	laneKey  = bpf.RoamRoamLaneKey
 	cpuBlock = bpf.RoamRoamCpu
 	event    = bpf.RoamRoamEvent
+)
+
+// The #defines of bpf/types.h that Go needs: BTF has no macros, so a test
+// compares these with the header.
+const (
+	// Schema is the version of all layouts. Pins of another schema are
+	// another program's.
+	Schema = 1
+
+	listenerProbes = 8
 )

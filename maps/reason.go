@@ -51,8 +51,8 @@ const (
 	ReasonForeignUnserved Reason = Reason(bpf.RoamRoamReasonROAM_REASON_FOREIGN_UNSERVED)
 )
 
-// What XDP makes of a packet for each reason; the socket stage differs only in
-// that it delivers what XDP hands on.
+// What XDP makes of a packet for each reason; Verdict has the socket stage's
+// differences.
 var reasons = [reasonCount]struct {
 	name string
 	xdp  Verdict
@@ -107,16 +107,27 @@ func (r Reason) String() string {
 // Known reports whether this version has a name for the reason.
 func (r Reason) Known() bool { return int(r) < reasonCount && reasons[r].name != "" }
 
-// Verdict returns what the reason implies at the stage.
+// Verdict returns what the reason implies at the stage. The socket stage
+// delivers what XDP hands on, except what no socket of ours understands.
 func (r Reason) Verdict(stage Stage) Verdict {
-	if !r.Known() {
+	switch {
+	case !r.Known():
+		return verdictOfNumber(r)
+	case stage == StageXDP || reasons[r].xdp != VerdictPass:
+		return reasons[r].xdp
+	case r == ReasonUnknownProtocol:
 		return VerdictDrop
 	}
-	v := reasons[r].xdp
-	if stage == StageSocket && v == VerdictPass {
-		return VerdictDeliver
+	return VerdictDeliver
+}
+
+// verdictOfNumber judges a reason that a newer data plane counts: drops are
+// numbered from the first drop on.
+func verdictOfNumber(r Reason) Verdict {
+	if r >= ReasonShort {
+		return VerdictDrop
 	}
-	return v
+	return VerdictPass
 }
 
 // Reasons calls f for every reason in the order of its number.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/bits"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 )
@@ -99,24 +100,25 @@ func NewMemorySessions(slots uint32, serverID uint16, key func(generation uint8)
 	if err := CheckSlots(slots); err != nil {
 		return nil, err
 	}
-	s := newSessions(make([]slot, slots), false)
+	s := &Sessions{}
+	s.adopt(make([]slot, slots))
 	if err := s.setKeys(serverID, key); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-// newSessions takes over slots as they are and counts the live ones.
-func newSessions(slots []slot, readOnly bool) *Sessions {
-	s := &Sessions{slots: slots, limit: uint32(len(slots)) / 4 * 3, readOnly: readOnly}
+// adopt takes over slots as they are and counts the live ones.
+func (s *Sessions) adopt(slots []slot) {
+	s.slots = slots
+	s.limit = uint32(len(slots)) / 4 * 3
 	var live uint32
-	for i := range s.slots {
-		if !s.slots[i].free() {
+	for i := range slots {
+		if !slots[i].free() {
 			live++
 		}
 	}
 	s.live.Store(live)
-	return s
 }
 
 func (s *Sessions) setKeys(serverID uint16, key func(generation uint8) [16]byte) error {
@@ -230,10 +232,12 @@ func (s *Sessions) Find(id ID) (uint32, Tag) {
 		return 0, TagForged
 	}
 	n := s.index(&id)
-	if !s.slots[n].holds(&id) {
-		return n, TagOurs
+	live := s.slots[n].holds(&id)
+	runtime.KeepAlive(s)
+	if live {
+		return n, TagLive
 	}
-	return n, TagLive
+	return n, TagOurs
 }
 
 // FreeStale retires every id of the kind and returns how many there were. A
