@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package service
+
+import (
+	"context"
+	"errors"
+	"net"
+)
+
+// echo sends every datagram back.
+type echo struct{}
+
+func (echo) String() string { return "echo:" }
+
+func (echo) Serve(ctx context.Context, c Conn) error {
+	p := make([]byte, c.MaxReceive())
+	for {
+		n, err := c.ReceiveDatagram(ctx, p)
+		if err != nil {
+			return finish(ctx, c, err)
+		}
+		// Any other error is this datagram's alone, for instance that the
+		// client takes only smaller ones: lost, as datagrams may be.
+		if err := c.SendDatagram(p[:n]); errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+	}
+}
+
+// discard reads and forgets.
+type discard struct{}
+
+func (discard) String() string { return "discard:" }
+
+func (discard) Serve(ctx context.Context, c Conn) error {
+	p := make([]byte, c.MaxReceive())
+	for {
+		if _, err := c.ReceiveDatagram(ctx, p); err != nil {
+			return finish(ctx, c, err)
+		}
+	}
+}
