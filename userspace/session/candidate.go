@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import (
+	"slices"
+	"time"
+
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
+)
+
+const (
+	// maxCandidates paths are validated at a time; a further one replaces the
+	// oldest.
+	maxCandidates = 3
+	// challengeResends is how often a CHALLENGE is sent again: 1, 2, 4 PTO after the
+	// first.
+	challengeResends = 3
+	// minDeadline bounds the validation of a candidate from below: 3 of these.
+	minDeadline = time.Second
+)
+
+// mark orders the peer's packets: by its id's seq, then by counter.
+type mark struct {
+	seq     uint32
+	counter uint64
+}
+
+func (m mark) before(n mark) bool {
+	return m.seq < n.seq || m.seq == n.seq && m.counter < n.counter
+}
+
+// schedule is when a CHALLENGE is sent again.
+type schedule struct {
+	start, pto Time
+	sent       int // resends so far
+}
+
+// next is when the next resend is due.
+func (c *schedule) next() (Time, bool) {
+	return c.start + c.pto<<c.sent, c.sent < challengeResends
+}
+
+// due takes one resend if its time has come.
+func (c *schedule) due(now Time) bool {
+	t, ok := c.next()
+	if !ok || now < t {
+		return false
+	}
+	// After a pause of the caller several may be due: one packet does for all.
+	for ok && now >= t {
+		c.sent++
+		t, ok = c.next()
+	}
+	return true
+}
+
+// candidate is a path that the newest authentic packet came from, while it is
+// being validated beside the current path.
+type candidate struct {
+	path Path
+	// rid is the peer's id that we send on to it: a fresh one if the peer came on a
+	// newer id, so that the two networks share none; else the current path's.
+	rid *remoteID
+	// local is the newest id of ours that came from it: what a commit is for.
+	local LocalID
+	// newest orders candidates: data goes to the one heard of last.
+	newest mark
+	ledger ledger
+
+	// cookie was sent to the candidate, oldCookie to the current path. They differ,
+	// so that neither answer can pass for the other.
+	cookie, oldCookie wire.Cookie
+	// oldLeft: the current path answered NOT_PREFERRED; its RESPONSE counts no more.
+	oldLeft  bool
+	resend   schedule
+	deadline Time
+	// again: cookie was sent more than once, so its answer is no RTT sample.
+	again bool
+}
+
+// gate lets an authentic, new, non-probing packet of length n move the path, if
+// it is strictly the newest of the session. A candidate that it makes gets its
+// CHALLENGE with the answers in out.source.
+func (s *Session) gate(now Time, from Path, in *localID, counter uint64, n int, out *Output) {
+	m := mark{in.Seq, counter}
+	elsewhere := !from.Same(s.path)
+	if s.heardAny && !s.newest.before(m) {
+		if elsewhere {
+			s.counts[NotNewest]++
+		}
+		return
+	}
+	s.newest, s.heardAny = m, true
+	s.supersede(now, in.Seq)
+	if !elsewhere {
+		s.path.Local = from.Local
+		s.dropCandidates(now, RefusedCurrent, out)
+		if in.Seq > s.pathLocal.Seq {
+			s.pathLocal = in.LocalID
+			s.commit(out)
+			// Follow the peer to a new id, so that both directions change together. Only
+			// if we are behind: an end that has gone ahead itself must not be chased.
+			if in.Seq > s.rid.Seq && s.spare(s.path) != nil {
+				s.rotate()
+			}
+		}
+		return
+	}
+	if c := s.findCandidate(from); c != nil {
+		c.path.Local = from.Local
+		c.newest = m
+		if in.Seq > c.local.Seq {
+			c.local = in.LocalID
+			if c.rid == s.rid {
+				c.rid = s.take(from)
+			}
+		}
+		return
+	}
+	if r := s.mayMove(now, from); r != Delivered {
+		s.counts[r]++
+		return
+	}
+	s.addCandidate(now, from, in, m, n, out)
+}
+
+// mayMove returns Delivered if from may become a candidate, else why not.
+func (s *Session) mayMove(now Time, from Path) Reason {
+	if s.role == Client {
+		// The server's packets still come to sockets that we have left: no move.
+		if from.Socket != s.path.Socket {
+			return LeftPath
+		}
+		if !slices.Contains(s.known, from.Remote) {
+			return UnknownServer
+		}
+	}
+	if s.backedOff(now, from) {
+		return BackedOff
+	}
+	return Delivered
+}
+
+func (s *Session) findCandidate(p Path) *candidate {
+	for i := range s.candidates {
+		if s.candidates[i].path.Same(p) {
+			return &s.candidates[i]
+		}
+	}
+	return nil
+}
+
+// lead returns the candidate heard of last, to which data flows, or nil.
+func (s *Session) lead() *candidate {
+	var lead *candidate
+	for i := range s.candidates {
+		if c := &s.candidates[i]; lead == nil || lead.newest.before(c.newest) {
+			lead = c
+		}
+	}
+	return lead
+}
+
+func (s *Session) addCandidate(now Time, from Path, in *localID, m mark, n int, out *Output) {
+	if len(s.candidates) == maxCandidates {
+		oldest := 0
+		for i := range s.candidates {
+			if s.candidates[i].resend.start < s.candidates[oldest].resend.start {
+				oldest = i
+			}
+		}
+		s.dropCandidate(now, oldest, RefusedReplaced, out)
+	}
+	pto := s.rtt.pto()
+	c := candidate{
+		path: from, rid: s.safe(), local: in.LocalID, newest: m,
+		cookie: s.randomCookie(), oldCookie: s.randomCookie(),
+		resend:   schedule{start: now, pto: pto},
+		deadline: now + 3*max(pto, minDeadline),
+	}
+	if in.Seq > s.pathLocal.Seq {
+		c.rid = s.take(from)
+	}
+	c.ledger.received = uint64(n)
+	s.candidates = append(s.candidates, c)
+	s.moves.Started++
+	s.moves.LastStarted = now
+	out.event(Event{Kind: EventMoveStarted, Path: from, From: s.path})
+	// The first packet from an address is at least 41 bytes, so its budget always
+	// has room for this.
+	out.source = wire.AppendChallenge(out.source, c.cookie)
+	s.sendProbe(now, out, s.path, s.rid, wire.FrameChallenge, c.oldCookie)
+}
+
+// dropCandidate ends a validation: the session stays on the current path.
+func (s *Session) dropCandidate(now Time, i int, why Reason, out *Output) {
+	c := s.candidates[i]
+	s.counts[why]++
+	s.moves.Refused++
+	s.moves.LastRefused = now
+	out.event(Event{Kind: EventMoveRefused, Path: c.path, From: s.path, Reason: why})
+	s.candidates = slices.Delete(s.candidates, i, i+1)
+	if len(s.candidates) == 0 {
+		s.candidates = nil // moves are rare, sessions many
+	}
+	if !s.pathNeeds(c.rid) || c.rid.Seq == s.sentSeq && c.rid != s.rid {
+		// Its id stays with its address, in case it comes back.
+		c.rid.taken, c.rid.probed, c.rid.source = false, true, c.path
+	}
+	s.settle()
+}
+
+func (s *Session) dropCandidates(now Time, why Reason, out *Output) {
+	for len(s.candidates) > 0 {
+		s.dropCandidate(now, len(s.candidates)-1, why, out)
+	}
+}
+
+// tickCandidates sends challenges again and ends validations that nobody
+// answered.
+func (s *Session) tickCandidates(now Time, out *Output) {
+	for i := len(s.candidates) - 1; i >= 0; i-- {
+		c := &s.candidates[i]
+		if now >= c.deadline {
+			s.dropCandidate(now, i, RefusedTimeout, out)
+			continue
+		}
+		if !c.resend.due(now) {
+			continue
+		}
+		if c.ledger.fits(probeSize) {
+			c.again = true
+			s.sendProbe(now, out, c.path, c.rid, wire.FrameChallenge, c.cookie)
+		} else {
+			s.counts[OverBudget]++
+		}
+		if !c.oldLeft {
+			s.sendProbe(now, out, s.path, s.rid, wire.FrameChallenge, c.oldCookie)
+		}
+	}
+}

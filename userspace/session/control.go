@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import (
+	"slices"
+	"time"
+
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
+)
+
+const (
+	// maxTries is how often a control packet is sent before the sender waits until
+	// it hears the peer again.
+	maxTries = 6
+	// maxPings is how many open PINGs are remembered: all tries of a control packet
+	// and a search for the path MTU beside them.
+	maxPings = 8
+	// greaseOneIn control packets carry an extension that nobody knows, so that
+	// peers keep skipping them.
+	greaseOneIn = 16
+	// greaseType is an extension type that will never mean anything.
+	greaseType wire.FrameType = 0x5A
+)
+
+// ping is a PING on its way, and what its PONG acknowledges.
+type ping struct {
+	token uint64
+	at    Time
+	// generation is the current path's when it was sent: a PONG across a move
+	// measures neither path.
+	generation uint32
+	// ids: NEW_IDs of ours below this seq rode along or were acknowledged before.
+	ids uint32
+	// observed: OBSERVED_ADDR rode along; closing: CLOSE did.
+	observed, closing bool
+	// control: sent by sendControl, not by the search for the path MTU.
+	control bool
+}
+
+// control is the reliable delivery of control frames: they travel with a PING,
+// whose PONG acknowledges all of its packet.
+type control struct {
+	pings []ping
+	// want: a PONG is wanted for its own sake; observe: OBSERVED_ADDR is to be sent.
+	want, observe bool
+	closeAcked    bool
+	tries         int
+	armed         bool // next is when to try again
+	next          Time
+	stalled       bool // all tries are used up
+}
+
+// restart gives a changed path its full number of tries.
+func (c *control) restart() { c.tries, c.armed, c.stalled = 0, false, false }
+
+// pending reports whether there is anything that the peer has not acknowledged.
+func (s *Session) pending() bool {
+	switch s.state {
+	case StateUnconfirmed:
+		return s.role == Client
+	case StateClosing:
+		return !s.ctl.closeAcked
+	case StateOpen:
+		if s.ctl.want || s.ctl.observe {
+			return true
+		}
+		for _, l := range s.local {
+			if !l.acked {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// sendControl sends everything that is not acknowledged, with a new PING, on the
+// current path, padded to size bytes of UDP payload, and arms the next try.
+func (s *Session) sendControl(now Time, out *Output, size int) {
+	token := s.randomToken()
+	p := ping{token: token, at: now, generation: s.pathGeneration, control: true}
+	start := begin(out, max(size, 512))
+	b := wire.AppendPing(out.arena, token)
+	if s.ctl.observe {
+		b = wire.AppendObservedAddr(b, s.path.Remote)
+		p.observed = true
+	}
+	if s.state != StateClosing {
+		for _, l := range s.local {
+			if !l.acked { // in order of seq, so every lower one comes too
+				b = wire.AppendNewID(b, l.Seq, l.ID, l.Reset)
+			}
+		}
+		p.ids = s.localTop + 1
+	} else {
+		b = wire.AppendClose(b, s.closeCode, s.closeText)
+		p.closing = true
+	}
+	if s.grease && s.randomToken()%greaseOneIn == 0 {
+		b = wire.AppendExtension(b, greaseType, s.scratch[:s.scratch[7]&7])
+	}
+	if n := start + size - wire.TagLen - len(b); n > 0 {
+		b = wire.AppendPad(b, n)
+	}
+	out.arena = b
+	if s.finish(now, out, start, s.path, s.rid, false) {
+		s.remember(p)
+	}
+	s.ctl.tries++
+	s.ctl.armed = true
+	s.ctl.next = now + s.rtt.pto()<<(s.ctl.tries-1)
+	if s.state == StateUnconfirmed && s.ctl.tries <= 3 {
+		// The first PING goes again 1, 2 and 4 s after the first, like INIT.
+		s.ctl.next = s.started + time.Second<<(s.ctl.tries-1)
+	}
+}
+
+func (s *Session) remember(p ping) {
+	if len(s.ctl.pings) == maxPings {
+		s.ctl.pings = slices.Delete(s.ctl.pings, 0, 1)
+	}
+	s.ctl.pings = append(s.ctl.pings, p)
+}
+
+// pushControl sends at once what has newly become due.
+func (s *Session) pushControl(now Time, out *Output) {
+	s.ctl.restart()
+	s.sendControl(now, out, 0)
+}
+
+// pong acts on a PONG.
+func (s *Session) pong(now Time, token uint64) {
+	i := slices.IndexFunc(s.ctl.pings, func(p ping) bool { return p.token == token })
+	if i < 0 {
+		s.counts[PongUnknown]++
+		return
+	}
+	p := s.ctl.pings[i]
+	s.ctl.pings = slices.Delete(s.ctl.pings, i, i+1)
+	if p.generation == s.pathGeneration {
+		s.rtt.sample(now - p.at)
+	}
+	if !p.control {
+		s.mtu.acknowledged(token, now)
+		return
+	}
+	s.acknowledge(p.ids)
+	s.ctl.want = false
+	if p.observed && p.generation == s.pathGeneration {
+		s.ctl.observe = false
+	}
+	s.ctl.closeAcked = s.ctl.closeAcked || p.closing
+	if !s.pending() {
+		s.ctl.restart()
+	}
+}
+
+// acknowledge notes that the peer has our ids below seq.
+func (s *Session) acknowledge(seq uint32) {
+	for _, l := range s.local {
+		if l.Seq < seq {
+			l.acked = true
+		}
+	}
+}
+
+// heardControl lets a sender that had given up try again: the peer is back.
+func (s *Session) heardControl(now Time, out *Output) {
+	if s.ctl.stalled && s.pending() {
+		s.pushControl(now, out)
+	}
+}
+
+// tickControl sends again what the peer has not acknowledged.
+func (s *Session) tickControl(now Time, out *Output) {
+	if !s.ctl.armed || now < s.ctl.next {
+		return
+	}
+	switch {
+	case !s.pending():
+		s.ctl.restart()
+	case s.ctl.tries >= maxTries:
+		s.ctl.armed, s.ctl.stalled = false, true
+	default:
+		s.sendControl(now, out, 0)
+	}
+}
+
+// Ping asks the peer for a sign of life, which also measures the round trip. It
+// is sent again until it is answered, like every control frame. It fails with
+// ErrClosed or ErrNotConfirmed.
+func (s *Session) Ping(now Time, out *Output) error {
+	if err := s.canSend(); err != nil {
+		return err
+	}
+	s.freshen(now)
+	s.ctl.want = true
+	s.pushControl(now, out)
+	s.guard(now, out)
+	return nil
+}

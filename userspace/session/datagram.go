@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import (
+	"time"
+
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
+)
+
+// idleRotate is after how long a pause a client goes on with a fresh id.
+const idleRotate = 30 * time.Second
+
+// canSend returns nil while the session carries packets of ours.
+func (s *Session) canSend() error {
+	switch {
+	case s.state > StateOpen:
+		return ErrClosed
+	case s.state == StateUnconfirmed && s.role == Server:
+		return ErrNotConfirmed
+	}
+	return nil
+}
+
+// freshen moves a client that paused to its next unused id, so that its new
+// packets cannot be linked to the old ones.
+func (s *Session) freshen(now Time) {
+	if s.role == Client && s.state == StateOpen && now-s.lastSent >= idleRotate && s.spare(s.path) != nil {
+		s.rotate()
+	}
+}
+
+// Send sends one datagram: whole if it fits the path MTU, else in up to four
+// parts. A lost part loses the datagram. Data flows to a candidate path as far as
+// its 3x budget goes, else to the current path. It fails with ErrTooLarge (more
+// than the peer accepts, or than four parts carry), ErrClosed or ErrNotConfirmed;
+// then nothing was sent.
+func (s *Session) Send(now Time, datagram []byte, out *Output) error {
+	if err := s.canSend(); err != nil {
+		return err
+	}
+	if len(datagram) > s.peerMaxDatagram {
+		return ErrTooLarge
+	}
+	s.freshen(now)
+	if s.guard(now, out) {
+		return ErrClosed
+	}
+	if c := s.lead(); c != nil && c.rid.counter < wire.MaxCounter-rotateReserve {
+		mtu := floorOf(c.path)
+		// One more CHALLENGE stays affordable: without it the move would hang on data.
+		need := sizeOf(len(datagram), mtu)
+		if need > 0 && c.ledger.fits(need+probeSize) {
+			s.sendDatagram(now, c.path, c.rid, mtu, datagram, out)
+			return nil
+		}
+		s.counts[OverBudget]++
+	}
+	if sizeOf(len(datagram), s.mtu.size) == 0 {
+		s.searchMTU(now, len(datagram)+wire.MinData, out)
+		return ErrTooLarge
+	}
+	s.sendDatagram(now, s.path, s.rid, s.mtu.size, datagram, out)
+	if need := len(datagram) + wire.MinData; need > s.mtu.size {
+		s.searchMTU(now, need, out)
+	} else if need > s.mtu.floor {
+		s.testMTU(now, out)
+	}
+	return nil
+}
+
+// floorOf is the MTU of a path of which nothing is known.
+func floorOf(p Path) int {
+	var m mtu
+	m.reset(p)
+	return m.size
+}
+
+// partRoom is the data that one DATAGRAM_PART carries.
+func partRoom(mtu int) int { return mtu - wire.Overhead - wire.DatagramPartHeader }
+
+// sizeOf is the UDP payload in all of a datagram of n bytes, or 0 if it does not
+// fit four parts.
+func sizeOf(n, mtu int) int {
+	if n+wire.MinData <= mtu {
+		return n + wire.MinData
+	}
+	parts := (n + partRoom(mtu) - 1) / partRoom(mtu)
+	if parts > wire.MaxParts {
+		return 0
+	}
+	return n + parts*(wire.Overhead+wire.DatagramPartHeader)
+}
+
+func (s *Session) sendDatagram(now Time, path Path, rid *remoteID, mtu int, datagram []byte, out *Output) {
+	s.carried = true
+	s.sent.Datagrams++
+	s.sent.DatagramBytes += uint64(len(datagram))
+	if len(datagram)+wire.MinData <= mtu {
+		start := begin(out, len(datagram)+1)
+		out.arena = wire.AppendDatagram(out.arena, datagram)
+		s.finish(now, out, start, path, rid, false)
+		return
+	}
+	room := partRoom(mtu)
+	part := wire.DatagramPart{Number: s.partNumber, Count: uint8((len(datagram) + room - 1) / room)}
+	s.partNumber++
+	for ; part.Index < part.Count; part.Index++ {
+		n := min(room, len(datagram))
+		start := begin(out, n+wire.DatagramPartHeader)
+		out.arena = wire.AppendDatagramPart(out.arena, part, datagram[:n])
+		s.finish(now, out, start, path, rid, false)
+		datagram = datagram[n:]
+	}
+}
+
+// deliver hands a datagram of the peer out.
+func (s *Session) deliver(data []byte, out *Output) {
+	s.carried = true
+	if len(data) > s.maxDatagram {
+		s.counts[DatagramTooLarge]++
+		return
+	}
+	s.received.Datagrams++
+	s.received.DatagramBytes += uint64(len(data))
+	out.Datagrams = append(out.Datagrams, data)
+}

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import (
+	"net/netip"
+
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
+)
+
+// EventKind says what happened.
+type EventKind uint8
+
+// The events. Their names are those of the log lines and counters.
+const (
+	// EventConfirmed: server, the first authentic DATA came from where RESP went;
+	// client, the first authentic DATA came at all.
+	EventConfirmed EventKind = iota + 1
+	// EventMoveStarted: Path became a candidate beside the current path From and is
+	// being validated. On a client also: Move left From for Path.
+	EventMoveStarted
+	// EventMoveCommitted: Path is validated and the session is on it; it was on
+	// From.
+	EventMoveCommitted
+	// EventMoveRefused: Path is no candidate any more; the session stays on From.
+	// Reason says why: RefusedPreferred, RefusedTimeout, RefusedLeft, RefusedReplaced
+	// or RefusedCurrent.
+	EventMoveRefused
+	// EventMoveReverted: the session was on From and is back on Path, whose owner
+	// answered that it prefers it.
+	EventMoveReverted
+	// EventForwardingAlarm: an authentic duplicate came from Path while the session
+	// is on From: someone forwards or replays packets. At most one each PTO.
+	EventForwardingAlarm
+	// EventPathReleased: client, Path was left long enough ago; its socket may be
+	// closed.
+	EventPathReleased
+	// EventObserved: the peer says that it sees us at Addr.
+	EventObserved
+	// EventAddrs: client, the server told where else it can be reached; see
+	// Session.ServerAddrs.
+	EventAddrs
+	// EventClosed: the session is over, by the peer when Remote is set. Code and
+	// Text say why. Ids are still live for a while, so that late packets meet
+	// silence and not a reset.
+	EventClosed
+	// EventEnded: every id is retired; the caller may drop the Session.
+	EventEnded
+)
+
+var eventNames = [...]string{
+	EventConfirmed:       "confirmed",
+	EventMoveStarted:     "move-started",
+	EventMoveCommitted:   "move-committed",
+	EventMoveRefused:     "move-refused",
+	EventMoveReverted:    "move-reverted",
+	EventForwardingAlarm: "forwarding-alarm",
+	EventPathReleased:    "path-released",
+	EventObserved:        "observed-address",
+	EventAddrs:           "server-addresses",
+	EventClosed:          "closed",
+	EventEnded:           "ended",
+}
+
+// String returns the name that log lines and counters use.
+func (k EventKind) String() string {
+	if int(k) < len(eventNames) && eventNames[k] != "" {
+		return eventNames[k]
+	}
+	return "unknown"
+}
+
+// Event is something that an operator or an application may want to know. Which
+// fields mean anything is said with the kind.
+type Event struct {
+	Kind       EventKind
+	Path, From Path
+	Reason     Reason
+	Addr       netip.AddrPort
+	Remote     bool
+	Code       wire.CloseCode
+	Text       string // safe to show: not printable bytes are replaced
+}

@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import (
+	"time"
+
+	"golang.zx2c4.com/wireguard/replay"
+
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
+)
+
+const (
+	// maxLive is the most ids that one end may have live.
+	maxLive = 8
+	// spareIDs is how many unused ids are kept at the peer.
+	spareIDs = 2
+	// minRetire is the shortest silence after which an id is retired.
+	minRetire = time.Second
+	// closeReserve is how many packets of an id's 2^28 are kept back, so that a
+	// session without a further id can still say CLOSE, and say it again.
+	closeReserve = 16
+	// rotateReserve packets before the end a sender moves to its next id.
+	rotateReserve = 1 << 16
+)
+
+// localID is an id that we issued: we receive on it.
+type localID struct {
+	LocalID
+	key idKey
+	// window is allocated when a packet first opens: spare ids have none.
+	window *replay.Filter
+	// last is the highest counter received, to tell a duplicate from a packet
+	// behind the window.
+	last uint64
+	// heard is when it last carried a non-probing packet, or when a newer one took
+	// over: from then on it has to be silent.
+	heard Time
+	// used: it carried a packet, so it is no spare any more.
+	used bool
+	// superseded: a newer id carried a non-probing packet.
+	superseded bool
+	// acked: the peer is known to have it.
+	acked bool
+}
+
+// accept marks the counter of a packet that has been opened as received. It
+// returns Delivered, ReplayDuplicate or ReplayOld.
+func (l *localID) accept(counter uint64) Reason {
+	if l.window == nil {
+		l.window = new(replay.Filter)
+	}
+	if !l.window.ValidateCounter(counter, wire.MaxCounter) {
+		if counter+replayWindow < l.last {
+			return ReplayOld
+		}
+		return ReplayDuplicate
+	}
+	l.last = max(l.last, counter)
+	return Delivered
+}
+
+// replayWindow is the least number of counters that the replay filter holds.
+const replayWindow = 8128
+
+// remoteID is an id that the peer issued: we send on it.
+type remoteID struct {
+	RemoteID
+	key idKey
+	// counter is the next packet's; bytes is what it has carried.
+	counter, bytes uint64
+	// source is, while probed is set, where a probe was answered on this id. It is
+	// kept for that source in case it becomes a candidate.
+	source Path
+	probed bool
+	// taken: it is or was the id of a path, so it is no spare any more.
+	taken bool
+}
+
+// findLocal returns the live id of ours that a packet names, or nil.
+func (s *Session) findLocal(id *wire.ID) *localID {
+	for i := len(s.local) - 1; i >= 0; i-- {
+		if s.local[i].ID == *id {
+			return s.local[i]
+		}
+	}
+	return nil
+}
+
+// spare returns an id of the peer for a path to source that has none yet, or nil:
+// the one kept for that source, else an unused one. An id that answered a probe
+// from elsewhere is better than none: that source never became a path, so sharing
+// it links no more than keeping the current id would.
+func (s *Session) spare(source Path) *remoteID {
+	var fresh, probed *remoteID
+	for _, r := range s.remote {
+		switch {
+		case r.taken || !s.usable(r) || r.Seq < s.sentSeq:
+		case r.probed && r.source.Same(source):
+			return r
+		case r.Seq <= s.unusedAbove():
+		case !r.probed && fresh == nil:
+			fresh = r
+		case r.probed && probed == nil:
+			probed = r
+		}
+	}
+	if fresh != nil {
+		return fresh
+	}
+	return probed
+}
+
+// unusedAbove is the seq above which the peer's ids can be unused: it may retire
+// those below one that carried our packets.
+func (s *Session) unusedAbove() uint32 { return max(s.rid.Seq, s.sentSeq) }
+
+// safe is the id for want of a spare one: the current one, or the one above it
+// that has carried our packets, since the peer may have retired the current one
+// for it.
+func (s *Session) safe() *remoteID {
+	for _, r := range s.remote {
+		if r.Seq == s.sentSeq && r.Seq > s.rid.Seq {
+			return r
+		}
+	}
+	return s.rid
+}
+
+// spareForProbe returns the id that answers a probe from source, which came on a
+// newer id than the current path's: the one kept for it, else an unused one, else
+// the current id.
+func (s *Session) spareForProbe(source Path) *remoteID {
+	r := s.spare(source)
+	if r == nil || r.probed && !r.source.Same(source) {
+		return s.rid
+	}
+	r.probed, r.source = true, source
+	return r
+}
+
+// usable reports whether keys exist for the id: NEW_IDs from an announced rekey
+// boundary on are held until the new secrets exist.
+func (s *Session) usable(r *remoteID) bool {
+	return !s.rekeyAnnounced || r.Seq < s.rekeyFirst
+}
+
+// take makes the next spare id that of the path to source. Without one it
+// returns one in use: roaming still works, only linkable.
+func (s *Session) take(source Path) *remoteID {
+	r := s.spare(source)
+	if r == nil {
+		s.counts[NoSpareID]++
+		return s.safe()
+	}
+	r.taken, r.probed = true, false
+	return r
+}
+
+// rotate moves our sending on the current path to the next unused id.
+func (s *Session) rotate() {
+	s.rid = s.take(s.path)
+	s.forgetRemote()
+}
+
+// guard keeps the current id within 2^28 packets and 2^38 bytes: it moves to the
+// next id in good time, and closes the session if there is none. It reports
+// whether it closed.
+func (s *Session) guard(now Time, out *Output) bool {
+	near := func(reserve uint64) bool {
+		return s.rid.counter >= wire.MaxCounter-reserve || s.rid.bytes >= wire.MaxIDBytes-reserve*wire.MaxPacket
+	}
+	if s.state > StateOpen || !near(rotateReserve) {
+		return false
+	}
+	if s.spare(s.path) != nil {
+		s.rotate()
+		return false
+	}
+	if !near(closeReserve) {
+		return false
+	}
+	s.Close(now, wire.CloseLimit, "the last id is used up: the peer issued no further one", out)
+	return true
+}
+
+// settle moves the current path off an id that the peer may have retired: a newer
+// one has carried packets to another path, which did not become ours.
+func (s *Session) settle() {
+	if s.rid.Seq < s.sentSeq {
+		s.rid = s.take(s.path)
+	}
+	s.forgetRemote()
+}
+
+// forgetRemote drops ids of the peer that no path needs any more. Unused ones
+// below the current id go too, as the peer may have retired them; those above it
+// are spare again.
+func (s *Session) forgetRemote() {
+	keep := s.remote[:0]
+	for _, r := range s.remote {
+		needed := s.pathNeeds(r)
+		if r.Seq < s.rid.Seq && !needed {
+			r.key.release()
+			continue
+		}
+		if r.taken && !needed {
+			r.taken, r.probed, r.source = false, r.counter > 0, Path{}
+		}
+		keep = append(keep, r)
+	}
+	clear(s.remote[len(keep):])
+	s.remote = keep
+}
+
+// pathNeeds reports whether r is the id of a path, or the newest that carried
+// packets of ours.
+func (s *Session) pathNeeds(r *remoteID) bool {
+	if r == s.rid || r.Seq == s.sentSeq {
+		return true
+	}
+	for i := range s.candidates {
+		if s.candidates[i].rid == r {
+			return true
+		}
+	}
+	for i := range s.departures {
+		if s.departures[i].rid == r {
+			return true
+		}
+	}
+	for i := range s.left {
+		if s.left[i].rid == r {
+			return true
+		}
+	}
+	return false
+}
+
+// newRemote takes a NEW_ID. A repeat that differs, a gap, or more ids than may
+// be live is a protocol error.
+func (s *Session) newRemote(f *wire.Frame) error {
+	if f.Seq > s.remoteTop {
+		if f.Seq != s.remoteTop+1 {
+			return errIDGap
+		}
+		spares := 0
+		for _, r := range s.remote {
+			if !r.taken && r.Seq > s.unusedAbove() {
+				spares++
+			}
+		}
+		if spares >= maxLive {
+			return errTooManyIDs
+		}
+		s.remoteTop = f.Seq
+		s.remote = append(s.remote, &remoteID{RemoteID: RemoteID{f.Seq, f.ID, f.Reset}})
+		return nil
+	}
+	for _, r := range s.remote {
+		if r.Seq == f.Seq && (r.ID != f.ID || r.Reset != f.Reset) {
+			return errIDDiffers
+		}
+	}
+	return nil // a repeat, or of an id that we have done with
+}
+
+// spareLocal counts the ids of ours that the peer has not used and may still use.
+func (s *Session) spareLocal() (n int) {
+	for _, l := range s.local {
+		if !l.used && !l.superseded {
+			n++
+		}
+	}
+	return n
+}
+
+// topUp keeps spareIDs unused ids at the peer, within maxLive. It reports whether
+// there is something new to tell.
+func (s *Session) topUp(now Time) (issued bool) {
+	for n := s.spareLocal(); n < spareIDs && len(s.local) < maxLive; n++ {
+		id, reset, err := s.ids.Issue()
+		if err != nil {
+			s.counts[IssueFailed]++
+			break
+		}
+		s.localTop++
+		s.local = append(s.local, &localID{LocalID: LocalID{s.localTop, id, reset}, heard: now})
+		issued = true
+	}
+	return issued
+}
+
+// supersede starts the silence of every id below seq.
+func (s *Session) supersede(now Time, seq uint32) {
+	for _, l := range s.local {
+		if l.Seq < seq && !l.superseded {
+			l.superseded, l.heard = true, now
+			s.needIDs = s.needIDs || !l.used // it is no spare any more
+		}
+	}
+}
+
+// retireAfter is how long a superseded id has to be silent.
+func (s *Session) retireAfter() time.Duration { return max(3*s.rtt.pto(), minRetire) }
+
+// retireDue retires the superseded ids that have been silent for long enough.
+func (s *Session) retireDue(now Time) {
+	silence := s.retireAfter()
+	keep := s.local[:0]
+	for _, l := range s.local {
+		if l.superseded && now >= l.heard+silence {
+			l.key.release()
+			s.ids.Retire(l.ID)
+			continue
+		}
+		keep = append(keep, l)
+	}
+	if len(keep) < len(s.local) {
+		s.needIDs = true // there is room for another one
+		clear(s.local[len(keep):])
+		s.local = keep
+	}
+}
+
+// releaseKeys drops every built AEAD; the next packet builds its own again.
+func (s *Session) releaseKeys() {
+	for _, l := range s.local {
+		l.key.release()
+	}
+	for _, r := range s.remote {
+		r.key.release()
+	}
+	s.keysBuilt = false
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"encoding/binary"
+
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
+)
+
+const (
+	keyLen   = 32
+	nonceLen = 12
+)
+
+// idKey is the AEAD of one id. An expanded AES-GCM key is 767 bytes and takes
+// microseconds to build: it is built at the first packet and released when the
+// session falls idle; the direction secret is all that stays.
+type idKey struct {
+	aead cipher.AEAD // nil: not built
+	iv   [nonceLen]byte
+}
+
+// deriveID is the key schedule of an id: HKDF-Expand-SHA256(direction secret,
+// "roam1 id" || seq || id, 44) = key || iv.
+func deriveID(secret *[32]byte, seq uint32, id *wire.ID) ([]byte, error) {
+	const label = "roam1 id"
+	var info [len(label) + 4 + wire.IDLen]byte
+	copy(info[:], label)
+	binary.BigEndian.PutUint32(info[len(label):], seq)
+	copy(info[len(label)+4:], id[:])
+	return hkdf.Expand(sha256.New, secret[:], string(info[:]), keyLen+nonceLen)
+}
+
+// build makes the key ready for use. It fails only where the Go runtime refuses
+// the algorithms, which New finds out at once.
+func (k *idKey) build(secret *[32]byte, seq uint32, id *wire.ID) error {
+	if k.aead != nil {
+		return nil
+	}
+	okm, err := deriveID(secret, seq, id)
+	if err != nil {
+		return err
+	}
+	block, err := aes.NewCipher(okm[:keyLen])
+	if err != nil {
+		return err
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		return err
+	}
+	copy(k.iv[:], okm[keyLen:])
+	clear(okm)
+	k.aead = aead
+	return nil
+}
+
+func (k *idKey) release() { *k = idKey{} }
+
+// nonce writes iv XOR (5 zero bytes || u56 counter) into n. The caller passes
+// memory of the Session: a local array would escape through the AEAD interface
+// and be allocated for each packet.
+func (k *idKey) nonce(n *[nonceLen]byte, counter uint64) []byte {
+	*n = k.iv
+	// The counter has 56 bits, so its top byte, at n[4], changes nothing.
+	binary.BigEndian.PutUint64(n[4:], binary.BigEndian.Uint64(n[4:])^counter)
+	return n[:]
+}

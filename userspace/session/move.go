@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import (
+	"slices"
+	"time"
+
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
+)
+
+const (
+	// minPreferred bounds from below how long after a switch the old path can still
+	// claim the session back: 3 of these.
+	minPreferred = 100 * time.Millisecond
+	// maxDepartures paths can claim the session back at a time: as many as could
+	// have been left within that time.
+	maxDepartures = 3
+	// maxLeft is how many paths a client keeps answering on after it left them.
+	maxLeft = 4
+)
+
+// departure is a path that a switch has taken the session from. Until its time
+// is over its RESPONSE takes the session back: then the new path was a
+// forwarder's, and the owner never moved.
+type departure struct {
+	path   Path
+	rid    *remoteID
+	local  LocalID
+	rtt    rtt
+	mtu    mtu
+	to     Path    // where the session went
+	toID   wire.ID // and the id of ours that was committed to it
+	cookie wire.Cookie
+	resend schedule
+	until  Time
+}
+
+// leftPath is a path that a client has moved away from itself. It goes on
+// answering challenges there, with NOT_PREFERRED.
+type leftPath struct {
+	path  Path
+	rid   *remoteID
+	until Time
+}
+
+// answer acts on RESPONSE or NOT_PREFERRED. An answer counts only from the
+// address that was challenged, whatever its place in the order of packets.
+func (s *Session) answer(now Time, from Path, f *wire.Frame, out *Output) {
+	response := f.Type == wire.FrameResponse
+	for i := range s.candidates {
+		c := &s.candidates[i]
+		switch f.Cookie {
+		case c.cookie:
+			switch {
+			case !from.Same(c.path):
+				s.counts[AnswerElsewhere]++
+			case response:
+				s.switchTo(now, i, out)
+			default:
+				s.dropCandidate(now, i, RefusedLeft, out)
+			}
+			return
+		case c.oldCookie:
+			switch {
+			case !from.Same(s.path):
+				s.counts[AnswerElsewhere]++
+			case !response:
+				c.oldLeft = true
+			case c.oldLeft:
+				s.counts[AnswerVoid]++
+			default:
+				s.backOff(now, c.path)
+				s.dropCandidate(now, i, RefusedPreferred, out)
+			}
+			return
+		}
+	}
+	for i := range s.departures {
+		d := &s.departures[i]
+		if f.Cookie != d.cookie {
+			continue
+		}
+		switch {
+		case !from.Same(d.path):
+			s.counts[AnswerElsewhere]++
+		case response && now <= d.until:
+			s.returnTo(now, i, out)
+		default:
+			s.departures = slices.Delete(s.departures, i, i+1)
+		}
+		return
+	}
+	if s.alarmOpen && f.Cookie == s.alarmCookie {
+		if !from.Same(s.alarmPath) {
+			s.counts[AnswerElsewhere]++
+			return
+		}
+		s.alarmOpen = false // the current path lives: nothing to do
+		return
+	}
+	s.counts[AnswerUnknown]++
+}
+
+// switchTo puts the session on a candidate that has answered.
+func (s *Session) switchTo(now Time, i int, out *Output) {
+	c := s.candidates[i]
+	s.candidates = slices.Delete(s.candidates, i, i+1)
+	s.departures = slices.DeleteFunc(s.departures, func(d departure) bool { return d.path.Same(c.path) })
+	if !c.oldLeft {
+		if len(s.departures) == maxDepartures {
+			s.departures = slices.Delete(s.departures, 0, 1)
+		}
+		s.departures = append(s.departures, departure{
+			path: s.path, rid: s.rid, local: s.pathLocal, rtt: s.rtt, mtu: s.mtu,
+			to: c.path, toID: c.local.ID, cookie: c.oldCookie, resend: c.resend,
+			until: now + 3*max(s.rtt.pto(), minPreferred),
+		})
+	}
+	old := s.path
+	s.rid, s.pathLocal = c.rid, c.local
+	s.enter(c.path)
+	if !c.again {
+		s.rtt.sample(now - c.resend.start)
+	}
+	s.moves.Committed++
+	s.moves.LastCommitted = now
+	out.event(Event{Kind: EventMoveCommitted, Path: s.path, From: old})
+	s.commit(out)
+	s.settled(now, out)
+}
+
+// returnTo takes the session back to a path whose owner never left it.
+func (s *Session) returnTo(now Time, i int, out *Output) {
+	d := s.departures[i]
+	for _, later := range s.departures[i:] {
+		s.backOff(now, later.to)
+	}
+	s.departures = slices.Delete(s.departures, i, len(s.departures))
+	s.dropCandidates(now, RefusedPreferred, out)
+	lost := s.path
+	s.rid, s.pathLocal = d.rid, d.local
+	s.enter(d.path)
+	s.rtt, s.mtu = d.rtt, d.mtu
+	s.mtu.probe = 0 // its PING belongs to the time before
+	s.moves.Reverted++
+	s.moves.LastReverted = now
+	s.counts[RefusedPreferred]++
+	out.event(Event{Kind: EventMoveReverted, Path: s.path, From: lost, Reason: RefusedPreferred})
+	if s.role == Server && d.toID != d.local.ID {
+		// The loser's packets leave the main lane too.
+		out.Commits = append(out.Commits, Commit{d.toID, s.path})
+	}
+	s.commit(out)
+	s.settled(now, out)
+}
+
+// enter makes p the current path: nothing that was measured holds any more.
+func (s *Session) enter(p Path) {
+	s.path = p
+	s.pathGeneration++
+	s.rtt.reset()
+	s.mtu.reset(p)
+	s.alarmOpen = false
+}
+
+// settled finishes a change of path: remaining candidates are held against the
+// new one, and a PING measures it and tells the peer where we see it.
+func (s *Session) settled(now Time, out *Output) {
+	s.settle()
+	for i := range s.candidates {
+		c := &s.candidates[i]
+		c.oldCookie, c.oldLeft = s.randomCookie(), false
+		s.sendProbe(now, out, s.path, s.rid, wire.FrameChallenge, c.oldCookie)
+	}
+	s.forgetRemote()
+	s.ctl.observe = s.role == Server
+	s.ctl.want = true
+	s.sendControl(now, out, 0)
+}
+
+// commit tells the server's slot table that pathLocal is at home on the path.
+func (s *Session) commit(out *Output) {
+	if s.role == Server {
+		out.Commits = append(out.Commits, Commit{s.pathLocal.ID, s.path})
+	}
+}
+
+// tickDepartures asks old paths again, and lets go of those whose time is over.
+func (s *Session) tickDepartures(now Time, out *Output) {
+	for i := len(s.departures) - 1; i >= 0; i-- {
+		d := &s.departures[i]
+		if now > d.until {
+			s.departures = slices.Delete(s.departures, i, i+1)
+			continue
+		}
+		if d.resend.due(now) {
+			s.sendProbe(now, out, d.path, d.rid, wire.FrameChallenge, d.cookie)
+		}
+	}
+	if len(s.departures) == 0 && s.departures != nil {
+		s.departures = nil
+		s.forgetRemote()
+	}
+}
+
+// Move makes a client send from another path from now on, on the next unused id:
+// to has another Socket, or another known Remote, than the current path. Packets
+// that come to the old path are still delivered and challenges there answered
+// with NOT_PREFERRED, until EventPathReleased. It fails with ErrClosed,
+// ErrNotConfirmed (open a new session instead), ErrSamePath, or ErrNotClient.
+func (s *Session) Move(now Time, to Path, out *Output) error {
+	switch {
+	case s.role != Client:
+		return ErrNotClient
+	case s.state > StateOpen:
+		return ErrClosed
+	case s.state < StateOpen:
+		return ErrNotConfirmed
+	case to.Same(s.path):
+		return ErrSamePath
+	}
+	s.dropCandidates(now, RefusedMoved, out)
+	s.departures = nil
+	pto := s.rtt.pto()
+	// A path that we come back to is left no more.
+	s.left = slices.DeleteFunc(s.left, func(l leftPath) bool { return l.path.Same(to) })
+	if len(s.left) == maxLeft {
+		s.release(0, out)
+	}
+	old := s.path
+	s.left = append(s.left, leftPath{old, s.rid, now + 3*max(pto, minDeadline)})
+	s.learn(to.Remote)
+	s.rid = s.take(to)
+	s.enter(to)
+	s.forgetRemote()
+	s.moved, s.movedFrom = true, old
+	s.moves.Started++
+	s.moves.LastStarted = now
+	out.event(Event{Kind: EventMoveStarted, Path: to, From: old})
+	s.ctl.want = true
+	s.ctl.restart()
+	// Padded, so that the server's 3x budget lets data flow to the new path at once.
+	s.sendControl(now, out, moveSize)
+	return nil
+}
+
+// moveSize is the UDP payload of the first packet on a new path.
+const moveSize = 1200
+
+// findLeft returns the left path that p is, or whose socket p came to.
+func (s *Session) findLeft(p Path) *leftPath {
+	for i := range s.left {
+		l := &s.left[i].path
+		if l.Same(p) || l.Socket == p.Socket && p.Socket != s.path.Socket {
+			return &s.left[i]
+		}
+	}
+	return nil
+}
+
+// release forgets a left path. Its socket may be the current one's, when the
+// client moved to another address of the server.
+func (s *Session) release(i int, out *Output) {
+	p := s.left[i].path
+	s.left = slices.Delete(s.left, i, i+1)
+	if len(s.left) == 0 {
+		s.left = nil
+	}
+	s.forgetRemote()
+	if p.Socket == s.path.Socket || s.findLeft(p) != nil {
+		return
+	}
+	out.event(Event{Kind: EventPathReleased, Path: p})
+}
+
+func (s *Session) tickLeft(now Time, out *Output) {
+	for i := len(s.left) - 1; i >= 0; i-- {
+		if now >= s.left[i].until {
+			s.release(i, out)
+		}
+	}
+}

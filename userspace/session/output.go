@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import "github.com/xdp-roam/xdp-roam/userspace/wire"
+
+// Packet is one UDP payload to send.
+type Packet struct {
+	Path Path
+	// Data is at most wire.MaxPacket bytes and aliases the Output's arena: it is
+	// valid until Reset.
+	Data []byte
+}
+
+// Commit tells a server to write a validated path to the slot of an id: from now
+// on packets that name ID and come from Path are on the main lane. Clients get
+// none.
+type Commit struct {
+	ID   wire.ID
+	Path Path
+}
+
+// Output collects what calls on a Session ask for. One Output serves any number
+// of calls and of sessions: each appends, in order, and the caller empties it
+// with Reset. Its memory is reused, so that in the steady state nothing is
+// allocated. The zero value is ready to use.
+type Output struct {
+	// Datagrams are what the peer sent. They alias the packet given to Receive, or
+	// the Output's arena: they are valid until that packet is reused and until
+	// Reset, whichever comes first.
+	Datagrams [][]byte
+	Packets   []Packet
+	Commits   []Commit
+	Events    []Event
+
+	// arena holds the sealed packets and the datagrams put together from parts.
+	// It is never moved while in use: a full one is left to its slices and a new
+	// one begun.
+	arena []byte
+	// frame is scratch: a local one would escape to the heap or be cleared, half a
+	// kilobyte for each packet.
+	frame wire.Frame
+	// source and home gather the answers to one packet: to where it came from,
+	// and to the current path.
+	source, home []byte
+}
+
+// Reset empties the Output and keeps its memory.
+func (o *Output) Reset() {
+	o.Datagrams = o.Datagrams[:0]
+	o.Packets = o.Packets[:0]
+	o.Commits = o.Commits[:0]
+	o.Events = o.Events[:0]
+	o.arena = o.arena[:0]
+}
+
+// minArena is room for a few full-sized packets.
+const minArena = 8192
+
+// reserve makes sure that n bytes can be appended to the arena without moving
+// what is in it.
+func (o *Output) reserve(n int) {
+	if cap(o.arena)-len(o.arena) < n {
+		o.arena = make([]byte, 0, max(2*cap(o.arena), n, minArena))
+	}
+}
+
+func (o *Output) event(e Event) { o.Events = append(o.Events, e) }

@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
+)
+
+// Receive opens one DATA packet in place and acts on it. pkt is overwritten;
+// datagrams in out alias it. from says where it came from, whatever lane brought
+// it: nothing of that is trusted. It returns what became of the packet, which is
+// also counted.
+func (s *Session) Receive(now Time, from Path, pkt []byte, out *Output) Reason {
+	r := s.receive(now, from, pkt, out)
+	s.counts[r]++
+	return r
+}
+
+func (s *Session) receive(now Time, from Path, pkt []byte, out *Output) Reason {
+	counter, id, err := wire.ParseData(pkt)
+	if err != nil {
+		return Malformed
+	}
+	in := s.findLocal(&id)
+	switch {
+	case in == nil:
+		return UnknownID
+	case counter >= wire.MaxCounter:
+		return CounterLimit
+	case s.state >= StateDraining:
+		return AfterClose
+	}
+	plain, ok := s.open(in, counter, pkt)
+	if !ok {
+		return AuthFailed
+	}
+	// From here on the peer has sent these bytes, though perhaps long ago and
+	// perhaps someone else sends them now.
+	if s.state == StateUnconfirmed && s.role == Server && !from.Same(s.path) {
+		return Unconfirmed
+	}
+	if r := in.accept(counter); r != Delivered {
+		if r == ReplayDuplicate {
+			s.duplicate(now, from, out)
+		}
+		return r
+	}
+	s.lastReceived = now
+	s.received.Packets++
+	s.received.Bytes += uint64(len(pkt))
+	if !in.used {
+		in.used, s.needIDs = true, true
+		s.acknowledge(in.Seq + 1)
+	}
+	if s.state == StateClosing {
+		return s.receiveClosing(now, plain, out)
+	}
+	probing, answers, err := s.classify(plain, out)
+	if s.state == StateUnconfirmed {
+		s.confirm(now, out)
+	}
+	if err != nil {
+		s.Close(now, wire.CloseProtocolError, err.Error(), out)
+		return ProtocolError
+	}
+	if c := s.findCandidate(from); c != nil {
+		c.ledger.received += uint64(len(pkt))
+	}
+	out.source, out.home = out.source[:0], out.home[:0]
+	// Answers come before the gate: a RESPONSE from the current path must find the
+	// candidate that it refuses, which the gate would merely forget.
+	if answers {
+		s.answers(now, from, plain, out)
+	}
+	if !probing {
+		in.heard = max(in.heard, now)
+		s.gate(now, from, in, counter, len(pkt), out)
+	}
+	if s.moved && from.Same(s.path) {
+		s.moved = false
+		s.moves.Committed++
+		s.moves.LastCommitted = now
+		out.event(Event{Kind: EventMoveCommitted, Path: s.path, From: s.movedFrom})
+	}
+	if err := s.act(now, from, in, plain, out); err != nil {
+		s.Close(now, wire.CloseProtocolError, err.Error(), out)
+		return ProtocolError
+	}
+	if s.state > StateOpen {
+		return Delivered // a CLOSE: its PONG is sent, now silence
+	}
+	s.heardControl(now, out)
+	s.replenish(now, out)
+	s.guard(now, out)
+	if probing {
+		return Probed
+	}
+	return Delivered
+}
+
+// classify reads all frames without acting: one bad frame closes the session and
+// none of its packet counts. A packet is probing if all of its frames are.
+func (s *Session) classify(plain []byte, out *Output) (probing, answers bool, err error) {
+	f := &out.frame
+	r := wire.NewFrameReader(plain)
+	probing = true
+	for r.Next(f) {
+		probing = probing && f.Type.Probing()
+		answers = answers || f.Type == wire.FrameResponse || f.Type == wire.FrameNotPreferred
+	}
+	return probing, answers, r.Err()
+}
+
+func (s *Session) answers(now Time, from Path, plain []byte, out *Output) {
+	f := &out.frame
+	for r := wire.NewFrameReader(plain); r.Next(f); {
+		if f.Type == wire.FrameResponse || f.Type == wire.FrameNotPreferred {
+			s.answer(now, from, f, out)
+		}
+	}
+}
+
+// act carries out the frames and sends the answers to them.
+func (s *Session) act(now Time, from Path, in *localID, plain []byte, out *Output) error {
+	f := &out.frame
+	home := from.Same(s.path)
+	closing := false
+	for r := wire.NewFrameReader(plain); r.Next(f); {
+		switch f.Type {
+		case wire.FrameDatagram, wire.FrameDatagramLen:
+			s.deliver(f.Data, out)
+		case wire.FrameDatagramPart:
+			s.part(now, f, out)
+		case wire.FramePing:
+			if home || s.pongFits(from, out) {
+				out.source = wire.AppendPong(out.source, f.Token)
+			} else {
+				out.home = wire.AppendPong(out.home, f.Token)
+			}
+		case wire.FramePong:
+			s.pong(now, f.Token)
+		case wire.FrameChallenge:
+			s.challenged(from, f.Cookie, out)
+		case wire.FrameNewID:
+			if err := s.newRemote(f); err != nil {
+				return err
+			}
+		case wire.FrameClose:
+			closing = true
+			s.closeCode, s.closeText = f.Code, f.ReasonText()
+		case wire.FrameObservedAddr:
+			if f.Addr != s.observed {
+				s.observed = f.Addr
+				out.event(Event{Kind: EventObserved, Path: from, Addr: f.Addr})
+			}
+		case wire.FrameAddrs:
+			s.addrs(f, out)
+		case wire.FrameParams:
+			s.params(f)
+		case wire.FrameRekeyInit, wire.FrameRekeyResp:
+			s.rekey(f)
+		}
+		// PAD, VERSIONS (RESP has the one that matters) and extensions say nothing to
+		// us; RESPONSE and NOT_PREFERRED have had their turn.
+	}
+	s.reply(now, from, in, out)
+	if closing {
+		s.drain(now, true, out)
+	}
+	return nil
+}
+
+// pongFits reports whether a PONG may go to from: a candidate within its budget.
+func (s *Session) pongFits(from Path, out *Output) bool {
+	c := s.findCandidate(from)
+	return c != nil && c.ledger.fits(len(out.source)+wire.PingLen+wire.Overhead)
+}
+
+// challenged answers a CHALLENGE to where it came from, at no larger size.
+func (s *Session) challenged(from Path, cookie wire.Cookie, out *Output) {
+	switch {
+	case from.Same(s.path) || s.findCandidate(from) != nil:
+	case s.findLeft(from) != nil:
+		out.source = wire.AppendNotPreferred(out.source, cookie)
+		return
+	case s.role == Client && from.Socket != s.path.Socket:
+		s.counts[NoAnswerSocket]++
+		return
+	}
+	out.source = wire.AppendResponse(out.source, cookie)
+}
+
+// reply sends what has gathered for where the packet came from, on the id of that
+// path, and for the current path.
+func (s *Session) reply(now Time, from Path, in *localID, out *Output) {
+	if len(out.source) > 0 {
+		rid, probing := s.rid, true
+		if from.Same(s.path) {
+			probing = false
+		} else if c := s.findCandidate(from); c != nil {
+			rid, probing = c.rid, false
+		} else if l := s.findLeft(from); l != nil {
+			rid = l.rid
+		} else if in.Seq > s.pathLocal.Seq {
+			rid = s.spareForProbe(from)
+		}
+		if !probing {
+			probing = wire.FrameType(out.source[0]).Probing() && onlyProbing(out.source)
+		}
+		s.sendFrames(now, out, from, rid, out.source, probing)
+	}
+	s.sendFrames(now, out, s.path, s.rid, out.home, false)
+}
+
+// onlyProbing reports whether answers hold nothing but CHALLENGE, RESPONSE and
+// NOT_PREFERRED; the other answer is PONG.
+func onlyProbing(answers []byte) bool {
+	for len(answers) > 0 {
+		if wire.FrameType(answers[0]) == wire.FramePong {
+			return false
+		}
+		answers = answers[wire.ChallengeLen:]
+	}
+	return true
+}
+
+// confirm opens the session at the first authentic packet. A server has then
+// seen the address that RESP went to answer for itself.
+func (s *Session) confirm(now Time, out *Output) {
+	s.state = StateOpen
+	s.needIDs = true
+	out.event(Event{Kind: EventConfirmed, Path: s.path})
+	s.commit(out)
+}
+
+// replenish keeps spare ids at the peer after it has used one.
+func (s *Session) replenish(now Time, out *Output) {
+	if !s.needIDs || s.state != StateOpen {
+		return
+	}
+	s.needIDs = false
+	if s.topUp(now) {
+		s.pushControl(now, out)
+	}
+}
+
+// addrs remembers where else the server can be reached: addresses that it may
+// move to. Reaching out to them first comes with the racing of addresses.
+func (s *Session) addrs(f *wire.Frame, out *Output) {
+	if s.role != Client {
+		s.counts[WrongSide]++
+		return
+	}
+	for _, a := range s.serverAddrs {
+		if a != s.path.Remote {
+			s.known = slices.DeleteFunc(s.known, func(k netip.AddrPort) bool { return k == a })
+		}
+	}
+	s.serverAddrs = append(s.serverAddrs[:0], f.Addrs()...)
+	for _, a := range s.serverAddrs {
+		s.learn(a)
+	}
+	out.event(Event{Kind: EventAddrs, Path: s.path})
+}
+
+func (s *Session) params(f *wire.Frame) {
+	if t := time.Duration(f.IdleTimeout) * time.Second; t > 0 {
+		s.idle = min(s.idle, t)
+	}
+	s.peerMaxDatagram = int(f.MaxDatagram)
+}
+
+// rekey takes note of a REKEY_INIT, which this version does not answer: the
+// session stays in its epoch. The client's ids from its first seq on belong to
+// keys that never come to be, so they are held and not sent on; when the ids
+// before them are used up the session roams on with the last one.
+func (s *Session) rekey(f *wire.Frame) {
+	switch {
+	case f.Type == wire.FrameRekeyInit && s.role == Server:
+		s.counts[RekeyUnsupported]++
+		if !s.rekeyAnnounced {
+			s.rekeyAnnounced, s.rekeyFirst = true, f.FirstSeq
+		}
+	case f.Type == wire.FrameRekeyResp && s.role == Client:
+		s.counts[RekeyUnasked]++
+	default:
+		s.counts[WrongSide]++
+	}
+}

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import "time"
+
+const (
+	// initialPTO is the probe timeout before the first sample.
+	initialPTO = time.Second
+	// minVariation keeps the probe timeout above timer granularity and jitter.
+	minVariation = 10 * time.Millisecond
+)
+
+// rtt is the smoothed round-trip time of the current path: RFC 9002 section 5.3
+// without ack delay, since PONG is sent at once.
+type rtt struct {
+	smoothed, variation time.Duration
+	valid               bool
+}
+
+// sample takes one measured round trip.
+func (r *rtt) sample(d time.Duration) {
+	d = max(d, 0)
+	if !r.valid {
+		*r = rtt{smoothed: d, variation: d / 2, valid: true}
+		return
+	}
+	r.variation = (3*r.variation + (r.smoothed - d).Abs()) / 4
+	r.smoothed = (7*r.smoothed + d) / 8
+}
+
+// pto is the time after which an unanswered packet counts as lost.
+func (r *rtt) pto() time.Duration {
+	if !r.valid {
+		return initialPTO
+	}
+	return r.smoothed + max(4*r.variation, minVariation)
+}
+
+// reset forgets the path: the next one is another.
+func (r *rtt) reset() { *r = rtt{} }

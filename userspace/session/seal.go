@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import "github.com/xdp-roam/xdp-roam/userspace/wire"
+
+// begin reserves room for a packet with n bytes of frames and returns where it
+// starts in the arena. The caller appends the frames to out.arena and calls
+// finish.
+func begin(out *Output, n int) int {
+	out.reserve(n + wire.Overhead)
+	start := len(out.arena)
+	out.arena = out.arena[:start+wire.HeaderLen]
+	return start
+}
+
+// finish seals what was begun at start, in place, and hands it out. It is the one
+// place where packets leave, and so where the limits that hold for each of them
+// are kept: 2^28 packets for an id, and 3x for a candidate. It reports whether
+// the packet may go; if not, nothing has happened.
+func (s *Session) finish(now Time, out *Output, start int, path Path, rid *remoteID, probing bool) bool {
+	size := len(out.arena) - start + wire.TagLen
+	var reserve uint64 = closeReserve
+	if s.state == StateClosing {
+		reserve = 0
+	}
+	c := s.findCandidate(path)
+	switch {
+	case rid.counter >= wire.MaxCounter-reserve || rid.bytes+uint64(size) > wire.MaxIDBytes-reserve*wire.MaxPacket:
+	case c != nil && !c.ledger.fits(size):
+		s.counts[OverBudget]++
+	case rid.key.build(s.sendSecret(), rid.Seq, &rid.ID) != nil:
+	default:
+		s.keysBuilt = true
+		head := out.arena[start : start+wire.HeaderLen]
+		plain := out.arena[start+wire.HeaderLen:]
+		wire.PutDataHeader(head, rid.counter, rid.ID)
+		sealed := rid.key.aead.Seal(plain[:0], rid.key.nonce(&s.nonce, rid.counter), plain, head)
+		rid.counter++
+		rid.bytes += uint64(size)
+		if c != nil {
+			c.ledger.sent += uint64(size)
+		}
+		if !probing {
+			s.sentSeq = max(s.sentSeq, rid.Seq)
+		}
+		s.sent.Packets++
+		s.sent.Bytes += uint64(size)
+		s.lastSent = now
+		out.arena = out.arena[:start+wire.HeaderLen+len(sealed)]
+		out.Packets = append(out.Packets, Packet{path, out.arena[start:len(out.arena):len(out.arena)]})
+		return true
+	}
+	out.arena = out.arena[:start]
+	return false
+}
+
+// sendProbe sends a packet of one CHALLENGE, RESPONSE or NOT_PREFERRED.
+func (s *Session) sendProbe(now Time, out *Output, path Path, rid *remoteID, t wire.FrameType, c wire.Cookie) {
+	start := begin(out, wire.ChallengeLen)
+	switch t {
+	case wire.FrameChallenge:
+		out.arena = wire.AppendChallenge(out.arena, c)
+	case wire.FrameResponse:
+		out.arena = wire.AppendResponse(out.arena, c)
+	case wire.FrameNotPreferred:
+		out.arena = wire.AppendNotPreferred(out.arena, c)
+	}
+	s.finish(now, out, start, path, rid, true)
+}
+
+// sendFrames sends a packet of the frames given, if there are any.
+func (s *Session) sendFrames(now Time, out *Output, path Path, rid *remoteID, frames []byte, probing bool) {
+	if len(frames) == 0 {
+		return
+	}
+	start := begin(out, len(frames))
+	out.arena = append(out.arena, frames...)
+	s.finish(now, out, start, path, rid, probing)
+}
+
+// open decrypts pkt in place with the key of one of our ids.
+func (s *Session) open(l *localID, counter uint64, pkt []byte) (plain []byte, ok bool) {
+	fresh := l.key.aead == nil
+	if err := l.key.build(s.receiveSecret(), l.Seq, &l.ID); err != nil {
+		return nil, false
+	}
+	body := pkt[wire.HeaderLen:]
+	plain, err := l.key.aead.Open(body[:0], l.key.nonce(&s.nonce, counter), body, pkt[:wire.HeaderLen])
+	if err != nil {
+		if fresh {
+			// Forged packets must not make an idle session hold keys.
+			l.key.release()
+		}
+		return nil, false
+	}
+	s.keysBuilt = true
+	return plain, true
+}
+
+// sendSecret returns the direction secret of the peer's ids, receiveSecret that
+// of ours: ids that the server issued use k_c2s, ids of the client k_s2c.
+func (s *Session) sendSecret() *[32]byte {
+	if s.role == Server {
+		return &s.s2c
+	}
+	return &s.c2s
+}
+
+func (s *Session) receiveSecret() *[32]byte {
+	if s.role == Server {
+		return &s.c2s
+	}
+	return &s.s2c
+}

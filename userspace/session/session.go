@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
+)
+
+// Why a call failed.
+var (
+	// ErrConfig: New was given something that cannot work; the text says what.
+	ErrConfig = errors.New("session: bad configuration")
+	// ErrClosed: the session is over, see the EventClosed.
+	ErrClosed = errors.New("session: closed")
+	// ErrNotConfirmed: a server may not send before the client's first packet has
+	// proved its address; a client cannot move before the server has answered.
+	ErrNotConfirmed = errors.New("session: not confirmed yet")
+	// ErrTooLarge: the peer accepts no datagram that large, or the path carries none.
+	ErrTooLarge = errors.New("session: datagram is too large")
+	// ErrSamePath: Move to the path that the session is on.
+	ErrSamePath = errors.New("session: already on that path")
+	// ErrNotClient: Move is the client's.
+	ErrNotClient = errors.New("session: only a client moves itself")
+)
+
+// What the peer's NEW_ID may not do.
+var (
+	errIDGap      = errors.New("protocol error: NEW_ID leaves a gap")
+	errIDDiffers  = errors.New("protocol error: NEW_ID differs from an earlier one of the same seq")
+	errTooManyIDs = errors.New("protocol error: more than 8 live ids")
+)
+
+const (
+	defaultIdle = 24 * time.Hour
+	// uselessIdle ends a session that never carried a DATAGRAM.
+	uselessIdle = 60 * time.Second
+	// halfOpen ends a server's session that nobody confirmed.
+	halfOpen = 10 * time.Second
+	// keyIdle is after what pause the AEADs and reassembly buffers are released.
+	keyIdle = 10 * time.Second
+	// defaultMaxDatagram is four parts at the smallest path MTU.
+	defaultMaxDatagram = wire.MaxParts * (wire.InitialMTU6 - wire.Overhead - wire.DatagramPartHeader)
+)
+
+// Session is one end of a session. Make it with New; see the package comment for
+// how to drive it.
+type Session struct {
+	role     Role
+	state    State
+	c2s, s2c [32]byte
+	ids      IDs
+	source   io.Reader
+	grease   bool
+
+	// path is the validated path, rid the peer's id that we send on to it and
+	// pathLocal the id of ours that the peer uses on it.
+	path           Path
+	rid            *remoteID
+	pathLocal      LocalID
+	pathGeneration uint32
+
+	local               []*localID  // live, in order of seq
+	remote              []*remoteID // held, in order of seq
+	localTop, remoteTop uint32      // highest seq issued by us, by the peer
+	sentSeq             uint32      // highest seq of the peer that carried a non-probing packet of ours
+	// rekeyFirst is the seq from which on the peer's ids belong to the next epoch,
+	// once it announced one: no keys of ours are theirs.
+	rekeyAnnounced bool
+	rekeyFirst     uint32
+
+	newest     mark // the newest non-probing packet, if heardAny
+	heardAny   bool
+	candidates []candidate
+	departures []departure
+	backoffs   []backoff
+	left       []leftPath
+	moved      bool // Move's new path has not been heard on yet
+	movedFrom  Path
+
+	known       []netip.AddrPort // client: where the server may be
+	serverAddrs []netip.AddrPort // of them, those of the last ADDRS
+	observed    netip.AddrPort
+
+	rtt rtt
+	mtu mtu
+	ctl control
+
+	parts                        partials
+	partNumber                   uint32
+	maxDatagram, peerMaxDatagram int
+
+	alarmed, alarmOpen bool
+	alarmNext          Time
+	alarmPath          Path
+	alarmCookie        wire.Cookie
+
+	started, lastReceived, lastSent Time
+	idle, keepalive                 time.Duration
+	carried                         bool // a DATAGRAM, ever
+	keysBuilt                       bool
+	needIDs                         bool // the peer used an id: see topUp
+
+	closeCode wire.CloseCode
+	closeText string
+	closedAt  Time
+
+	moves          Moves
+	alarms         uint64
+	received, sent Traffic
+	counts         [NumReasons]uint64
+
+	// Scratch that would escape to the heap as local variables.
+	nonce   [nonceLen]byte
+	scratch [16]byte
+}
+
+// New returns a session that starts at now. It sends nothing: a client's first
+// PING comes from the first Tick, which is due at once. It fails with ErrConfig.
+func New(cfg Config, now Time) (*Session, error) {
+	switch {
+	case cfg.Role != Client && cfg.Role != Server:
+		return nil, fmt.Errorf("%w: Role is neither Client nor Server", ErrConfig)
+	case len(cfg.Local) == 0 || len(cfg.Local) > maxLive:
+		return nil, fmt.Errorf("%w: %d ids in Local, need 1 to %d", ErrConfig, len(cfg.Local), maxLive)
+	case len(cfg.Remote) == 0 || len(cfg.Remote) > maxLive:
+		return nil, fmt.Errorf("%w: %d ids in Remote, need 1 to %d", ErrConfig, len(cfg.Remote), maxLive)
+	case cfg.IDs == nil:
+		return nil, fmt.Errorf("%w: IDs is nil", ErrConfig)
+	case !cfg.Path.Remote.IsValid():
+		return nil, fmt.Errorf("%w: Path has no remote address", ErrConfig)
+	}
+	s := &Session{
+		role: cfg.Role, c2s: cfg.C2S, s2c: cfg.S2C, ids: cfg.IDs,
+		source: cfg.Random, grease: !cfg.NoGrease, path: cfg.Path,
+		idle: cfg.IdleTimeout, keepalive: cfg.Keepalive,
+		maxDatagram: int(cfg.MaxDatagram), peerMaxDatagram: int(cfg.PeerMaxDatagram),
+		started: now, lastReceived: now, lastSent: now,
+	}
+	for i, id := range cfg.Local {
+		if id.Seq != uint32(i) {
+			return nil, fmt.Errorf("%w: Local[%d] has seq %d", ErrConfig, i, id.Seq)
+		}
+		// The handshake carried them: the peer has them.
+		s.local = append(s.local, &localID{LocalID: id, heard: now, acked: true})
+		s.localTop = id.Seq
+	}
+	for i, id := range cfg.Remote {
+		if id.Seq != uint32(i) {
+			return nil, fmt.Errorf("%w: Remote[%d] has seq %d", ErrConfig, i, id.Seq)
+		}
+		s.remote = append(s.remote, &remoteID{RemoteID: id})
+		s.remoteTop = id.Seq
+	}
+	s.rid, s.pathLocal = s.remote[0], s.local[0].LocalID
+	s.rid.taken = true
+	if err := s.rid.key.build(s.sendSecret(), s.rid.Seq, &s.rid.ID); err != nil {
+		return nil, fmt.Errorf("%w: AES-256-GCM or HKDF is not to be had: %w", ErrConfig, err)
+	}
+	s.keysBuilt = true
+	if s.source == nil {
+		s.source = rand.Reader
+	}
+	if s.idle <= 0 {
+		s.idle = defaultIdle
+	}
+	if s.maxDatagram == 0 {
+		s.maxDatagram = defaultMaxDatagram
+	}
+	if s.peerMaxDatagram == 0 {
+		s.peerMaxDatagram = defaultMaxDatagram
+	}
+	s.mtu.reset(s.path)
+	s.learn(cfg.Path.Remote)
+	for _, a := range cfg.Known {
+		s.learn(a)
+	}
+	if s.role == Client {
+		s.ctl.want, s.ctl.armed, s.ctl.next = true, true, now
+	}
+	return s, nil
+}
+
+// maxKnown bounds the addresses of the server that a client remembers.
+const maxKnown = 32
+
+// learn makes a an address of the server that the client may move its sending to.
+func (s *Session) learn(a netip.AddrPort) {
+	if s.role == Client && len(s.known) < maxKnown && !slices.Contains(s.known, a) {
+		s.known = append(s.known, a)
+	}
+}
+
+// random fills b, at most len(s.scratch) bytes.
+func (s *Session) random(n int) []byte {
+	b := s.scratch[:n]
+	if _, err := io.ReadFull(s.source, b); err != nil {
+		// A broken source of the caller must not make cookies guessable. crypto/rand
+		// never fails.
+		rand.Read(b)
+	}
+	return b
+}
+
+func (s *Session) randomCookie() wire.Cookie { return wire.Cookie(s.random(16)) }
+func (s *Session) randomToken() uint64       { return binary.BigEndian.Uint64(s.random(8)) }
+
+// LocalIDs calls f with every live id that we receive on.
+func (s *Session) LocalIDs(f func(wire.ID)) {
+	for _, l := range s.local {
+		f(l.ID)
+	}
+}
+
+// State returns where in its life the session is.
+func (s *Session) State() State { return s.state }
+
+// Path returns the current path.
+func (s *Session) Path() Path { return s.path }
+
+// MaxDatagram returns the largest datagram, in bytes, that Send takes at the
+// current path MTU.
+func (s *Session) MaxDatagram() int {
+	return min(s.peerMaxDatagram, wire.MaxParts*partRoom(s.mtu.size))
+}
+
+// ServerAddrs returns, on a client, the addresses of the last ADDRS: where else
+// the server can be reached.
+func (s *Session) ServerAddrs() []netip.AddrPort { return slices.Clone(s.serverAddrs) }
+
+// Info returns what an operator may want to see.
+func (s *Session) Info() Info {
+	i := Info{
+		Role: s.role, State: s.state, Path: s.path, NumCandidates: len(s.candidates),
+		Observed: s.observed, SRTT: s.rtt.smoothed, PTO: s.rtt.pto(), MTU: s.mtu.size,
+		Started: s.started, LastReceived: s.lastReceived, LastSent: s.lastSent,
+		IdleTimeout: s.idleTimeout(), LocalIDs: len(s.local), SpareLocalIDs: s.spareLocal(),
+		LocalID: s.pathLocal.ID, LocalSeq: s.pathLocal.Seq,
+		RemoteID: s.rid.ID, RemoteSeq: s.rid.Seq, SendCounter: s.rid.counter,
+		Moves: s.moves, ForwardingAlarms: s.alarms, Received: s.received, Sent: s.sent,
+		Counts: s.counts,
+	}
+	for n := range s.candidates {
+		i.Candidates[n] = s.candidates[n].path
+	}
+	for _, r := range s.remote {
+		if !r.taken && !r.probed && s.usable(r) && r.Seq > s.unusedAbove() {
+			i.SpareRemoteIDs++
+		}
+	}
+	return i
+}

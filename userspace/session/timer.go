@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import (
+	"time"
+
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
+)
+
+// earliest keeps the earlier of two times.
+type earliest struct {
+	at Time
+	ok bool
+}
+
+func (e *earliest) add(t Time) {
+	if !e.ok || t < e.at {
+		e.at, e.ok = t, true
+	}
+}
+
+// Deadline returns when Tick is next due; it may be in the past. ok is false when
+// nothing will ever be: the session has ended. Any call may change it. Since most
+// packets only put the idle timeouts off, a caller does well to keep a timer that
+// is early and ask again when it fires.
+func (s *Session) Deadline() (at Time, ok bool) {
+	var e earliest
+	switch s.state {
+	case StateEnded:
+		return 0, false
+	case StateDraining:
+		return s.closedAt + s.retireAfter(), true
+	case StateClosing:
+		if s.ctl.closeAcked {
+			return s.closedAt + s.retireAfter(), true
+		}
+		return s.ctl.next, true
+	case StateUnconfirmed:
+		if s.role == Server {
+			return s.started + halfOpen, true
+		}
+	}
+	e.add(s.lastReceived + s.idleTimeout())
+	if s.keepalive > 0 && s.state == StateOpen {
+		e.add(s.lastSent + s.keepalive)
+	}
+	if s.keysBuilt {
+		e.add(max(s.lastReceived, s.lastSent) + keyIdle)
+	}
+	if s.ctl.armed {
+		e.add(s.ctl.next)
+	}
+	if s.mtu.probe != 0 {
+		e.add(s.mtu.next)
+	}
+	for i := range s.candidates {
+		e.add(s.candidates[i].deadline)
+		if t, ok := s.candidates[i].resend.next(); ok {
+			e.add(t)
+		}
+	}
+	for i := range s.departures {
+		e.add(s.departures[i].until + 1) // an answer at that very time still counts
+		if t, ok := s.departures[i].resend.next(); ok {
+			e.add(t)
+		}
+	}
+	for i := range s.left {
+		e.add(s.left[i].until)
+	}
+	for _, l := range s.local {
+		if l.superseded {
+			e.add(l.heard + s.retireAfter())
+		}
+	}
+	if len(s.parts.open) > 0 {
+		e.add(s.parts.open[0].begun + partialAge)
+	}
+	return e.at, e.ok
+}
+
+// Tick does what has become due by now. Calling it early or late is harmless.
+func (s *Session) Tick(now Time, out *Output) {
+	switch s.state {
+	case StateEnded:
+		return
+	case StateDraining:
+		if now >= s.closedAt+s.retireAfter() {
+			s.end(out)
+		}
+		return
+	case StateClosing:
+		s.tickControl(now, out)
+		if s.ctl.stalled || s.ctl.closeAcked && now >= s.closedAt+s.retireAfter() {
+			s.end(out)
+		}
+		return
+	case StateUnconfirmed:
+		if s.role == Server {
+			if now >= s.started+halfOpen {
+				s.closeCode, s.closeText = wire.CloseIdle, "the client never confirmed"
+				s.drain(now, false, out)
+			}
+			return
+		}
+	}
+	if now >= s.lastReceived+s.idleTimeout() {
+		s.Close(now, wire.CloseIdle, "nothing was heard for "+s.idleTimeout().String(), out)
+		return
+	}
+	s.tickCandidates(now, out)
+	s.tickDepartures(now, out)
+	s.tickLeft(now, out)
+	s.expireParts(now)
+	s.tickMTU(now, out)
+	s.tickControl(now, out)
+	s.retireDue(now)
+	s.replenish(now, out)
+	if s.keepalive > 0 && s.state == StateOpen && now >= s.lastSent+s.keepalive {
+		s.freshen(now)
+		s.ctl.want = true
+		s.pushControl(now, out)
+	}
+	if s.keysBuilt && now >= max(s.lastReceived, s.lastSent)+keyIdle {
+		s.releaseKeys()
+		s.parts.idle = nil
+	}
+	s.guard(now, out)
+}
+
+// idleTimeout is how long nothing may be heard. Sending does not count: a peer
+// that is gone must not be kept by our own packets.
+func (s *Session) idleTimeout() time.Duration {
+	if !s.carried {
+		return min(s.idle, uselessIdle)
+	}
+	return s.idle
+}
