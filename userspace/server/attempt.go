@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
+)
+
+// attemptLife is how long an INIT is remembered: for so long its repeats get
+// the same RESP, and for so long its session may stay half-open.
+const attemptLife = 10 * time.Second
+
+// attemptKey names one INIT. The source is part of it, so that nobody elsewhere
+// can take a handshake id away from its owner.
+type attemptKey struct {
+	id   wire.ID
+	from netip.AddrPort
+}
+
+// attempt is one INIT that passed the limits, and its answer.
+type attempt struct {
+	key       attemptKey
+	ephemeral [wire.EphemeralLen]byte
+	source    source
+	born      time.Duration
+	// The lock of attempts guards the rest.
+	resp     []byte   // nil until the handshake is done, and for one that failed
+	session  *Session // nil unless accepted
+	halfOpen bool     // counted as such
+	gone     bool     // no longer in the map; in the queue until its time is up
+}
+
+// attempts is the half-open table and the cache of RESPs in one. Everything in
+// it lives equally long, so a queue in the order of birth is its clock.
+type attempts struct {
+	mu       sync.Mutex
+	limits   Limits
+	sources  sources
+	of       map[attemptKey]*attempt
+	queue    []*attempt // oldest first
+	halfOpen int
+}
+
+func newAttempts(l Limits) *attempts {
+	return &attempts{limits: l, sources: newSources(l), of: make(map[attemptKey]*attempt)}
+}
+
+// recall looks an INIT up. With a RESP, the INIT is a repeat to be answered by
+// it; without, reason says what becomes of the INIT, and 0 that it is a new one.
+func (t *attempts) recall(now time.Duration, key attemptKey, ephemeral [wire.EphemeralLen]byte) (resp []byte, reason Reason) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	a := t.of[key]
+	switch {
+	case a == nil || now-a.born >= attemptLife:
+		return nil, 0
+	case a.ephemeral != ephemeral:
+		return nil, InitConflict
+	case a.resp == nil:
+		return nil, InitPending
+	}
+	return a.resp, RespRepeated
+}
+
+// begin takes up a new INIT, or refuses it with the reason. A refusal changes nothing.
+func (t *attempts) begin(now time.Duration, key attemptKey, ephemeral [wire.EphemeralLen]byte, src source) (*attempt, Reason) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.of[key] != nil {
+		// Another goroutine took up the same INIT since recall, or an
+		// outlived entry waits for its sweep.
+		return nil, InitPending
+	}
+	if t.halfOpen >= t.limits.HalfOpen {
+		return nil, HalfOpenLimit
+	}
+	if !t.sources.open(now, src) {
+		return nil, PrefixLimit
+	}
+	a := &attempt{key: key, ephemeral: ephemeral, source: src, born: now, halfOpen: true}
+	t.of[key] = a
+	t.queue = append(t.queue, a)
+	t.halfOpen++
+	return a, 0
+}
+
+// answered stores the RESP, and the session where there is one. It reports
+// whether the attempt still lives.
+func (t *attempts) answered(a *attempt, resp []byte, s *Session) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if a.gone {
+		return false
+	}
+	a.resp, a.session = resp, s
+	return true
+}
+
+// confirmed says that the attempt's session is no longer half-open. Its RESP
+// stays for repeats that are still on their way.
+func (t *attempts) confirmed(a *attempt) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.close(a)
+}
+
+// forget drops the attempt: its session has ended, so its RESP leads nowhere.
+func (t *attempts) forget(a *attempt) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.close(a)
+	t.remove(a)
+}
+
+// expire drops what has outlived its time and appends the sessions that came of
+// it, confirmed or not, to sessions.
+func (t *attempts) expire(now time.Duration, sessions []*Session) []*Session {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := 0
+	for ; n < len(t.queue) && now-t.queue[n].born >= attemptLife; n++ {
+		a := t.queue[n]
+		if a.session != nil {
+			sessions = append(sessions, a.session)
+		}
+		t.close(a)
+		t.remove(a)
+		t.queue[n] = nil
+	}
+	t.queue = t.queue[n:]
+	if len(t.queue) == 0 {
+		t.queue = nil // let the array go
+	}
+	t.sources.sweep(now)
+	return sessions
+}
+
+// open returns the number of half-open sessions.
+func (t *attempts) open() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.halfOpen
+}
+
+func (t *attempts) close(a *attempt) {
+	if a.halfOpen {
+		a.halfOpen = false
+		t.halfOpen--
+		t.sources.closed(a.source)
+	}
+}
+
+func (t *attempts) remove(a *attempt) {
+	if !a.gone {
+		a.gone = true
+		delete(t.of, a.key)
+		a.resp, a.session = nil, nil
+	}
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"net/netip"
+	"sync"
+
+	"github.com/xdp-roam/xdp-roam/userspace/handshake"
+)
+
+// caps bounds the confirmed sessions of one client and of one network. A
+// session counts in the network that it is in now.
+type caps struct {
+	maxKey, maxPrefix int
+
+	mu       sync.Mutex
+	keys     map[handshake.PublicKey]int32
+	prefixes map[prefix]int32
+}
+
+func newCaps(l Limits) *caps {
+	return &caps{
+		maxKey: l.KeySessions, maxPrefix: l.PrefixSessions,
+		keys: make(map[handshake.PublicKey]int32), prefixes: make(map[prefix]int32),
+	}
+}
+
+// room says whether another session would be within the caps, and if not, why
+// in words for its client.
+func (c *caps) room(key handshake.PublicKey, addr netip.Addr) (refusal string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.check(key, makePrefix(addr, sessionPrefixBits))
+}
+
+// add counts a confirmed session, or says why not.
+func (c *caps) add(key handshake.PublicKey, addr netip.Addr) (refusal string) {
+	p := makePrefix(addr, sessionPrefixBits)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if refusal = c.check(key, p); refusal == "" {
+		c.keys[key]++
+		c.prefixes[p]++
+	}
+	return refusal
+}
+
+func (c *caps) check(key handshake.PublicKey, p prefix) string {
+	switch {
+	case int(c.keys[key]) >= c.maxKey:
+		return "this key has as many sessions as one key may have"
+	case int(c.prefixes[p]) >= c.maxPrefix:
+		return "this network has as many sessions as one network may have"
+	}
+	return ""
+}
+
+// move counts a session in another network from now on. It refuses nothing: a
+// session that roams is not to be lost for where it comes to.
+func (c *caps) move(from, to netip.Addr) {
+	p, q := makePrefix(from, sessionPrefixBits), makePrefix(to, sessionPrefixBits)
+	if p == q {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	release(c.prefixes, p)
+	c.prefixes[q]++
+}
+
+// remove takes a session that add counted off again.
+func (c *caps) remove(key handshake.PublicKey, addr netip.Addr) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	release(c.keys, key)
+	release(c.prefixes, makePrefix(addr, sessionPrefixBits))
+}
+
+func release[K comparable](m map[K]int32, k K) {
+	if m[k]--; m[k] <= 0 {
+		delete(m, k)
+	}
+}

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net/netip"
+	"runtime"
+	"time"
+
+	"github.com/xdp-roam/xdp-roam/maps"
+	"github.com/xdp-roam/xdp-roam/userspace/handshake"
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
+)
+
+// Config says what a server is and whom it serves. Only Static must be set.
+type Config struct {
+	// Listen is the UDP address; the default is [::]:7626, both families.
+	Listen netip.AddrPort
+	// Workers is the number of workers, each with its own sockets; default GOMAXPROCS.
+	Workers int
+	// Static is the server's identity, PSK a secret shared with every client (zero: none).
+	Static handshake.PrivateKey
+	PSK    handshake.PSK
+	// Authorize decides who may use a service and gives them a name for logs
+	// and lists. It is asked before HasService, so that a key on no list
+	// learns nothing else. It must be quick and safe for concurrent use. Nil: anyone.
+	Authorize func(key handshake.PublicKey, service uint16) (name string, ok bool)
+	// HasService says whether there is a service. Nil: every one.
+	HasService func(service uint16) bool
+	// StateSecret is what ids, cookies and resets hang on; zero: a fresh one,
+	// which is right for a library and wrong for a daemon that restarts.
+	StateSecret handshake.StateSecret
+	// ServerID tells the servers of a fleet apart that share a StateSecret; 0: a single one.
+	ServerID uint16
+	// Cookie says when a client must prove its address before a handshake.
+	Cookie CookiePolicy
+	// Params is what clients are told; zero fields: 24 h, and the largest
+	// datagram that four parts carry on every path.
+	Params handshake.Params
+	// TableSlots is the size of the session table without a data plane, a
+	// power of two; default 65,536. A session takes 3 of them and at most 75 %
+	// can be used.
+	TableSlots uint32
+	// Maps is the data plane that steers packets to this server. Nil: none;
+	// the kernel's hash chooses the socket then, and all works, only unfiltered.
+	Maps *maps.Set
+	// Log gets what an operator wants to know. Nil: nothing is logged.
+	Log *slog.Logger
+	// Limits bounds what peers can make the server do.
+	Limits Limits
+}
+
+// ErrConfig means that a Config cannot be used; what wraps it says why.
+var ErrConfig = errors.New("bad server configuration")
+
+const (
+	defaultIdle  = 24 * time.Hour
+	defaultSlots = 1 << 16
+	// defaultMaxDatagram is what four DATAGRAM_PARTs carry in the smallest path MTU.
+	defaultMaxDatagram = wire.MaxParts * (wire.InitialMTU6 - wire.Overhead - wire.DatagramPartHeader)
+)
+
+func (c Config) withDefaults() (Config, error) {
+	if c.Static.IsZero() {
+		return c, fmt.Errorf("%w: no private key: `xdp-roam keygen` or handshake.NewPrivateKey makes one", ErrConfig)
+	}
+	if c.Cookie > CookieNever {
+		return c, fmt.Errorf("%w: cookie policy %d is unknown", ErrConfig, c.Cookie)
+	}
+	if !c.Listen.IsValid() {
+		c.Listen = netip.AddrPortFrom(netip.IPv6Unspecified(), wire.DefaultPort)
+	}
+	if c.Workers == 0 {
+		c.Workers = runtime.GOMAXPROCS(0)
+	}
+	if c.Workers < 0 || c.Workers > math.MaxUint16 {
+		return c, fmt.Errorf("%w: %d workers: give 1 to %d, or 0 for one a CPU", ErrConfig, c.Workers, math.MaxUint16)
+	}
+	if c.Params.IdleTimeout < 0 {
+		return c, fmt.Errorf("%w: idle timeout %v is negative", ErrConfig, c.Params.IdleTimeout)
+	}
+	if c.Params.IdleTimeout == 0 {
+		c.Params.IdleTimeout = defaultIdle
+	}
+	if c.Params.MaxDatagram == 0 {
+		c.Params.MaxDatagram = defaultMaxDatagram
+	}
+	if c.TableSlots == 0 {
+		c.TableSlots = defaultSlots
+	}
+	if c.Authorize == nil {
+		c.Authorize = func(handshake.PublicKey, uint16) (string, bool) { return "", true }
+	}
+	if c.HasService == nil {
+		c.HasService = func(uint16) bool { return true }
+	}
+	if c.StateSecret == (handshake.StateSecret{}) {
+		c.StateSecret = handshake.StateSecret(handshake.NewPrivateKey())
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	c.Limits = c.Limits.withDefaults()
+	return c, c.Limits.check()
+}
+
+// CookiePolicy says when a client must prove its address by a cookie (RETRY)
+// before the server does any work for it.
+type CookiePolicy uint8
+
+const (
+	// CookieAuto demands one while INITs without come faster than
+	// Limits.UncookiedRate, and of a source beyond its limits. The default.
+	CookieAuto CookiePolicy = iota
+	// CookieAlways demands one of every INIT: a round trip more, always.
+	CookieAlways
+	// CookieNever demands none. What exceeds a limit is dropped, so a flood of
+	// forged INITs keeps honest clients out.
+	CookieNever
+)
+
+var cookiePolicies = [...]string{CookieAuto: "auto", CookieAlways: "always", CookieNever: "never"}
+
+// String returns "auto", "always" or "never".
+func (p CookiePolicy) String() string {
+	if int(p) < len(cookiePolicies) {
+		return cookiePolicies[p]
+	}
+	return fmt.Sprintf("cookie policy %d", uint8(p))
+}
+
+// MarshalText returns the name.
+func (p CookiePolicy) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// UnmarshalText takes the name.
+func (p *CookiePolicy) UnmarshalText(text []byte) error {
+	for i, name := range cookiePolicies {
+		if name == string(text) {
+			*p = CookiePolicy(i)
+			return nil
+		}
+	}
+	return fmt.Errorf("cookie policy %q is unknown: use auto, always or never", text)
+}

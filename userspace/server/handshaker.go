@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/xdp-roam/xdp-roam/maps"
+	"github.com/xdp-roam/xdp-roam/userspace/handshake"
+	"github.com/xdp-roam/xdp-roam/userspace/netio"
+	"github.com/xdp-roam/xdp-roam/userspace/session"
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
+)
+
+// handshaker opens INITs that the readers let through and answers them.
+type handshaker struct {
+	srv    *Server
+	counts *counters
+	next   uint32 // worker to own the next session
+}
+
+func (h *handshaker) run() {
+	for {
+		select {
+		case <-h.srv.ctx.Done():
+			return
+		case job := <-h.srv.jobs:
+			h.counts.packets[h.handle(job)].Add(1)
+			*job = initJob{packet: job.packet}
+			initJobs.Put(job)
+		}
+	}
+}
+
+// refusal is why a client is not let in.
+type refusal struct {
+	status wire.Status
+	code   wire.CloseCode
+	text   string
+}
+
+func (h *handshaker) handle(job *initJob) Reason {
+	srv := h.srv
+	req, err := srv.responder.Open(job.packet[:])
+	if err != nil {
+		return InitNotOpened
+	}
+	name, no := h.admit(req, job)
+	var s *Session
+	var resp []byte
+	if no == nil {
+		s, resp, err = h.accept(req, job, name)
+		if errors.Is(err, maps.ErrFull) {
+			srv.totals.tableFull.Add(1)
+			no = &refusal{wire.StatusFull, wire.CloseLimit, "the server's session table is full"}
+		} else if err != nil {
+			srv.cfg.Log.Error("handshake failed", "remote", job.remote, "error", err)
+			return HandshakeFailed
+		}
+	}
+	if no != nil {
+		if resp, err = req.Refuse(no.status, no.code, no.text); err != nil {
+			srv.cfg.Log.Error("refusal failed", "remote", job.remote, "error", err)
+			return HandshakeFailed
+		}
+		srv.totals.refused[no.status].Add(1)
+		if srv.refusals.take(srv.clock.now()) {
+			srv.cfg.Log.Info("session_refused", "remote", job.remote, "peer_key", req.Client, "service", req.Service,
+				"status", no.status.String(), "reason", no.text)
+		}
+	}
+	if !srv.attempts.answered(job.attempt, resp, s) {
+		// It waited here for longer than it may be half-open.
+		if s != nil {
+			s.discard(h.counts)
+		}
+		return HandshakeBusy
+	}
+	if _, err := job.conn.WriteBatch([]netio.Message{{Buf: resp, Remote: job.remote, Local: job.local}}); err != nil {
+		h.counts.sendRefused.Add(1)
+	}
+	if no != nil {
+		return RespRefused
+	}
+	return RespAccepted
+}
+
+// admit decides whether the client gets a session.
+func (h *handshaker) admit(req *handshake.Request, job *initJob) (name string, no *refusal) {
+	srv := h.srv
+	name, ok := srv.cfg.Authorize(req.Client, req.Service)
+	switch {
+	case !ok:
+		return "", &refusal{wire.StatusNotAuthorised, wire.CloseNotAuthorised, "this key is not authorised here"}
+	case !srv.cfg.HasService(req.Service):
+		return "", &refusal{wire.StatusNoService, wire.CloseServiceGone, fmt.Sprintf("no service on port %d", req.Service)}
+	}
+	if text := srv.caps.room(req.Client, job.remote.Addr()); text != "" {
+		return "", &refusal{wire.StatusBusy, wire.CloseLimit, text}
+	}
+	return name, nil
+}
+
+// accept makes the session, half-open, and the RESP that tells the client.
+func (h *handshaker) accept(req *handshake.Request, job *initJob, name string) (*Session, []byte, error) {
+	srv := h.srv
+	s := &Session{
+		srv: srv, worker: h.owner(job), attempt: job.attempt,
+		key: req.Client, name: name, service: req.Service,
+		done: make(chan struct{}),
+	}
+	s.inbox.limit = ringLimit(srv.cfg.Limits.ReceiveBuffer)
+	s.timer.session = s
+	s.number = srv.directory.reserve()
+	id, reset, err := (*issuer)(s).Issue()
+	if err != nil {
+		srv.directory.remove(s.number)
+		return nil, nil, err
+	}
+	fail := func(err error) (*Session, []byte, error) {
+		(*issuer)(s).Retire(id)
+		srv.directory.remove(s.number)
+		return nil, nil, err
+	}
+	resp, secrets, err := req.Accept(handshake.Acceptance{
+		Params:   srv.cfg.Params,
+		NewID:    handshake.NewID{ID: id, Reset: reset},
+		Observed: job.remote,
+	})
+	if err != nil {
+		return fail(err)
+	}
+	s.first = id
+	cfg := session.Config{
+		Role: session.Server,
+		C2S:  secrets.C2S, S2C: secrets.S2C,
+		Local:           []session.LocalID{{ID: id, Reset: reset}},
+		Path:            session.Path{Remote: job.remote, Local: job.local},
+		IDs:             (*issuer)(s),
+		IdleTimeout:     idleTimeout(srv.cfg.Params.IdleTimeout, req.Params.IdleTimeout),
+		MaxDatagram:     srv.cfg.Params.MaxDatagram,
+		PeerMaxDatagram: req.Params.MaxDatagram,
+	}
+	for _, n := range req.NewIDs {
+		cfg.Remote = append(cfg.Remote, session.RemoteID{Seq: n.Seq, ID: n.ID, Reset: n.Reset})
+	}
+	if s.state, err = session.New(cfg, srv.clock.now()); err != nil {
+		return fail(err)
+	}
+	srv.directory.publish(s.number, s)
+	s.mu.Lock() // others can find it from here on
+	defer s.mu.Unlock()
+	s.arm()
+	return s, resp, nil
+}
+
+// owner picks the worker of a new session. Without a data plane the kernel's
+// hash brings its packets to the socket that its INIT came to.
+func (h *handshaker) owner(job *initJob) *worker {
+	if h.srv.cfg.Maps == nil {
+		return job.worker
+	}
+	h.next++
+	return h.srv.workers[int(h.next)%len(h.srv.workers)]
+}
+
+// idleTimeout is the smaller of both sides'; the client's may be missing.
+func idleTimeout(ours, theirs time.Duration) time.Duration {
+	if theirs > 0 {
+		return min(ours, theirs)
+	}
+	return ours
+}
+
+// totals counts what is not the fate of a packet.
+type totals struct {
+	refused                                          [wire.StatusFull + 1]atomic.Uint64 // handshakes, by status
+	expired, tableFull                               atomic.Uint64
+	opened, closed                                   atomic.Uint64
+	movesStarted, movesCommitted, movesRefused       atomic.Uint64
+	movesReverted, forwardingAlarms, acceptQueueFull atomic.Uint64
+}

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"time"
+
+	"github.com/xdp-roam/xdp-roam/userspace/handshake"
+	"github.com/xdp-roam/xdp-roam/userspace/session"
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
+)
+
+// SessionInfo is one session as plain values.
+type SessionInfo struct {
+	// ID names the session for all of its life; Info.LocalID is the id that its
+	// packets carry now.
+	ID       wire.ID
+	PeerKey  handshake.PublicKey
+	PeerName string
+	Service  uint16
+	// Owner is the worker whose sockets get its packets.
+	Owner int
+
+	// Wall-clock times; zero where there was none.
+	Opened, LastReceived, LastSent time.Time
+	MoveStarted, MoveCommitted     time.Time
+	MoveRefused, MoveReverted      time.Time
+
+	// Info is the state machine's view: the validated path, the candidates, the
+	// ids, the RTT, the traffic in each direction. Its times are on the
+	// server's own clock; those above are the same for people.
+	session.Info
+}
+
+// Age is how long the session has been open.
+func (i *SessionInfo) Age() time.Duration { return time.Since(i.Opened) }
+
+// Info returns the session as plain values.
+func (s *Session) Info() SessionInfo {
+	s.mu.Lock()
+	info := s.state.Info()
+	s.mu.Unlock()
+	wall := func(t session.Time) time.Time {
+		if t == 0 {
+			return time.Time{}
+		}
+		return s.srv.clock.wall(t)
+	}
+	return SessionInfo{
+		ID: s.first, PeerKey: s.key, PeerName: s.name, Service: s.service, Owner: int(s.worker.index),
+		Opened: wall(info.Started), LastReceived: wall(info.LastReceived), LastSent: wall(info.LastSent),
+		MoveStarted: wall(info.Moves.LastStarted), MoveCommitted: wall(info.Moves.LastCommitted),
+		MoveRefused: wall(info.Moves.LastRefused), MoveReverted: wall(info.Moves.LastReverted),
+		Info: info,
+	}
+}
+
+// Sessions calls f for each session that carries datagrams until f returns
+// false. It stops no one: sessions that come or go meanwhile may be missed.
+func (srv *Server) Sessions(f func(SessionInfo) bool) {
+	srv.directory.each(func(s *Session) bool {
+		info := s.Info()
+		return info.State != session.StateOpen || f(info)
+	})
+}
+
+// Stats is everything that the server has counted since its start.
+type Stats struct {
+	// Packets is what became of each packet, by reason.
+	Packets [NumReasons]uint64
+	// DatagramsDropped: their session's reader was too slow.
+	DatagramsDropped uint64
+	// SendRefused: packets that the kernel did not take, for instance for want of a route.
+	SendRefused uint64
+
+	// Refused counts refused handshakes by status. Accepted ones are Packets[RespAccepted].
+	Refused [wire.StatusFull + 1]uint64
+	// Expired: half-open sessions whose client never spoke.
+	Expired uint64
+	// Opened and Closed count confirmed sessions.
+	Opened, Closed uint64
+	// AcceptQueueFull: sessions closed because nobody accepted them.
+	AcceptQueueFull uint64
+
+	RoamsStarted, RoamsCommitted, RoamsRefused, RoamsReverted uint64
+	ForwardingAlarms                                          uint64
+
+	// Sessions are those open now, HalfOpen those whose client has not spoken yet.
+	Sessions, HalfOpen uint64
+	// TableUsed of TableSlots slots hold an id. TableFull: sessions refused for want of one.
+	TableUsed, TableSlots, TableFull uint64
+}
+
+// Stats returns the counts. Counts of one moment may be a packet apart.
+func (srv *Server) Stats() Stats {
+	t := &srv.totals
+	st := Stats{
+		Expired: t.expired.Load(), Closed: t.closed.Load(), Opened: t.opened.Load(),
+		AcceptQueueFull: t.acceptQueueFull.Load(),
+		RoamsStarted:    t.movesStarted.Load(), RoamsCommitted: t.movesCommitted.Load(),
+		RoamsRefused: t.movesRefused.Load(), RoamsReverted: t.movesReverted.Load(),
+		ForwardingAlarms: t.forwardingAlarms.Load(),
+		HalfOpen:         uint64(srv.attempts.open()),
+		TableUsed:        uint64(srv.table.Len()), TableSlots: uint64(srv.table.Capacity()), TableFull: t.tableFull.Load(),
+	}
+	st.Sessions = st.Opened - min(st.Closed, st.Opened)
+	for i := range t.refused {
+		st.Refused[i] = t.refused[i].Load()
+	}
+	for _, c := range srv.counts {
+		for i := range c.packets {
+			st.Packets[i] += c.packets[i].Load()
+		}
+		st.DatagramsDropped += c.datagramsDropped.Load()
+		st.SendRefused += c.sendRefused.Load()
+	}
+	// Not the fate of a packet, but its way to a handshake worker.
+	st.Packets[notCounted] = 0
+	return st
+}

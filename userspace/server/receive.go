@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"github.com/xdp-roam/xdp-roam/maps"
+	"github.com/xdp-roam/xdp-roam/userspace/netio"
+	"github.com/xdp-roam/xdp-roam/userspace/session"
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
+)
+
+// notCounted stands for a packet that was passed on inside the server and is
+// counted where its story ends.
+const notCounted Reason = 0
+
+// packet tells protocols apart by the first byte (RFC 7983, RFC 9443) and
+// returns what became of the packet. s is its session if it is DATA of a live one.
+func (r *reader) packet(now session.Time, m *netio.Message, s *Session) Reason {
+	pkt := m.Data()
+	switch {
+	case len(pkt) == 0:
+		return Truncated
+	case s != nil:
+		return r.data(now, m, s)
+	case m.Remote.Port() == 0:
+		return SourcePortZero
+	}
+	switch first := pkt[0]; {
+	case first == wire.TypeData:
+		return r.stray(pkt)
+	case first == wire.TypeInit:
+		return r.init(now, m)
+	case first == wire.TypeRetry, first == wire.TypeResp, first == wire.TypeVersions:
+		return WrongDirection
+	case first > wire.TypeData && first <= wire.TypeGrease:
+		return Grease
+	case first >= 20 && first <= 63:
+		return DTLS
+	case first >= 64 && first <= 127, first >= 192:
+		return QUIC
+	}
+	return UnknownProtocol
+}
+
+// data lets a session open its packet and does what comes of it.
+func (r *reader) data(now session.Time, m *netio.Message, s *Session) Reason {
+	path := session.Path{Remote: m.Remote, Local: m.Local}
+	s.mu.Lock()
+	reason := s.state.Receive(now, path, m.Data(), &r.snd.out)
+	s.settle(now, &r.snd.out, r.counts)
+	s.mu.Unlock()
+	return ofSession[reason]
+}
+
+// stray says why a DATA packet has no session.
+func (r *reader) stray(pkt []byte) Reason {
+	_, id, err := wire.ParseData(pkt)
+	if err != nil {
+		return Malformed
+	}
+	switch _, tag := r.srv.table.Find(id); tag {
+	case maps.TagForged:
+		return IDForged
+	case maps.TagOurs:
+		return IDGone
+	}
+	return UnknownID // live, but not yet or no longer in the directory
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"sync"
+
+	"github.com/xdp-roam/xdp-roam/userspace/handshake"
+	"github.com/xdp-roam/xdp-roam/userspace/session"
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
+)
+
+// Session is a client's session at the server. Its methods may be called from
+// several goroutines.
+type Session struct {
+	srv     *Server
+	worker  *worker // whose wheel and sockets are its own
+	number  uint32  // in the directory
+	first   wire.ID
+	key     handshake.PublicKey
+	name    string
+	service uint16
+
+	inbox ring
+	timer timer         // the wheel's
+	done  chan struct{} // closed when the session is over
+
+	// mu guards all below. Any worker may open the session's packets, so it is
+	// there for the case that two do; it is seldom contended.
+	mu       sync.Mutex
+	state    *session.Session
+	attempt  *attempt     // of its handshake; nil once it is over
+	heard    bool         // its client has spoken
+	armedFor session.Time // when timer fires; 0: unarmed
+	capped   netip.Addr   // the network that it is counted in; invalid: not counted
+	err      error        // why it is over
+}
+
+// CloseError says why a session is over. It is net.ErrClosed to errors.Is.
+type CloseError struct {
+	Code   wire.CloseCode
+	Reason string // safe to show; may be empty
+	Remote bool   // the client closed
+}
+
+func (e *CloseError) Error() string {
+	by := "closed"
+	if e.Remote {
+		by = "closed by the client"
+	}
+	if e.Reason == "" {
+		return fmt.Sprintf("session %s: %v", by, e.Code)
+	}
+	return fmt.Sprintf("session %s: %v: %s", by, e.Code, e.Reason)
+}
+
+// Unwrap makes every CloseError an ErrClosed.
+func (e *CloseError) Unwrap() error { return ErrClosed }
+
+// ReceiveDatagram waits for the client's next datagram and copies it into p.
+// Errors: ctx's; io.ErrShortBuffer if it was longer than p, with its first
+// bytes in p; a *CloseError once the session is over and all that came before
+// was read.
+func (s *Session) ReceiveDatagram(ctx context.Context, p []byte) (int, error) {
+	for {
+		if n, ok, err := s.inbox.pop(p); ok {
+			return n, err
+		}
+		if err := s.Err(); err != nil {
+			return 0, err
+		}
+		if err := s.awaitDatagram(ctx); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// awaitDatagram returns when there may be a datagram, or none ever again.
+func (s *Session) awaitDatagram(ctx context.Context) error {
+	ready := s.inbox.wait()
+	defer s.inbox.done()
+	select {
+	case <-ready:
+	case <-s.done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// senders are what goroutines outside of the workers send with.
+var senders = sync.Pool{New: func() any { return new(sender) }}
+
+// SendDatagram seals a datagram and sends it to where the client is. It may be
+// lost on the way. Errors: session.ErrTooLarge beyond MaxDatagram; a
+// *CloseError once the session is over.
+func (s *Session) SendDatagram(p []byte) error {
+	return s.act(func(now session.Time, out *session.Output) error { return s.state.Send(now, p, out) })
+}
+
+// Close tells the client that the session is over, and why: reason is for a
+// person to read. Closing what is closed does nothing.
+func (s *Session) Close(code wire.CloseCode, reason string) error {
+	return s.act(func(now session.Time, out *session.Output) error {
+		s.state.Close(now, code, reason, out)
+		return nil
+	})
+}
+
+// act runs f on the state and carries out what comes of it.
+func (s *Session) act(f func(session.Time, *session.Output) error) error {
+	snd := senders.Get().(*sender)
+	snd.conn = s.worker.conn
+	now := s.srv.clock.now()
+
+	s.mu.Lock()
+	err := f(now, &snd.out)
+	s.settle(now, &snd.out, s.worker.counts)
+	if s.err != nil && err != nil {
+		err = s.err // the reason why, rather than that it is closed
+	}
+	s.mu.Unlock()
+
+	snd.flush(s.worker.counts)
+	senders.Put(snd)
+	return err
+}
+
+// Done is closed when the session is over: Err says why.
+func (s *Session) Done() <-chan struct{} { return s.done }
+
+// Err returns a *CloseError once the session is over, nil before.
+func (s *Session) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// ID names the session in logs and lists for all of its life: the first id
+// that it was issued. Its packets carry others after a move.
+func (s *Session) ID() wire.ID { return s.first }
+
+// Service is what the client asked for.
+func (s *Session) Service() uint16 { return s.service }
+
+// PeerKey is who the client has proven to be.
+func (s *Session) PeerKey() handshake.PublicKey { return s.key }
+
+// PeerName is the name that Config.Authorize gave the client.
+func (s *Session) PeerName() string { return s.name }
+
+// RemoteAddr is the client's validated address, now.
+func (s *Session) RemoteAddr() netip.AddrPort { return s.path().Remote }
+
+// LocalAddr is our address that the client speaks to, now.
+func (s *Session) LocalAddr() netip.AddrPort { return s.path().Local }
+
+func (s *Session) path() session.Path {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state.Path()
+}
+
+// MaxDatagram is the largest datagram that can be sent, in bytes.
+func (s *Session) MaxDatagram() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state.MaxDatagram()
+}
+
+// MaxReceive is the largest datagram that can come, in bytes.
+func (s *Session) MaxReceive() int { return int(s.srv.cfg.Params.MaxDatagram) }
+
+// issuer is a Session in the role of session.IDs: the ids that its state asks
+// for are slots of the table. The state calls it with the session's lock held.
+type issuer Session
+
+// Issue implements session.IDs.
+func (i *issuer) Issue() (wire.ID, wire.Token, error) {
+	id, slot, err := i.srv.table.Allocate(kindROAM, i.worker.index)
+	if err != nil {
+		return wire.ID{}, wire.Token{}, err
+	}
+	i.srv.directory.set(slot, i.number)
+	return id, handshake.ResetToken(i.srv.resetKey, id), nil
+}
+
+// Retire implements session.IDs.
+func (i *issuer) Retire(id wire.ID) {
+	// In this order: once the slot is free, it may be another session's.
+	if slot, tag := i.srv.table.Find(id); tag == tagLive {
+		i.srv.directory.set(slot, 0)
+	}
+	if err := i.srv.table.Retire(id); err != nil {
+		i.srv.cfg.Log.Error("an id was not retired", "id", wire.ID(id), "error", err)
+	}
+}

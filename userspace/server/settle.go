@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+
+	"github.com/xdp-roam/xdp-roam/maps"
+	"github.com/xdp-roam/xdp-roam/userspace/session"
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
+)
+
+const (
+	kindROAM = maps.KindROAM
+	tagLive  = maps.TagLive
+)
+
+// settle carries out what a call on the state asked for, all but the packets,
+// which stay in out for the caller to send, and arms the timer. The caller
+// holds s.mu and calls it after every call on the state.
+func (s *Session) settle(now session.Time, out *session.Output, c *counters) {
+	for _, d := range out.Datagrams {
+		if !s.inbox.push(d) {
+			c.datagramsDropped.Add(1)
+		}
+	}
+	for i := range out.Commits {
+		s.commit(&out.Commits[i])
+	}
+	for i := 0; i < len(out.Events); i++ { // an event may cause others
+		s.event(now, out.Events[i], out)
+	}
+	out.Datagrams, out.Commits, out.Events = out.Datagrams[:0], out.Commits[:0], out.Events[:0]
+	s.arm()
+}
+
+// arm makes the wheel fire at the state's deadline, or before.
+func (s *Session) arm() {
+	if at, ok := s.state.Deadline(); ok && (s.armedFor == 0 || at < s.armedFor) {
+		s.armedFor = at
+		s.worker.wheel.arm(&s.timer, at)
+	}
+}
+
+// commit is the only place where a path comes into a slot.
+func (s *Session) commit(c *session.Commit) {
+	err := s.srv.table.Commit(c.ID, c.Path.Remote)
+	if err != nil && !errors.Is(err, maps.ErrNoSession) { // retired in the same breath
+		s.srv.cfg.Log.Error("a path was not committed", "session", s.first, "path", c.Path.Remote, "error", err)
+	}
+}
+
+func (s *Session) event(now session.Time, e session.Event, out *session.Output) {
+	t := &s.srv.totals
+	switch e.Kind {
+	case session.EventConfirmed:
+		s.confirmed(now, out)
+	case session.EventMoveStarted:
+		t.movesStarted.Add(1)
+		s.logMove("roam_started", e)
+	case session.EventMoveCommitted:
+		t.movesCommitted.Add(1)
+		s.counted(e.Path.Remote.Addr())
+		s.logMove("roam_committed", e)
+	case session.EventMoveRefused:
+		t.movesRefused.Add(1)
+		s.logMove("roam_refused", e)
+	case session.EventMoveReverted:
+		t.movesReverted.Add(1)
+		s.counted(e.Path.Remote.Addr())
+		s.logMove("roam_reverted", e)
+	case session.EventForwardingAlarm:
+		t.forwardingAlarms.Add(1)
+		s.log(slog.LevelWarn, "forwarding_alarm", slog.Any("path", e.Path.Remote), slog.Any("current", e.From.Remote))
+	case session.EventClosed:
+		s.closed(&CloseError{Code: e.Code, Reason: e.Text, Remote: e.Remote})
+	case session.EventEnded:
+		s.worker.wheel.disarm(&s.timer)
+		s.srv.directory.remove(s.number)
+	}
+}
+
+// confirmed lets the session in, unless there are too many.
+func (s *Session) confirmed(now session.Time, out *session.Output) {
+	srv := s.srv
+	s.heard = true
+	if s.attempt != nil {
+		srv.attempts.confirmed(s.attempt)
+	}
+	addr := s.state.Path().Remote.Addr()
+	if refusal := srv.caps.add(s.key, addr); refusal != "" {
+		s.state.Close(now, wire.CloseLimit, refusal, out)
+		return
+	}
+	select {
+	case srv.accepted <- s:
+		s.capped = addr
+	default:
+		srv.caps.remove(s.key, addr)
+		srv.totals.acceptQueueFull.Add(1)
+		s.state.Close(now, wire.CloseLimit, "the server does not keep up with new sessions", out)
+		return
+	}
+	srv.totals.opened.Add(1)
+	s.log(slog.LevelInfo, "session_opened", slog.Any("remote", s.state.Path().Remote), slog.String("peer", s.name),
+		slog.Any("peer_key", s.key), slog.Int("service", int(s.service)))
+}
+
+// counted counts the session in the network that it is in now.
+func (s *Session) counted(addr netip.Addr) {
+	if s.capped.IsValid() {
+		s.srv.caps.move(s.capped, addr)
+		s.capped = addr
+	}
+}
+
+// closed ends the session for its reader and for every count.
+func (s *Session) closed(err *CloseError) {
+	if s.err != nil {
+		return
+	}
+	s.err = err
+	s.inbox.close()
+	close(s.done)
+	if s.attempt != nil {
+		s.srv.attempts.forget(s.attempt)
+		s.attempt = nil
+	}
+	if !s.heard {
+		s.srv.totals.expired.Add(1)
+	}
+	if !s.capped.IsValid() {
+		return // never let in
+	}
+	s.srv.caps.remove(s.key, s.capped)
+	s.capped = netip.Addr{}
+	s.srv.totals.closed.Add(1)
+	s.log(slog.LevelInfo, "session_closed", slog.String("peer", s.name), slog.String("code", err.Code.String()),
+		slog.String("reason", err.Reason), slog.Bool("by_client", err.Remote))
+}
+
+// discard ends a half-open session that nobody will hear of.
+func (s *Session) discard(c *counters) {
+	var out session.Output
+	now := s.srv.clock.now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state.Close(now, wire.CloseIdle, "", &out)
+	s.settle(now, &out, c)
+}
+
+func (s *Session) logMove(name string, e session.Event) {
+	if !s.srv.cfg.Log.Enabled(context.Background(), slog.LevelInfo) {
+		return // spares the work: there may be 100,000 a second
+	}
+	attrs := []slog.Attr{slog.Any("path", e.Path.Remote), slog.Any("from", e.From.Remote)}
+	if e.Kind == session.EventMoveRefused {
+		attrs = append(attrs, slog.String("reason", snake(e.Reason.String())))
+	}
+	s.log(slog.LevelInfo, name, attrs...)
+}
+
+func (s *Session) log(level slog.Level, name string, attrs ...slog.Attr) {
+	s.srv.cfg.Log.LogAttrs(context.Background(), level, name, append([]slog.Attr{slog.Any("session", s.first)}, attrs...)...)
+}
