@@ -128,7 +128,7 @@ func fetch(series, cache string) (string, error) {
 	return tree, os.Rename(unpacked, tree)
 }
 
-// buildInitramfs packs init, the modules and each package's test binary with its source directory (fixtures are read from there).
+// buildInitramfs packs init, the modules, each package's test binary and the sources and fixtures that tests read.
 func buildInitramfs(path, work, tree string) error {
 	out, err := os.Create(path)
 	if err != nil {
@@ -160,16 +160,13 @@ func buildInitramfs(path, work, tree string) error {
 		if err := ar.file("tests/"+p+"/test", bin, 0o755); err != nil {
 			return err
 		}
-		// Tests read fixtures relative to their source directory: <root>/<package> and <root>/testdata.
-		if err := ar.dir("tests/" + p + "/src"); err != nil {
+		// Tests read sources and fixtures relative to their directory.
+		if err := ar.tree("src/"+p, p); err != nil {
 			return err
 		}
-		if err := ar.tree("tests/"+p+"/src/testdata", filepath.Join(p, "testdata")); err != nil {
-			return err
-		}
-		if err := ar.tree("tests/"+p+"/testdata", "testdata"); err != nil {
-			return err
-		}
+	}
+	if err := ar.tree("src/testdata", "testdata"); err != nil {
+		return err
 	}
 	return ar.close()
 }
