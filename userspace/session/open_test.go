@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
+)
+
+func TestOpen(t *testing.T) {
+	m := newSim(t, 1)
+	m.run(time.Second)
+	m.c.wants(t, "open", EventConfirmed, 1)
+	m.s.wants(t, "open", EventConfirmed, 1)
+	ci, si := m.c.Info(), m.s.Info()
+	if ci.SpareRemoteIDs != 2 || si.SpareRemoteIDs != 2 {
+		t.Errorf("spare ids at the client %d, at the server %d, want 2 and 2", ci.SpareRemoteIDs, si.SpareRemoteIDs)
+	}
+	if ci.SRTT != m.rtt || si.SRTT != m.rtt {
+		t.Errorf("srtt %v and %v, want %v", ci.SRTT, si.SRTT, m.rtt)
+	}
+	if m.slots[si.LocalID] != addrA {
+		t.Errorf("slot of %v is %v, want %v", si.LocalID, m.slots[si.LocalID], addrA)
+	}
+	if err := m.clientSend("up"); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.serverSend("down"); err != nil {
+		t.Fatal(err)
+	}
+	m.run(time.Second)
+	if len(m.s.got) != 1 || m.s.got[0] != "up" || len(m.c.got) != 1 || m.c.got[0] != "down" {
+		t.Errorf("got %q and %q", m.s.got, m.c.got)
+	}
+}
+
+// The server is silent until the address that RESP went to has answered.
+func TestUnconfirmed(t *testing.T) {
+	m := newSim(t, 1)
+	var first []byte
+	m.network = func(f flight) []flight { first = f.data; return nil }
+	m.run(time.Millisecond)
+	if first == nil {
+		t.Fatal("the client sent nothing at once")
+	}
+	if err := m.serverSend("too early"); !errors.Is(err, ErrNotConfirmed) {
+		t.Errorf("Send: %v", err)
+	}
+	if r := m.inject(addrX, first); r != Unconfirmed {
+		t.Errorf("from elsewhere: %v", r)
+	}
+	if m.s.Info().Sent.Packets != 0 {
+		t.Error("the server sent before it was confirmed")
+	}
+	// It was not marked as received.
+	if r := m.inject(addrA, first); r != Delivered {
+		t.Errorf("from the RESP address: %v", r)
+	}
+	m.s.wants(t, "confirmed", EventConfirmed, 1)
+	if m.s.Info().Sent.Packets == 0 {
+		t.Error("no PONG")
+	}
+}
+
+func TestNobodyConfirms(t *testing.T) {
+	m := newSim(t, 1)
+	m.network = func(flight) []flight { return nil }
+	m.run(15 * time.Second)
+	if !m.s.ended || m.s.Info().Sent.Packets != 0 {
+		t.Errorf("server: ended %v, sent %d", m.s.ended, m.s.Info().Sent.Packets)
+	}
+}
+
+// The first PING goes again at 1, 2 and 4 s.
+func TestFirstPingSchedule(t *testing.T) {
+	m := newSim(t, 1)
+	var at []Time
+	m.network = func(f flight) []flight { at = append(at, m.now); return nil }
+	m.run(5 * time.Second)
+	want := []Time{0, time.Second, 2 * time.Second, 4 * time.Second}
+	if len(at) != len(want) {
+		t.Fatalf("sent at %v, want %v", at, want)
+	}
+	for i := range want {
+		if at[i] != want[i] {
+			t.Errorf("sent at %v, want %v", at, want)
+		}
+	}
+}
+
+func TestClose(t *testing.T) {
+	for _, who := range []Role{Client, Server} {
+		m := opened(t, 2)
+		a, b := &m.c, &m.s
+		if who == Server {
+			a, b = b, a
+		}
+		a.Close(m.now, wire.CloseServiceGone, "the\x01backend left", &a.out)
+		m.flush(a)
+		if err := a.Send(m.now, nil, &a.out); !errors.Is(err, ErrClosed) {
+			t.Errorf("Send after Close: %v", err)
+		}
+		m.run(m.rtt)
+		b.wants(t, "close", EventClosed, 1)
+		if ev := b.events[len(b.events)-1]; !ev.Remote || ev.Code != wire.CloseServiceGone || ev.Text != "the�backend left" {
+			t.Errorf("event %+v", ev)
+		}
+		if b.ended {
+			t.Error("ids gave no time to late packets")
+		}
+		packets := b.Info().Sent.Packets
+		m.run(5 * time.Second)
+		if got := b.Info().Sent.Packets; got != packets {
+			t.Errorf("%d packets after the PONG: not silent", got-packets)
+		}
+		if !a.ended || !b.ended {
+			t.Errorf("ended: %v, %v", a.ended, b.ended)
+		}
+		a.wants(t, "close", EventClosed, 1)
+	}
+}
+
+// A CLOSE whose PONG is lost is sent again, answered once and then met by
+// silence; the closer gives up after its tries.
+func TestCloseUnanswered(t *testing.T) {
+	m := opened(t, 2)
+	sent := 0
+	m.network = func(f flight) []flight {
+		if f.toServer {
+			sent++
+			f.at = m.now + m.rtt/2
+			return []flight{f}
+		}
+		return nil
+	}
+	m.c.Close(m.now, wire.CloseDone, "", &m.c.out)
+	m.flush(&m.c)
+	before := m.s.Info().Sent.Packets
+	m.run(time.Minute)
+	if sent != maxTries {
+		t.Errorf("CLOSE was sent %d times, want %d", sent, maxTries)
+	}
+	if got := m.s.Info().Sent.Packets - before; got != 1 {
+		t.Errorf("the server answered %d times, want once", got)
+	}
+	if !m.c.ended || !m.s.ended {
+		t.Error("not ended")
+	}
+}
+
+func TestClosesCross(t *testing.T) {
+	m := opened(t, 2)
+	m.c.Close(m.now, wire.CloseDone, "c", &m.c.out)
+	m.s.Close(m.now, wire.CloseDone, "s", &m.s.out)
+	m.flush(&m.c)
+	m.flush(&m.s)
+	m.run(time.Minute)
+	m.c.wants(t, "cross", EventClosed, 1)
+	m.s.wants(t, "cross", EventClosed, 1)
+	if !m.c.ended || !m.s.ended {
+		t.Error("not ended")
+	}
+}
+
+func TestIdle(t *testing.T) {
+	m := opened(t, 3) // no DATAGRAM ever
+	m.run(uselessIdle + 5*time.Second)
+	if !m.c.closed || !m.s.closed {
+		t.Errorf("without datagrams: closed %v, %v after 65 s", m.c.closed, m.s.closed)
+	}
+	for _, ev := range m.s.events {
+		if ev.Kind == EventClosed && ev.Code != wire.CloseIdle {
+			t.Errorf("closed with %v", ev.Code)
+		}
+	}
+	m = opened(t, 3)
+	m.clientSend("x")
+	m.run(time.Hour)
+	if m.c.closed || m.s.closed {
+		t.Error("a session with datagrams ended within an hour")
+	}
+	if m.c.keysBuilt || m.s.keysBuilt {
+		t.Error("an idle session holds AEADs")
+	}
+	for _, l := range m.s.local {
+		if l.key.aead != nil {
+			t.Error("an idle session holds an AEAD")
+		}
+	}
+	m.clientSend("still there")
+	m.run(time.Second)
+	if len(m.s.got) != 2 {
+		t.Errorf("got %q", m.s.got)
+	}
+	m.run(25 * time.Hour)
+	if !m.c.ended || !m.s.ended {
+		t.Error("did not end after 24 h")
+	}
+}
+
+func TestKeepalive(t *testing.T) {
+	m := opened(t, 3)
+	m.c.keepalive = 25 * time.Second
+	m.run(10 * time.Minute)
+	if m.c.closed || m.s.closed {
+		t.Error("ended in spite of keepalive")
+	}
+}
