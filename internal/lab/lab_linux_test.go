@@ -224,7 +224,7 @@ func TestATapSeesBothDirectionsAndTheAttackerCanSpoof(t *testing.T) {
 	}
 	defer wire.Close()
 	forged := frame(seen, edge, 0, []byte("forged"))
-	copy(forged, AttackerGateway)
+	copy(forged, AttackerGateway[:])
 	if _, err := wire.Write(forged); err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"unsafe"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -159,6 +160,26 @@ func (n *Namespace) WaitUp(link string) error {
 			return fmt.Errorf("namespace %s: %s does not come up: it is %s", n.name, link, l.Attrs().OperState)
 		}
 	}
+}
+
+// XDP says how an XDP program is attached to a link: "native", "generic",
+// "offloaded", or "" for none.
+func (n *Namespace) XDP(link string) (string, error) {
+	l, err := n.link(link)
+	if err != nil {
+		return "", err
+	}
+	xdp := l.Attrs().Xdp
+	if xdp == nil || !xdp.Attached {
+		return "", nil
+	}
+	switch xdp.AttachMode {
+	case nl.XDP_ATTACHED_DRV:
+		return "native", nil
+	case nl.XDP_ATTACHED_SKB:
+		return "generic", nil
+	}
+	return "offloaded", nil
 }
 
 // AddAddr gives a link an address, without duplicate address detection, so that

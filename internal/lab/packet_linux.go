@@ -15,6 +15,7 @@ const socketBuffer = 8 << 20
 
 // Ethernet protocol numbers that OpenPacket takes.
 const (
+	EtherNone uint16 = 0              // nothing: to send only
 	EtherAll  uint16 = unix.ETH_P_ALL // everything, in both directions
 	EtherIPv4 uint16 = unix.ETH_P_IP  // received IPv4 only
 	EtherIPv6 uint16 = unix.ETH_P_IPV6

@@ -25,9 +25,12 @@ const (
 	AttackerLink = "eth0"
 )
 
-// AttackerGateway is the core's hardware address on the attacker's link: frames
-// with any source that the attacker writes there are forwarded.
-var AttackerGateway = mac(0xa2)
+// Hardware addresses on the attacker's link: its own, and that of the core, which
+// forwards frames with any source address.
+var (
+	AttackerMAC     = [6]byte(mac(0xa1))
+	AttackerGateway = [6]byte(mac(0xa2))
+)
 
 // Topology is a small internet of veth pairs:
 //
@@ -227,16 +230,22 @@ func (t *Topology) ipv6() (*Access, error) {
 // several default routes of a family the smallest metric wins. Within a second
 // of a Leave it may take a second.
 func (a *Access) Join(metric int) error {
+	if err := a.Attach(); err != nil {
+		return err
+	}
+	return a.Client.AddRoute(a.Route(metric))
+}
+
+// Attach is Join without the default route, which can be added at a chosen
+// instant then: until it is there, nothing takes this network.
+func (a *Access) Attach() error {
 	if err := a.Client.SetUp(a.Link, true); err != nil {
 		return err
 	}
 	if err := errors.Join(a.Client.WaitUp(a.Link), a.Router.WaitUp(a.inward)); err != nil {
 		return err
 	}
-	if err := a.Client.AddAddr(a.Link, a.Addr); err != nil {
-		return err
-	}
-	return a.Client.AddRoute(a.Route(metric))
+	return a.Client.AddAddr(a.Link, a.Addr)
 }
 
 // Leave takes the link down and its address and routes away, as when a cable is

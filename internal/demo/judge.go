@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package demo
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Bounds of what is expected.
+const (
+	// promptly bounds the time to the first byte on a new path, and to its commit.
+	promptly = time.Second
+	// undisturbed bounds the 99th percentile of the round trip under a flood. A
+	// quiet one takes well under a millisecond; the rest is for machines with few
+	// and busy processors, which all of the lab shares.
+	undisturbed = 20 * time.Millisecond
+	// most of a flood must have met its counter: a veth ring may overflow.
+	most = 0.98
+)
+
+// judge writes the expectations and whether they held.
+func (r *Report) judge() {
+	r.Expectations = nil
+	r.judgeSession()
+	r.judgeMoves()
+	r.judgeDatagrams()
+	r.judgeAttacks()
+	r.judgeEnd()
+	r.Passed = r.Failed() == 0
+}
+
+func (r *Report) expect(text string, ok bool, detail string, args ...any) {
+	r.Expectations = append(r.Expectations, Expectation{text, ok, fmt.Sprintf(detail, args...)})
+}
+
+func (r *Report) judgeSession() {
+	r.expect("XDP runs natively on the edge's veth", r.XDP == "native", "the kernel says: %s", orNone(r.XDP))
+	accepted := count(r.Counters, stageServer, "resp_accepted")
+	r.expect("one session, opened by one handshake, for the whole run",
+		len(r.Sessions) == 1 && accepted == 1 && r.Inits == 2,
+		"%d session, %d accepted handshake, %d INITs sent (without and with the cookie)", len(r.Sessions), accepted, r.Inits)
+	if len(r.Sessions) == 1 {
+		moves := r.Sessions[0].Moves
+		r.expect("the edge committed every move and no other", moves == uint64(len(r.Moves)), "%d of %d", moves, len(r.Moves))
+	}
+	var strange []string
+	for _, p := range r.Paths {
+		if !slices.Contains(r.Allowed, p.Addr()) {
+			strange = append(strange, p.String())
+		}
+	}
+	r.expect("the attacker never moved the path", len(strange) == 0 && len(r.Paths) > 0,
+		"validated addresses: %s", joinAddrs(r.Paths))
+}
+
+func (r *Report) judgeMoves() {
+	for _, m := range r.Moves {
+		r.expect(m.Name+": prompt", 0 < m.FirstByte && m.FirstByte <= promptly && 0 < m.Commit && m.Commit <= promptly,
+			"first byte after %s, committed after %s, limit %s", round(m.FirstByte), round(m.Commit), promptly)
+		lost := m.Account.Lost()
+		if m.Seamless {
+			r.expect(m.Name+": no datagram lost", lost == 0, "%d of %d", lost, m.Account.Sent)
+			continue
+		}
+		r.expect(m.Name+": lost only what was sent while no path worked", lost == m.Excused,
+			"%d lost, all but %d of them in that time", lost, lost-m.Excused)
+	}
+}
+
+func (r *Report) judgeDatagrams() {
+	for _, s := range r.Spans {
+		ok, detail := s.Account.Lost() == 0 && s.Account.Sent > 0, fmt.Sprintf("%d of %d lost", s.Account.Lost(), s.Account.Sent)
+		text := s.Name + ": no datagram lost"
+		if s.Flood {
+			text += ", answers prompt"
+			ok = ok && s.Account.RTT99 <= undisturbed
+			detail += fmt.Sprintf(", 99%% of the answers within %s, limit %s", round(s.Account.RTT99), undisturbed)
+		}
+		r.expect(text, ok, "%s", detail)
+	}
+	r.expect("no datagram delivered twice, at either end", r.Whole.Duplicates == 0, "%d of %d", r.Whole.Duplicates, r.Whole.Sent)
+	r.expect("no datagram of the attacker reached the service", r.Strangers == 0, "%d", r.Strangers)
+	refused := 0
+	for _, n := range r.Refused {
+		refused += n
+	}
+	r.expect("the session took every datagram", refused == 0, "%d refused %s", refused, joinCounts(r.Refused))
+}
+
+func (r *Report) judgeAttacks() {
+	for _, a := range r.Attacks {
+		var stopped uint64
+		for _, c := range a.Stopped {
+			stopped += c.Value
+		}
+		ok := a.Sent > 0 && float64(stopped) >= most*float64(a.Sent)
+		switch a.Attack {
+		case AttackReplayDown: // its proof is that nothing was delivered twice
+			r.expect(a.Attack+": delivered to nobody", a.Sent > 0 && r.Whole.Duplicates == 0, "%d sent, %d duplicates", a.Sent, r.Whole.Duplicates)
+		case AttackReplayInit:
+			r.expect(a.Attack+": answered by no more than a RETRY, in XDP", ok && a.Answers <= a.Sent && a.AnswerBytes*10 <= a.SentBytes,
+				"%d sent: %s", a.Sent, a.Fate)
+		case AttackInits, AttackReplayInitSpoof:
+			r.expect(a.Attack+": answered by RETRY, in XDP", ok, "%d sent: %s", a.Sent, a.Fate)
+		case AttackRandomIDs, AttackBlindInits:
+			r.expect(a.Attack+": dropped in XDP", ok, "%d sent: %s", a.Sent, a.Fate)
+		default:
+			r.expect(a.Attack+": dropped without an answer", ok && a.Answers == 0, "%d sent: %s", a.Sent, a.Fate)
+		}
+	}
+	var seen uint64
+	for _, c := range r.Counters {
+		if c.Stage == stageServer && slices.Contains(initReasons, c.Reason) {
+			seen += c.Value
+		}
+	}
+	r.expect("userspace saw no INIT but the client's", seen == 1, "%d", seen)
+}
+
+// initReasons are all that can become of an INIT in userspace.
+var initReasons = []string{
+	"resp_accepted", "resp_refused", "resp_repeated", "retry", "versions",
+	"init_malformed", "mac1", "version_limit", "init_pending", "init_conflict", "init_not_opened",
+	"prefix_limit", "half_open_limit", "handshake_busy", "handshake_failed",
+}
+
+func (r *Report) judgeEnd() {
+	r.expect("the edge took its XDP program and pins away", len(r.Left) == 0, "left: %s", orNone(strings.Join(r.Left, ", ")))
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}
+
+func joinAddrs(all []netip.AddrPort) string {
+	var texts []string
+	for _, a := range all {
+		texts = append(texts, a.String())
+	}
+	return strings.Join(texts, ", ")
+}
+
+// Failed is how many expectations did not hold.
+func (r *Report) Failed() int {
+	failed := 0
+	for _, e := range r.Expectations {
+		if !e.OK {
+			failed++
+		}
+	}
+	return failed
+}
