@@ -33,7 +33,6 @@ var allowed = map[string][]string{
 	"userspace/control":    {},
 	"internal/testutil":    {},
 	"internal/lab":         {},
-	"internal/demo":        {"internal/lab", "userspace/client", "userspace/control", "userspace/handshake", "userspace/wire"},
 	"internal/demo":        {"internal/lab", "userspace/client", "userspace/control", "userspace/handshake", "userspace/wire", "maps"},
 	"internal/layout":      {},
 	"vagrant/kernels":      {},
