@@ -106,7 +106,7 @@ func OpenReadOnly(dir string) (*Set, error) { return open(dir, true) }
 
 func open(dir string, readOnly bool) (*Set, error) {
 	// The schema first: under another one the rest may lack a map.
-	schema, err := pinnedSchema(dir)
+	schema, err := PinnedSchema(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -141,9 +141,9 @@ func openMap(dir, name string) (*ebpf.Map, error) {
 	return m, nil
 }
 
-// pinnedSchema reads the first word of the config map, which is the schema in
-// every version.
-func pinnedSchema(dir string) (uint32, error) {
+// PinnedSchema returns the schema of the maps pinned in dir: the first word of
+// the config map in every version.
+func PinnedSchema(dir string) (uint32, error) {
 	m, err := openMap(dir, mapConfig)
 	if err != nil {
 		return 0, err

@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package loader
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+)
+
+// Attachment is one interface as the data plane has it.
+type Attachment struct {
+	Interface string
+	Ifindex   int
+	Driver    string
+	Mode      Mode   // ModeXDP, ModeGeneric, or ModeSocket where nothing is attached
+	Reason    string // why this mode
+	Program   uint32 // kernel's id of the attached program, 0: none
+	Degraded  string // why it is not as it should be; empty: it is
+}
+
+// attachment is an interface that the instance looks after.
+type attachment struct {
+	Attachment
+	asked Mode
+	link  link.Link // nil in ModeSocket and while degraded
+	ours  bool      // attached by this process, not adopted
+}
+
+func (a *attachment) close() {
+	if a.link != nil {
+		a.link.Close()
+		a.link = nil
+	}
+}
+
+// Attach brings roam_xdp to the interfaces, in the mode that is asked for. A
+// link that is pinned already gets the program by an atomic exchange. It does
+// all or nothing: after an error every interface is as before. It returns what
+// it chose for each interface, and why.
+//
+// Links of an instance that a dead process has left go from interfaces that
+// are not named; an operator's stay.
+func (i *Instance) Attach(interfaces []string, mode Mode) ([]Attachment, error) {
+	if err := mode.available(); err != nil {
+		return nil, err
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if len(interfaces) == 0 && (mode == ModeXDP || mode == ModeGeneric) {
+		return nil, &Error{What: fmt.Sprintf("mode %s needs an interface", mode), fix: "name one, or use mode auto or socket"}
+	}
+
+	var t transaction
+	var result []Attachment
+	for _, name := range interfaces {
+		a, err := i.attachOne(&t, name, mode)
+		if err != nil {
+			return nil, errors.Join(err, t.rollback())
+		}
+		result = append(result, a.Attachment)
+	}
+	t.commit()
+	if err := i.dropOthers(); err != nil {
+		return nil, err
+	}
+	return result, i.tellSocketStage()
+}
+
+// transaction is how to go back, and what to tidy up where nobody has to.
+type transaction struct {
+	undo []func() error
+	tidy []func()
+}
+
+func (t *transaction) rollback() error {
+	var errs []error
+	for _, f := range slices.Backward(t.undo) {
+		errs = append(errs, f())
+	}
+	t.commit()
+	return errors.Join(errs...)
+}
+
+func (t *transaction) commit() {
+	for _, f := range t.tidy {
+		f()
+	}
+}
+
+// attachOne attaches to one interface and enters it.
+func (i *Instance) attachOne(t *transaction, name string, asked Mode) (*attachment, error) {
+	nic, err := readInterface(i.netlink, name)
+	if err != nil {
+		return nil, err
+	}
+	mode, reason, err := choose(nic, asked)
+	if err != nil {
+		return nil, err
+	}
+	a := &attachment{asked: asked, Attachment: Attachment{Interface: name, Ifindex: nic.Index, Driver: nic.Driver, Mode: mode, Reason: reason}}
+	// A link that ModeSocket has no use for goes in dropOthers, when nothing
+	// can fail any more.
+	if mode != ModeSocket {
+		err := i.attachLink(t, nic, a)
+		if asked == ModeAuto && errors.Is(err, ErrUnsupported) {
+			a.Mode, a.Reason, err = ModeSocket, "no XDP: "+causeOf(err), nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	before := i.attached[name]
+	i.attached[name] = a
+	t.undo = append(t.undo, func() error {
+		delete(i.attached, name)
+		if before != nil {
+			i.attached[name] = before
+		}
+		return nil
+	})
+	if before != nil {
+		t.tidy = append(t.tidy, func() {
+			if i.attached[name] != before {
+				before.close()
+			}
+		})
+	}
+	return a, nil
+}
+
+// attachLink gives the interface a link with our program: the pinned one if it
+// is on this interface and in this mode, else a new one.
+func (i *Instance) attachLink(t *transaction, nic *Interface, a *attachment) error {
+	pinned, err := openLink(i.pins.link(nic.Name))
+	if err != nil {
+		return err
+	}
+	if pinned == nil {
+		a.ours = true
+		return i.attachNew(t, nic, a)
+	}
+	info, err := pinned.Info()
+	if err != nil {
+		pinned.Close()
+		return fmt.Errorf("reading the link pinned for %s: %w", nic.Name, err)
+	}
+	if before := i.attached[nic.Name]; before != nil {
+		a.ours = before.ours
+	}
+	if xdp := info.XDP(); xdp == nil || int(xdp.Ifindex) != nic.Index || nic.XDP == nil || nic.XDP.ID != uint32(info.Program) {
+		// Of an interface that was removed since, or its namesake.
+		if err := errors.Join(removeLink(pinned), pinned.Close()); err != nil {
+			return diagnose(opDetach, err, facts{nic: nic})
+		}
+		return i.attachNew(t, nic, a)
+	}
+	old, err := ebpf.NewProgramFromID(info.Program)
+	if err != nil {
+		pinned.Close()
+		return fmt.Errorf("opening the program on %s: %w", nic.Name, err)
+	}
+	t.tidy = append(t.tidy, func() { old.Close() })
+	if nic.XDP.Mode == a.Mode {
+		return i.exchange(t, nic, a, pinned, old)
+	}
+	// A link keeps its mode, so another mode takes another link.
+	if err := errors.Join(removeLink(pinned), pinned.Close()); err != nil {
+		return diagnose(opDetach, err, facts{nic: nic})
+	}
+	oldMode := nic.XDP.Mode
+	nic.XDP = nil
+	t.undo = append(t.undo, func() error {
+		l, err := i.newLink(nic, old, oldMode)
+		if err != nil {
+			return err
+		}
+		return l.Close()
+	})
+	return i.attachNew(t, nic, a)
+}
+
+// exchange lets the pinned link run our program from one packet to the next.
+func (i *Instance) exchange(t *transaction, nic *Interface, a *attachment, pinned link.Link, old *ebpf.Program) error {
+	if err := pinned.Update(i.program); err != nil {
+		pinned.Close()
+		return diagnose(opReplace, err, facts{nic: nic})
+	}
+	a.link, a.Program = pinned, programID(i.program)
+	t.undo = append(t.undo, func() error {
+		defer a.close()
+		return diagnose(opReplace, pinned.Update(old), facts{nic: nic})
+	})
+	return nil
+}
+
+func (i *Instance) attachNew(t *transaction, nic *Interface, a *attachment) error {
+	l, err := i.newLink(nic, i.program, a.Mode)
+	if err != nil {
+		return err
+	}
+	a.link, a.Program = l, programID(i.program)
+	t.undo = append(t.undo, func() error {
+		defer a.close()
+		return removeLink(l)
+	})
+	return nil
+}
+
+// newLink attaches a program to an interface without one, and pins the link.
+func (i *Instance) newLink(nic *Interface, program *ebpf.Program, mode Mode) (link.Link, error) {
+	if nic.XDP != nil {
+		return nil, conflict(nic, mode)
+	}
+	flags := link.XDPDriverMode
+	if mode == ModeGeneric {
+		flags = link.XDPGenericMode
+	}
+	l, err := link.AttachXDP(link.XDPOptions{Program: program, Interface: nic.Index, Flags: flags})
+	if err != nil {
+		return nil, diagnose(opAttach, err, facts{nic: nic, mode: mode})
+	}
+	if err := l.Pin(i.pins.link(nic.Name)); err != nil {
+		return nil, errors.Join(diagnose(opPin, err, facts{dir: i.pins.links}), l.Close())
+	}
+	return l, nil
+}
+
+// dropOthers detaches from interfaces on which nothing is to be attached: those
+// in ModeSocket, and in a dead process's instance those that were not named.
+func (i *Instance) dropOthers() error {
+	names, err := i.pins.linkNames()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, name := range names {
+		a := i.attached[name]
+		if a != nil && a.Mode != ModeSocket || a == nil && (i.hadKept || i.keepThis) {
+			continue
+		}
+		errs = append(errs, i.detach(name))
+	}
+	return errors.Join(errs...)
+}
+
+// tellSocketStage lets the socket stage police what no XDP program has.
+func (i *Instance) tellSocketStage() error {
+	unpoliced := len(i.attached) == 0
+	for _, a := range i.attached {
+		if a.Mode == ModeSocket || a.Degraded != "" {
+			unpoliced = true
+		}
+	}
+	return i.Maps.Config.SetSocketPolices(unpoliced)
+}
+
+// Detach takes roam_xdp off an interface.
+func (i *Instance) Detach(name string) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if err := i.detach(name); err != nil {
+		return err
+	}
+	delete(i.attached, name)
+	return i.tellSocketStage()
+}
+
+func (i *Instance) detach(name string) error {
+	if a := i.attached[name]; a != nil {
+		a.close()
+	}
+	return unpinLink(i.pins.link(name))
+}
+
+// Attachments returns the interfaces that the instance looks after, by name.
+func (i *Instance) Attachments() []Attachment {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	var list []Attachment
+	for _, a := range i.attached {
+		list = append(list, a.Attachment)
+	}
+	slices.SortFunc(list, func(a, b Attachment) int {
+		if a.Interface < b.Interface {
+			return -1
+		}
+		return 1
+	})
+	return list
+}
+
+func programID(p *ebpf.Program) uint32 {
+	info, err := p.Info()
+	if err != nil {
+		return 0
+	}
+	id, _ := info.ID()
+	return uint32(id)
+}
+
+// openLink opens a pinned link; nil if there is none.
+func openLink(path string) (link.Link, error) {
+	l, err := link.LoadPinnedLink(path, nil)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening the pinned link %s: %w", path, err)
+	}
+	return l, nil
+}
+
+// unpinLink detaches a pinned link, whoever else holds it, and removes its pin.
+func unpinLink(path string) error {
+	l, err := openLink(path)
+	if err != nil || l == nil {
+		return err
+	}
+	return errors.Join(removeLink(l), l.Close())
+}
+
+func removeLink(l link.Link) error {
+	// Detached at once, not when the kernel comes to free it. A link whose
+	// interface has gone is detached already: nothing to report.
+	_ = l.Detach()
+	return l.Unpin()
+}
+
+// detachAll removes every pinned link of an instance.
+func detachAll(p *pins) error {
+	names, err := p.linkNames()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, name := range names {
+		errs = append(errs, unpinLink(p.link(name)))
+	}
+	return errors.Join(errs...)
+}
+
+// remove removes everything of an instance. What cannot be detached keeps its
+// pins, so that another try finds them.
+func (p *pins) remove() error {
+	if err := detachAll(p); err != nil {
+		return err
+	}
+	return p.removeAll()
+}

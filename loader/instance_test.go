@@ -1,0 +1,485 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package loader
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/xdp-roam/xdp-roam/maps"
+)
+
+func key(uint8) [16]byte { return [16]byte{1} }
+
+func TestRunLeavesNothing(t *testing.T) {
+	m := newMachine(t)
+	i := m.open()
+	if i.Adopted {
+		t.Error("adopted a new instance")
+	}
+	list := m.attach(i, ModeAuto, "edge0")
+	if len(list) != 1 || list[0].Mode != ModeXDP || list[0].Driver != "veth" || list[0].Reason == "" {
+		t.Errorf("auto on a veth: %+v", list)
+	}
+	p := m.attached("edge0")
+	if p == nil || p.Name != "roam_xdp" || p.Mode != ModeXDP {
+		t.Errorf("on edge0: %v", p)
+	}
+	want := []string{".", "test", "test/links", "test/links/edge0", "test/maps"}
+	for _, name := range maps.Names() {
+		want = append(want, "test/maps/"+name)
+	}
+	slices.Sort(want)
+	if got := m.pinned(); !slices.Equal(got, want) {
+		t.Errorf("pinned %v, want %v", got, want)
+	}
+	m.must(i.Close())
+	m.wantNothing("edge0")
+}
+
+func TestCrashIsAdopted(t *testing.T) {
+	m := newMachine(t)
+	i := m.open()
+	m.attach(i, ModeXDP, "edge0")
+	m.must(i.Maps.Identify(0, key))
+	id, _, err := i.Maps.Sessions.Allocate(maps.KindROAM, 0)
+	m.must(err)
+	m.must(i.Listen(netip.MustParseAddrPort("192.0.2.1:7626"), 0))
+	before := m.attached("edge0")
+
+	// What the kernel does to a process that dies: it closes its files.
+	i.closeFiles()
+	m.must(i.lock.release())
+	if got := m.attached("edge0"); got == nil || *got != *before {
+		t.Fatalf("after the crash: %v, want %v", got, before)
+	}
+
+	j := m.open()
+	if !j.Adopted {
+		t.Error("did not adopt")
+	}
+	if _, err := j.Maps.Sessions.Get(id); err != nil {
+		t.Errorf("the slot of the process before: %v", err)
+	}
+	if len(j.Maps.Listeners.List()) != 1 {
+		t.Error("the listener of the process before is gone")
+	}
+	m.attach(j, ModeXDP, "edge0")
+	after := m.attached("edge0")
+	if after == nil || after.ID == before.ID {
+		t.Errorf("the program was not replaced: %v, before %v", after, before)
+	}
+	// Nobody asked to keep it: the end of the second process is the end.
+	m.must(j.Close())
+	m.wantNothing("edge0")
+}
+
+func TestCrashedInstanceDropsInterfacesNoLongerNamed(t *testing.T) {
+	m := newMachine(t)
+	m.addVeth("edge1", "far1", 1500)
+	i := m.open()
+	m.attach(i, ModeXDP, "edge0", "edge1")
+	i.closeFiles()
+	m.must(i.lock.release())
+
+	j := m.open()
+	m.attach(j, ModeXDP, "edge1")
+	if p := m.attached("edge0"); p != nil {
+		t.Errorf("%v stays on edge0", p)
+	}
+	if p := m.attached("edge1"); p == nil {
+		t.Error("nothing on edge1")
+	}
+	m.must(j.Close())
+	m.wantNothing("edge0", "edge1")
+}
+
+func TestLoadKeepsUntilUnload(t *testing.T) {
+	m := newMachine(t)
+	m.addVeth("edge1", "far1", 1500)
+	load := func(name string) {
+		i := m.open()
+		m.attach(i, ModeXDP, name)
+		m.must(i.Keep())
+		m.must(i.Close())
+	}
+	load("edge0")
+	load("edge0") // a repeated load is no error
+	load("edge1") // and a further one adds
+
+	// A daemon takes it over, attaches nothing of its own, and goes.
+	i := m.open()
+	m.attach(i, ModeXDP, "edge0")
+	m.must(i.Listen(netip.MustParseAddrPort("192.0.2.1:7626"), 0))
+	m.must(i.Close())
+	for _, name := range []string{"edge0", "edge1"} {
+		if m.attached(name) == nil {
+			t.Errorf("the operator's program on %s is gone", name)
+		}
+	}
+	s, err := ReadStatus(m.options)
+	m.must(err)
+	if !s.Kept || s.Owner != 0 || len(s.Attachments) != 2 || len(s.Listeners) != 0 {
+		t.Errorf("status after the daemon: %+v", s)
+	}
+
+	names, err := Unload(m.options)
+	m.must(err)
+	if !slices.Equal(names, []string{"edge0", "edge1"}) {
+		t.Errorf("unloaded %v", names)
+	}
+	m.wantNothing("edge0", "edge1")
+	_, err = Unload(m.options)
+	wantError(t, err, ErrNotLoaded, m.options.BPFFS, "load")
+	_, err = ReadStatus(m.options)
+	wantError(t, err, ErrNotLoaded)
+}
+
+func TestDaemonTakesBackWhatItAddedToAnOperators(t *testing.T) {
+	m := newMachine(t)
+	m.addVeth("edge1", "far1", 1500)
+	i := m.open()
+	m.attach(i, ModeXDP, "edge0")
+	m.must(i.Keep())
+	m.must(i.Close())
+	j := m.open()
+	m.attach(j, ModeXDP, "edge0", "edge1")
+	m.must(j.Close())
+	if m.attached("edge0") == nil || m.attached("edge1") != nil {
+		t.Errorf("edge0 %v, edge1 %v: want the operator's alone", m.attached("edge0"), m.attached("edge1"))
+	}
+}
+
+func TestOneProcessAtATime(t *testing.T) {
+	m := newMachine(t)
+	i := m.open()
+	me := fmt.Sprintf("process %d", os.Getpid())
+	_, err := Open(m.options)
+	wantError(t, err, ErrConflict, me)
+	_, err = Unload(m.options)
+	wantError(t, err, ErrConflict, me)
+	_, err = MakePlan(m.options, nil, ModeAuto)
+	wantError(t, err, ErrConflict, me)
+	s, err := ReadStatus(m.options)
+	m.must(err)
+	if s.Owner != os.Getpid() {
+		t.Errorf("owner %d, want %d", s.Owner, os.Getpid())
+	}
+	other := m.options
+	other.Instance = "other"
+	j, err := Open(other)
+	m.must(err)
+	m.must(j.Close())
+	m.must(i.Close())
+	m.wantNothing()
+}
+
+// foreign is somebody else's XDP program.
+func foreign(m *machine, name string) (*ebpf.Program, link.Link) {
+	m.Helper()
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "somebody_else", Type: ebpf.XDP, License: "MIT",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 2), asm.Return()},
+	})
+	m.must(err)
+	m.Cleanup(func() { p.Close() })
+	nic, err := ReadInterface(name)
+	m.must(err)
+	l, err := link.AttachXDP(link.XDPOptions{Program: p, Interface: nic.Index, Flags: link.XDPDriverMode})
+	m.must(err)
+	m.Cleanup(func() { l.Close() })
+	return p, l
+}
+
+func TestForeignProgramIsNeverReplaced(t *testing.T) {
+	m := newMachine(t)
+	m.addVeth("edge1", "far1", 1500)
+	foreign(m, "edge1")
+	id := m.attached("edge1").ID
+
+	i := m.open()
+	for _, mode := range []Mode{ModeXDP, ModeAuto, ModeGeneric} {
+		_, err := i.Attach([]string{"edge0", "edge1"}, mode)
+		wantError(t, err, ErrConflict, "edge1", `"somebody_else"`, fmt.Sprint(id))
+		if p := m.attached("edge0"); p != nil {
+			t.Errorf("mode %s: the failed Attach left %v on edge0", mode, p)
+		}
+	}
+	_, err := MakePlan(Options{BPFFS: m.options.BPFFS, Instance: "other"}, []string{"edge1"}, ModeXDP)
+	wantError(t, err, ErrConflict, "somebody_else")
+	m.must(i.Close())
+	if p := m.attached("edge1"); p == nil || p.ID != id {
+		t.Errorf("on edge1 there is %v now", p)
+	}
+	m.wantNothing("edge0")
+}
+
+// When a later interface fails, the earlier ones run what they ran before.
+func TestFailedAttachGivesTheOldProgramBack(t *testing.T) {
+	m := newMachine(t)
+	m.addVeth("edge1", "far1", 1500)
+	i := m.open()
+	m.attach(i, ModeXDP, "edge0")
+	m.must(i.Keep())
+	m.must(i.Close())
+	before := m.attached("edge0")
+
+	foreign(m, "edge1")
+	j := m.open()
+	for _, mode := range []Mode{ModeXDP, ModeGeneric} { // exchange, and another link
+		_, err := j.Attach([]string{"edge0", "edge1"}, mode)
+		wantError(t, err, ErrConflict, "edge1")
+		if after := m.attached("edge0"); after == nil || *after != *before {
+			t.Errorf("mode %s: on edge0 %v, before %v", mode, after, before)
+		}
+	}
+	m.must(j.Close())
+	if after := m.attached("edge0"); after == nil || *after != *before {
+		t.Errorf("after Close on edge0 %v, before %v", after, before)
+	}
+}
+
+func TestModes(t *testing.T) {
+	m := newMachine(t)
+	i := m.open()
+	m.attach(i, ModeGeneric, "edge0")
+	if p := m.attached("edge0"); p == nil || p.Mode != ModeGeneric {
+		t.Errorf("generic: %v", p)
+	}
+	m.attach(i, ModeXDP, "edge0")
+	if p := m.attached("edge0"); p == nil || p.Mode != ModeXDP {
+		t.Errorf("generic, then xdp: %v", p)
+	}
+	if i.Maps.Config.Read().SocketPolices {
+		t.Error("the socket stage polices behind XDP")
+	}
+	m.attach(i, ModeSocket, "edge0")
+	if p := m.attached("edge0"); p != nil {
+		t.Errorf("xdp, then socket: %v", p)
+	}
+	if !i.Maps.Config.Read().SocketPolices {
+		t.Error("nobody polices")
+	}
+	list := m.attach(i, ModeAuto, "lo")
+	if len(list) != 1 || list[0].Mode != ModeSocket || list[0].Reason == "" {
+		t.Errorf("auto on lo: %+v", list)
+	}
+	m.attach(i, ModeGeneric, "lo")
+	_, err := i.Attach([]string{"lo"}, ModeXDP)
+	wantError(t, err, ErrUnsupported, "lo", "native XDP", "--mode generic", "slower")
+	_, err = i.Attach([]string{"edge0"}, ModeAFXDP)
+	wantError(t, err, ErrUnsupported, "afxdp", "not in this release")
+	_, err = i.Attach([]string{"nosuch0"}, ModeAuto)
+	wantError(t, err, ErrNoInterface, "nosuch0")
+	if _, err = i.Attach(nil, ModeXDP); err == nil {
+		t.Error("mode xdp without an interface was taken")
+	}
+	m.must(i.Detach("lo"))
+	m.must(i.Close())
+	m.wantNothing("edge0", "lo")
+}
+
+func TestLargeMTUIsRefused(t *testing.T) {
+	m := newMachine(t)
+	m.addVeth("big0", "bigfar0", 9000)
+	i := m.open()
+	_, err := i.Attach([]string{"big0"}, ModeXDP)
+	wantError(t, err, ErrUnsupported, "big0", "MTU 9000", fmt.Sprint(mtuLimit()), "generic")
+	list := m.attach(i, ModeAuto, "big0")
+	if list[0].Mode != ModeSocket || list[0].Reason != "no XDP: its MTU 9000 is too large for XDP" {
+		t.Errorf("auto: %+v", list)
+	}
+	// The limit is the kernel's too.
+	for _, mtu := range []int{mtuLimit(), mtuLimit() + 1} {
+		for _, name := range []string{"big0", "bigfar0"} {
+			l, err := netlink.LinkByName(name)
+			m.must(err)
+			m.must(netlink.LinkSetMTU(l, mtu))
+		}
+		nic, err := ReadInterface("big0")
+		m.must(err)
+		l, err := link.AttachXDP(link.XDPOptions{Program: i.program, Interface: nic.Index, Flags: link.XDPDriverMode})
+		if mtu > mtuLimit() {
+			if err == nil {
+				l.Close()
+				t.Errorf("the kernel takes MTU %d", mtu)
+				continue
+			}
+			wantError(t, diagnose(opAttach, err, facts{nic: nic, mode: ModeXDP}), ErrUnsupported, "MTU")
+		} else {
+			m.must(err)
+			l.Close()
+		}
+	}
+	// A veth's peer counts too, and only the kernel knows.
+	l, err := netlink.LinkByName("big0")
+	m.must(err)
+	m.must(netlink.LinkSetMTU(l, 1500))
+	_, err = i.Attach([]string{"big0"}, ModeXDP)
+	wantError(t, err, ErrUnsupported, "too large", "both ends")
+	m.must(i.Close())
+	m.wantNothing("big0")
+}
+
+func TestDevicesThatAreRefused(t *testing.T) {
+	m := newMachine(t)
+	m.must(netlink.LinkAdd(&netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "tun0"}, Mode: netlink.TUNTAP_MODE_TUN}))
+	i := m.open()
+	for _, mode := range []Mode{ModeXDP, ModeGeneric} {
+		_, err := i.Attach([]string{"tun0"}, mode)
+		wantError(t, err, ErrUnsupported, "tun0", "layer 3")
+	}
+	m.must(i.Close())
+}
+
+func TestSchemaOfOldPinsIsRefused(t *testing.T) {
+	m := newMachine(t)
+	i := m.open()
+	m.attach(i, ModeXDP, "edge0")
+	m.must(i.Keep())
+	m.must(i.Close())
+	config, err := ebpf.LoadPinnedMap(filepath.Join(m.options.BPFFS, "xdp-roam/test/maps/config"), nil)
+	m.must(err)
+	value, err := config.LookupBytes(uint32(0))
+	m.must(err)
+	value[0] = 77
+	m.must(config.Put(uint32(0), value))
+	config.Close()
+	before := m.pinned()
+
+	_, err = Open(m.options)
+	wantError(t, err, ErrConflict, "77", fmt.Sprint(maps.Schema), "unload")
+	if after := m.pinned(); !slices.Equal(after, before) {
+		t.Errorf("the refusal changed the pins: %v, before %v", after, before)
+	}
+	if m.attached("edge0") == nil {
+		t.Error("the refusal detached the old program")
+	}
+	s, err := ReadStatus(m.options)
+	m.must(err)
+	if s.Schema != 77 || len(s.Attachments) != 1 {
+		t.Errorf("status: %+v", s)
+	}
+	if _, err := Unload(m.options); err != nil {
+		t.Error(err)
+	}
+	m.wantNothing("edge0")
+}
+
+func TestOtherTableSizeIsRefused(t *testing.T) {
+	m := newMachine(t)
+	i := m.open()
+	m.must(i.Keep())
+	m.must(i.Close())
+	other := m.options
+	other.Slots = 128
+	_, err := Open(other)
+	wantError(t, err, ErrConflict, "64", "128", "table_slots")
+	other.Slots = 0 // whatever is there
+	i, err = Open(other)
+	m.must(err)
+	if i.Maps.Sessions.Capacity() != 64 {
+		t.Errorf("%d slots", i.Maps.Sessions.Capacity())
+	}
+	m.must(i.Close())
+	_, err = Unload(m.options)
+	m.must(err)
+	other.Slots = 100
+	_, err = Open(other)
+	wantError(t, err, maps.ErrSlots, "100", "power of two")
+	m.wantNothing()
+}
+
+func TestFailureWhilePinningLeavesNothing(t *testing.T) {
+	m := newMachine(t)
+	// Something stands where the maps are to be renamed to.
+	p, err := m.options.pins()
+	m.must(err)
+	m.must(os.MkdirAll(filepath.Join(p.root, "maps"), 0o700))
+	m.must(os.Mkdir(filepath.Join(p.root, "maps", "x"), 0o700))
+	set, err := maps.Create(64)
+	m.must(err)
+	defer set.Close()
+	if err := p.pinMaps(set); err == nil {
+		t.Fatal("pinned over a directory that is not empty")
+	}
+	m.must(os.Remove(filepath.Join(p.root, "maps", "x")))
+	m.must(os.Remove(filepath.Join(p.root, "maps")))
+	if got := m.pinned(); !slices.Equal(got, []string{".", "test"}) {
+		t.Errorf("left behind: %v", got)
+	}
+	// What a process that died in between has left is no obstacle.
+	m.must(os.Mkdir(p.fresh, 0o700))
+	m.must(set.Pin(p.fresh))
+	i := m.open()
+	m.must(i.Close())
+	m.wantNothing()
+}
+
+func TestUnloadLeavesWhatIsNotOurs(t *testing.T) {
+	m := newMachine(t)
+	i := m.open()
+	m.must(i.Keep())
+	m.must(i.Close())
+	stranger := filepath.Join(m.options.BPFFS, "xdp-roam/test/stranger")
+	m.must(os.Mkdir(stranger, 0o700))
+	if _, err := Unload(m.options); err == nil || !errors.Is(err, unix.ENOTEMPTY) {
+		t.Errorf("unload over a stranger: %v", err)
+	}
+	if got := m.pinned(); !slices.Equal(got, []string{".", "test", "test/stranger"}) {
+		t.Errorf("left: %v", got)
+	}
+}
+
+func TestNoBPFFS(t *testing.T) {
+	m := newMachine(t)
+	dir := t.TempDir()
+	_, err := Open(Options{BPFFS: dir})
+	wantError(t, err, ErrUnsupported, dir, "mount -t bpf bpf "+dir)
+	_, err = ReadStatus(Options{BPFFS: dir})
+	wantError(t, err, ErrUnsupported, "mount -t bpf")
+	_, err = Open(Options{BPFFS: filepath.Join(dir, "nosuch")})
+	if err == nil || !errors.Is(err, unix.ENOENT) {
+		t.Errorf("no directory: %v", err)
+	}
+	if _, err := Open(Options{BPFFS: m.options.BPFFS, Instance: "a/b"}); err == nil {
+		t.Error("a path was taken for an instance's name")
+	}
+}
+
+func TestPlanChangesNothing(t *testing.T) {
+	m := newMachine(t)
+	plan, err := MakePlan(m.options, []string{"edge0", "lo"}, ModeAuto)
+	m.must(err)
+	if len(plan.Steps) != 4 || len(plan.Attachments) != 2 || plan.Attachments[0].Mode != ModeXDP || plan.Attachments[1].Mode != ModeSocket {
+		t.Errorf("plan: %+v", plan)
+	}
+	m.wantNothing("edge0", "lo")
+
+	i := m.open()
+	m.attach(i, ModeXDP, "edge0")
+	m.must(i.Keep())
+	m.must(i.Close())
+	plan, err = MakePlan(m.options, []string{"edge0"}, ModeXDP)
+	m.must(err)
+	if len(plan.Steps) != 3 || plan.Steps[2] != "replace roam_xdp on edge0 (veth, xdp mode) by an atomic exchange" {
+		t.Errorf("plan over pins: %q", plan.Steps)
+	}
+	other := m.options
+	other.Slots = 1024
+	_, err = MakePlan(other, nil, ModeXDP)
+	wantError(t, err, ErrConflict, "1024")
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package loader
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// Support says whether a driver can do something.
+type Support uint8
+
+// Kernels before 6.3 do not tell what a driver can do.
+const (
+	SupportUnknown Support = iota
+	SupportNo
+	SupportYes
+)
+
+// Interface is what there is to know about an interface before XDP is tried.
+type Interface struct {
+	Name   string
+	Index  int
+	Kind   string // rtnetlink's: device, veth, vlan, bond, ...
+	Driver string // ethtool's, or the kind
+	MTU    int
+	Encap  string // ether, loopback, none, ...
+	Master string // the bond that it is part of
+	Parent string // the device under a VLAN
+	Native Support
+	XDP    *AttachedProgram // nil: none
+}
+
+// AttachedProgram is an XDP program as the interface shows it.
+type AttachedProgram struct {
+	ID   uint32
+	Name string
+	Mode Mode
+}
+
+func (p *AttachedProgram) String() string {
+	if p.Name == "" {
+		return fmt.Sprintf("program %d", p.ID)
+	}
+	return fmt.Sprintf("program %q (id %d)", p.Name, p.ID)
+}
+
+// ReadInterface reads about an interface of this thread's network namespace.
+func ReadInterface(name string) (*Interface, error) {
+	links, err := netlink.NewHandle(unix.NETLINK_ROUTE, unix.NETLINK_GENERIC)
+	if err != nil {
+		return nil, fmt.Errorf("opening a netlink socket: %w", err)
+	}
+	defer links.Close()
+	return readInterface(links, name)
+}
+
+func readInterface(links *netlink.Handle, name string) (*Interface, error) {
+	l, err := links.LinkByName(name)
+	if err != nil {
+		var missing netlink.LinkNotFoundError
+		if errors.As(err, &missing) {
+			return nil, &Error{
+				Kind: ErrNoInterface, What: fmt.Sprintf("there is no interface %q", name),
+				fix: "`ip link` lists the interfaces of this network namespace", Err: err,
+			}
+		}
+		return nil, fmt.Errorf("reading about interface %s: %w", name, err)
+	}
+	a := l.Attrs()
+	nic := &Interface{
+		Name: a.Name, Index: a.Index, Kind: l.Type(), MTU: a.MTU, Encap: a.EncapType,
+		Driver: driverName(a.Name), Native: nativeSupport(a.Index),
+	}
+	if nic.Driver == "" {
+		nic.Driver = nic.Kind
+	}
+	if nic.Kind == "vlan" {
+		nic.Parent = nameOfIndex(links, a.ParentIndex)
+	}
+	if _, slave := a.Slave.(*netlink.BondSlave); slave {
+		nic.Master = nameOfIndex(links, a.MasterIndex)
+	}
+	nic.XDP = attachedProgram(a.Xdp)
+	return nic, nil
+}
+
+func nameOfIndex(links *netlink.Handle, index int) string {
+	if l, err := links.LinkByIndex(index); err == nil {
+		return l.Attrs().Name
+	}
+	return fmt.Sprintf("interface %d", index)
+}
+
+// attachedProgram reads the program's name from the kernel where it may.
+func attachedProgram(x *netlink.LinkXdp) *AttachedProgram {
+	if x == nil || !x.Attached {
+		return nil
+	}
+	p := &AttachedProgram{ID: x.ProgId, Mode: ModeXDP}
+	if x.AttachMode == nl.XDP_ATTACHED_SKB {
+		p.Mode = ModeGeneric
+	}
+	if prog, err := ebpf.NewProgramFromID(ebpf.ProgramID(x.ProgId)); err == nil {
+		if info, err := prog.Info(); err == nil {
+			p.Name = info.Name
+		}
+		prog.Close()
+	}
+	return p
+}
+
+// driverName asks ethtool; some virtual devices have no answer.
+func driverName(name string) string {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return ""
+	}
+	defer unix.Close(fd)
+	info, err := unix.IoctlGetEthtoolDrvinfo(fd, name)
+	if err != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(info.Driver[:])
+}
+
+// nativeSupport asks the netdev family (Linux 6.3) for the driver's XDP
+// features: the one way to know without attaching something.
+func nativeSupport(index int) Support {
+	const (
+		cmdDevGet       = 1 // NETDEV_CMD_DEV_GET
+		attrIfindex     = 1 // NETDEV_A_DEV_IFINDEX
+		attrXDPFeatures = 3 // NETDEV_A_DEV_XDP_FEATURES
+		basic           = 1 // NETDEV_XDP_ACT_BASIC
+	)
+	family, err := netlink.GenlFamilyGet("netdev")
+	if err != nil {
+		return SupportUnknown
+	}
+	req := nl.NewNetlinkRequest(int(family.ID), 0)
+	req.AddData(&nl.Genlmsg{Command: cmdDevGet, Version: 1})
+	req.AddData(nl.NewRtAttr(attrIfindex, nl.Uint32Attr(uint32(index))))
+	answers, err := req.Execute(unix.NETLINK_GENERIC, 0)
+	if err != nil || len(answers) != 1 || len(answers[0]) < nl.SizeofGenlmsg {
+		return SupportUnknown
+	}
+	attrs, err := nl.ParseRouteAttr(answers[0][nl.SizeofGenlmsg:])
+	if err != nil {
+		return SupportUnknown
+	}
+	for _, a := range attrs {
+		if a.Attr.Type == attrXDPFeatures && len(a.Value) >= 8 {
+			if binary.NativeEndian.Uint64(a.Value)&basic != 0 {
+				return SupportYes
+			}
+			return SupportNo
+		}
+	}
+	return SupportUnknown
+}
+
+// mtuLimit is the largest MTU at which one page holds a packet with XDP's head
+// room (256), the Ethernet header and the skb_shared_info behind it (320), as
+// drivers demand it of programs without fragments. Some want less.
+func mtuLimit() int { return os.Getpagesize() - 256 - 320 - 14 }
+
+// singlePage are the drivers known to refuse a larger MTU outright.
+var singlePage = map[string]bool{"veth": true, "virtio_net": true}
+
+// checkXDP says whether roam_xdp can run on the interface in the mode, as far
+// as that can be known without trying.
+func (nic *Interface) checkXDP(mode Mode) error {
+	refuse := func(cause, fix string) error {
+		return &Error{
+			Kind: ErrUnsupported, What: fmt.Sprintf("cannot attach to %s in %s mode", nic.Name, mode), Cause: cause, fix: fix,
+		}
+	}
+	switch {
+	case nic.Parent != "":
+		return refuse("it is a VLAN", fmt.Sprintf("attach to its parent %s: the program reads VLAN tags", nic.Parent))
+	case nic.Master != "":
+		return refuse("it is part of a bond", fmt.Sprintf("attach to the bond %s", nic.Master))
+	case nic.Encap != "ether" && nic.Encap != "loopback":
+		return refuse(fmt.Sprintf("it is a layer 3 device (%s) without Ethernet headers", nic.Kind), "use --mode socket, or attach to the Ethernet device under it")
+	case mode == ModeGeneric:
+		return nil
+	case nic.Native == SupportNo || nic.Encap == "loopback":
+		return refuse(fmt.Sprintf("driver %s has no native XDP", nic.Driver), fixNoNative)
+	case singlePage[nic.Driver] && nic.MTU > mtuLimit():
+		return refuse(fmt.Sprintf("its MTU %d is too large for XDP", nic.MTU), fixMTU(nic))
+	}
+	return nil
+}

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package loader
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/xdp-roam/xdp-roam/maps"
+)
+
+// Where pins lie unless Options say otherwise.
+const (
+	DefaultBPFFS    = "/sys/fs/bpf"
+	DefaultInstance = "default"
+)
+
+// Options name an instance.
+type Options struct {
+	BPFFS    string // where the BPF file system is mounted; "" is DefaultBPFFS
+	Instance string // "" is DefaultInstance
+	Slots    uint32 // size of the session table; 0: that of the pins, else maps.DefaultSlots
+}
+
+// pins are the paths of an instance.
+type pins struct {
+	bpffs string
+	base  string // of all instances
+	root  string // of this one
+	maps  string
+	fresh string // maps that are being pinned, before they are renamed to maps
+	links string
+	kept  string
+}
+
+var instanceName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,32}$`)
+
+func (o *Options) pins() (pins, error) {
+	bpffs, instance := o.BPFFS, o.Instance
+	if bpffs == "" {
+		bpffs = DefaultBPFFS
+	}
+	if instance == "" {
+		instance = DefaultInstance
+	}
+	if !instanceName.MatchString(instance) {
+		return pins{}, fmt.Errorf("%q is not the name of an instance: 1 to 32 letters, digits, '-' and '_'", instance)
+	}
+	base := filepath.Join(bpffs, "xdp-roam")
+	root := filepath.Join(base, instance)
+	return pins{
+		bpffs: bpffs, base: base, root: root, maps: filepath.Join(root, "maps"), fresh: filepath.Join(root, "maps-new"),
+		links: filepath.Join(root, "links"), kept: filepath.Join(root, "kept"),
+	}, nil
+}
+
+// MapsDir returns where the instance's maps are pinned.
+func (o Options) MapsDir() (string, error) {
+	p, err := o.pins()
+	return p.maps, err
+}
+
+// checkBPFFS makes sure that pins can be made in dir.
+func checkBPFFS(dir string) error {
+	var st unix.Statfs_t
+	switch err := unix.Statfs(dir, &st); {
+	case errors.Is(err, fs.ErrPermission):
+		return &Error{
+			Kind: ErrPermission, What: fmt.Sprintf("cannot look into %s", dir), Err: err,
+			fix: "run it as root: systemd mounts the BPF file system for root alone",
+		}
+	case err != nil:
+		return &Error{What: fmt.Sprintf("cannot look into %s", dir), Err: err, fix: mountCommand(dir)}
+	case uint32(st.Type) != unix.BPF_FS_MAGIC:
+		return &Error{Kind: ErrUnsupported, What: fmt.Sprintf("no BPF file system is mounted at %s", dir), fix: mountCommand(dir)}
+	}
+	return nil
+}
+
+func mountCommand(dir string) string {
+	return fmt.Sprintf("`mkdir -p %s && mount -t bpf bpf %s`, or name another place with --bpffs", dir, dir)
+}
+
+// A bpf file system takes no dot in a name, and an interface's name may have one.
+var pinEscapes = strings.NewReplacer("%", "%25", ".", "%2E")
+var pinUnescapes = strings.NewReplacer("%25", "%", "%2E", ".")
+
+func (p *pins) link(iface string) string { return filepath.Join(p.links, pinEscapes.Replace(iface)) }
+
+// linkNames returns the interfaces that have a pinned link.
+func (p *pins) linkNames() ([]string, error) {
+	entries, err := os.ReadDir(p.links)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("reading the pinned links: %w", err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, pinUnescapes.Replace(e.Name()))
+	}
+	return names, nil
+}
+
+// pinMaps pins the maps as a whole or not at all: under another name first,
+// which an adopting process never looks at.
+func (p *pins) pinMaps(set *maps.Set) error {
+	if err := removeDir(p.fresh); err != nil { // of a process that died right here
+		return err
+	}
+	if err := os.Mkdir(p.fresh, 0o700); err != nil {
+		return err
+	}
+	err := set.Pin(p.fresh)
+	if err == nil {
+		err = os.Rename(p.fresh, p.maps)
+	}
+	if err != nil {
+		return errors.Join(err, removeDir(p.fresh))
+	}
+	return nil
+}
+
+// exist reports whether the instance has maps.
+func (p *pins) exist() (bool, error) { return isDir(p.maps) }
+
+// isKept reports whether the pins are an operator's.
+func (p *pins) isKept() (bool, error) { return isDir(p.kept) }
+
+func isDir(path string) (bool, error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && info.IsDir(), err
+}
+
+// removeAll removes what this program makes in the instance's directory, and
+// that. What else is there stays and is named. The links are gone already.
+func (p *pins) removeAll() error {
+	if err := errors.Join(removeDir(p.maps), removeDir(p.fresh), removeDir(p.links), removeDir(p.kept)); err != nil {
+		return err
+	}
+	if err := p.removeRoot(); err != nil {
+		if entries, readErr := os.ReadDir(p.root); readErr == nil && len(entries) > 0 {
+			return fmt.Errorf("%s holds something that is not ours: %s: %w", p.root, entries[0].Name(), err)
+		}
+		return err
+	}
+	return nil
+}
+
+// removeRoot removes the instance's directory, which is empty, and the base
+// directory if no other instance is there.
+func (p *pins) removeRoot() error {
+	if err := os.Remove(p.root); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Remove(p.base); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTEMPTY) {
+		return err
+	}
+	return nil
+}
+
+// removeDir removes a directory of pins, if there is one.
+func removeDir(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return os.Remove(dir)
+}

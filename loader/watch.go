@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package loader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+)
+
+// Watch keeps listeners and attachments right while links and addresses come
+// and go, until ctx ends; then it returns nil. A removed interface is degraded
+// until one of its name is there again, and is then attached to anew. changed,
+// if not nil, is called for each attachment that becomes degraded or whole.
+//
+// It compares what is with what should be and trusts no single notification,
+// so lost ones only cost time. It acts in the namespaces of the calling thread,
+// which are those of Open.
+func (i *Instance) Watch(ctx context.Context, changed func(Attachment)) error {
+	for ctx.Err() == nil {
+		if err := i.watchOnce(ctx, changed); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const (
+	watchSettle = 20 * time.Millisecond // notifications come in groups
+	watchRetry  = 2 * time.Second       // while something is degraded
+)
+
+// watchOnce runs until ctx ends or the kernel has dropped notifications, which
+// closes the subscriptions.
+func (i *Instance) watchOnce(ctx context.Context, changed func(Attachment)) error {
+	done := make(chan struct{})
+	links := make(chan netlink.LinkUpdate, 64)
+	addrs := make(chan netlink.AddrUpdate, 64)
+	if err := netlink.LinkSubscribeWithOptions(links, done, netlink.LinkSubscribeOptions{}); err != nil {
+		return fmt.Errorf("watching interfaces: %w", err)
+	}
+	if err := netlink.AddrSubscribeWithOptions(addrs, done, netlink.AddrSubscribeOptions{}); err != nil {
+		close(done)
+		go drain(links)
+		return fmt.Errorf("watching addresses: %w", err)
+	}
+	defer func() {
+		close(done)
+		go drain(links)
+		go drain(addrs)
+	}()
+
+	next := time.NewTimer(0) // what changed before the subscription
+	defer next.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case _, open := <-links:
+			if !open {
+				return nil
+			}
+			next.Reset(watchSettle)
+		case _, open := <-addrs:
+			if !open {
+				return nil
+			}
+			next.Reset(watchSettle)
+		case <-next.C:
+			if !i.reconcile(changed) {
+				next.Reset(watchRetry)
+			}
+		}
+	}
+}
+
+// drain lets a subscription's sender end.
+func drain[T any](updates <-chan T) {
+	for range updates {
+	}
+}
+
+// reconcile makes attachments and listeners what they should be, and reports
+// whether all of it worked.
+func (i *Instance) reconcile(changed func(Attachment)) bool {
+	i.mu.Lock()
+	whole := i.syncListeners() == nil
+	var changes []Attachment
+	for _, a := range i.attached {
+		if a.asked == ModeSocket {
+			continue
+		}
+		before := a.Degraded
+		i.repair(a)
+		whole = whole && a.Degraded == ""
+		if a.Degraded != before {
+			changes = append(changes, a.Attachment)
+		}
+	}
+	if len(changes) > 0 {
+		whole = i.tellSocketStage() == nil && whole
+	}
+	i.mu.Unlock()
+	if changed != nil {
+		for _, a := range changes {
+			changed(a)
+		}
+	}
+	return whole
+}
+
+// repair looks whether an attachment still holds and attaches anew if not.
+func (i *Instance) repair(a *attachment) {
+	nic, err := readInterface(i.netlink, a.Interface)
+	if errors.Is(err, ErrNoInterface) {
+		a.close()
+		a.Program, a.Degraded = 0, "the interface is gone"
+		return
+	}
+	if err != nil {
+		a.Degraded = causeOf(err)
+		return
+	}
+	if nic.Index == a.Ifindex && a.holds() {
+		a.Degraded = ""
+		return
+	}
+	mode, reason, err := choose(nic, a.asked)
+	if err != nil {
+		a.Degraded = causeOf(err)
+		return
+	}
+	a.close()
+	a.Ifindex, a.Driver, a.Mode, a.Reason, a.Program, a.Degraded = nic.Index, nic.Driver, mode, reason, 0, ""
+	if mode == ModeSocket {
+		return
+	}
+	var t transaction
+	err = i.attachLink(&t, nic, a)
+	t.commit()
+	if err != nil {
+		a.Degraded = causeOf(err)
+	}
+}
+
+// holds reports whether the link is on its interface still.
+func (a *attachment) holds() bool {
+	if a.Mode == ModeSocket {
+		return true
+	}
+	if a.link == nil {
+		return false
+	}
+	info, err := a.link.Info()
+	return err == nil && onInterface(info, a.Ifindex)
+}
+
+func onInterface(info *link.Info, index int) bool {
+	xdp := info.XDP()
+	return xdp != nil && int(xdp.Ifindex) == index
+}
