@@ -115,7 +115,7 @@ func TestEnums(t *testing.T) {
 	for name, want := range map[string]map[string]uint64{
 		"roam_stage":         {"XDP": 0, "SOCKET": 1, "MAX": 2},
 		"roam_verdict":       {"PASS": 0, "DROP": 1, "TX": 2, "REDIRECT": 3, "DELIVER": 4, "MAX": 5},
-		"roam_lane":          {"MAIN": 0, "CANDIDATE": 1, "HANDSHAKE": 2, "FOREIGN": 3, "MAX": 4},
+		"roam_lane":          {"MAIN": 0, "CANDIDATE": 1, "HANDSHAKE": 2, "FOREIGN": 3, "SINK": 4, "MAX": 5},
 		"roam_kind":          {"NONE": 0, "ROAM": 1, "QUIC": 2, "DTLS": 3},
 		"roam_slot_flag":     {"POLICE": 1},
 		"roam_listener_flag": {"EVERYWHERE": 1},

@@ -118,18 +118,24 @@ func (p *plane) on(t testing.TB) *plane {
 
 // pinToCPU keeps this test on one CPU to its end.
 func (p *plane) pinToCPU() {
-	runtime.LockOSThread()
-	var before, one unix.CPUSet
-	p.must(unix.SchedGetaffinity(0, &before))
-	for !before.IsSet(int(p.cpu)) {
-		p.cpu++
-	}
-	one.Set(int(p.cpu))
-	p.must(unix.SchedSetaffinity(0, &one))
+	before := p.pin()
 	p.t.Cleanup(func() {
 		p.must(unix.SchedSetaffinity(0, &before))
 		runtime.UnlockOSThread()
 	})
+}
+
+// pin locks the goroutine to its thread and the thread to the test's CPU.
+func (p *plane) pin() (before unix.CPUSet) {
+	runtime.LockOSThread()
+	p.must(unix.SchedGetaffinity(0, &before))
+	for !before.IsSet(int(p.cpu)) {
+		p.cpu++
+	}
+	var one unix.CPUSet
+	one.Set(int(p.cpu))
+	p.must(unix.SchedSetaffinity(0, &one))
+	return before
 }
 
 func (p *plane) must(err error) {

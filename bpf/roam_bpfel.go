@@ -99,7 +99,8 @@ const (
 	RoamRoamLaneROAM_LANE_CANDIDATE RoamRoamLane = 1
 	RoamRoamLaneROAM_LANE_HANDSHAKE RoamRoamLane = 2
 	RoamRoamLaneROAM_LANE_FOREIGN   RoamRoamLane = 3
-	RoamRoamLaneROAM_LANE_MAX       RoamRoamLane = 4
+	RoamRoamLaneROAM_LANE_SINK      RoamRoamLane = 4
+	RoamRoamLaneROAM_LANE_MAX       RoamRoamLane = 5
 )
 
 type RoamRoamLaneKey struct {

@@ -62,27 +62,51 @@ static __always_inline __u16 reason_lane(__u32 reason)
 	}
 }
 
+static __always_inline bool lane_select(struct sk_reuseport_md *ctx, __u16 listener, __u16 owner, __u16 lane)
+{
+	struct roam_lane_key key = { .listener = listener, .owner = owner, .lane = lane };
+	__u32 *found = bpf_map_lookup_elem(&lanes, &key);
+	__u32 index;
+
+	if (!found)
+		return false;
+	index = *found;
+	return !bpf_sk_select_reuseport(ctx, &sockets, &index, 0);
+}
+
 /*
- * Selects the lane's socket. Without one the kernel's hash chooses: any worker
- * can open any packet, but nobody there speaks QUIC or DTLS.
+ * Selects the lane's socket. Without one any other does, since any worker can
+ * open any packet: the handshake socket, then whichever the kernel's hash
+ * chooses. Only QUIC and DTLS nobody there speaks.
  */
-static __always_inline __u32 socket_select(struct sk_reuseport_md *ctx, const struct packet *p, __u32 reason,
+static __always_inline __u32 socket_select(struct sk_reuseport_md *ctx, const struct roam_listener *l, __u32 reason,
 					   __u16 owner)
 {
-	const struct roam_listener *l = listener_find(p);
-	struct roam_lane_key key = { .owner = owner, .lane = reason_lane(reason) };
-	__u32 *found, index;
+	__u16 lane = reason_lane(reason);
 
-	if (l) {
-		key.listener = l->index;
-		found = bpf_map_lookup_elem(&lanes, &key);
-		if (found) {
-			index = *found;
-			if (!bpf_sk_select_reuseport(ctx, &sockets, &index, 0))
-				return reason;
-		}
-	}
-	return key.lane == ROAM_LANE_FOREIGN ? ROAM_REASON_FOREIGN_UNSERVED : ROAM_REASON_UNSTEERED;
+	if (l && lane_select(ctx, l->index, owner, lane))
+		return reason;
+	if (lane == ROAM_LANE_FOREIGN)
+		return ROAM_REASON_FOREIGN_UNSERVED;
+	if (l)
+		lane_select(ctx, l->index, 0, ROAM_LANE_HANDSHAKE);
+	return ROAM_REASON_UNSTEERED;
+}
+
+/*
+ * The kernel answers SK_DROP with ICMP port unreachable, as if nobody listened:
+ * an answer larger than its trigger, and one that tells right ids from wrong
+ * ones. A sink, a socket that lets nothing in, drops in silence.
+ */
+static __always_inline int socket_drop(struct sk_reuseport_md *ctx, const struct roam_listener *l)
+{
+	return l && lane_select(ctx, l->index, 0, ROAM_LANE_SINK) ? SK_PASS : SK_DROP;
+}
+
+/* Nobody's first byte XDP leaves to the stack; here it has come to a socket of ours. */
+static __always_inline bool socket_drops(__u32 reason)
+{
+	return is_drop(reason) || reason == ROAM_REASON_UNKNOWN_PROTOCOL;
 }
 
 static __always_inline int socket_path(struct sk_reuseport_md *ctx)
@@ -90,21 +114,20 @@ static __always_inline int socket_path(struct sk_reuseport_md *ctx)
 	struct packet p = { .stage = ROAM_STAGE_SOCKET };
 	struct roam_config *cfg = config_get();
 	struct roam_cpu *cpu = cpu_get();
+	const struct roam_listener *l;
 	__u16 owner = 0;
 	__u32 reason;
-	bool drop;
 
 	if (!cfg || !cpu)
 		return SK_PASS;
-	reason = socket_parse(ctx, &p) ? judge(ctx, ROAM_STAGE_SOCKET, cfg, cpu, &p, &owner) : ROAM_REASON_SHORT;
-	/* XDP leaves first bytes that are nobody's to the stack; here they have come to our own socket. */
-	drop = is_drop(reason) || reason == ROAM_REASON_UNKNOWN_PROTOCOL;
-	if (!drop) {
-		reason = socket_select(ctx, &p, reason, owner);
-		drop = is_drop(reason);
-	}
+	reason = ROAM_REASON_SHORT;
+	if (socket_parse(ctx, &p))
+		reason = judge(ctx, ROAM_STAGE_SOCKET, cfg, cpu, &p, &owner);
+	l = listener_find(&p);
+	if (!socket_drops(reason))
+		reason = socket_select(ctx, l, reason, owner);
 	record(cpu, &p, reason);
-	return drop ? SK_DROP : SK_PASS;
+	return socket_drops(reason) ? socket_drop(ctx, l) : SK_PASS;
 }
 
 #endif

@@ -46,6 +46,7 @@ enum roam_lane {
 	ROAM_LANE_CANDIDATE,	/* id known, another source */
 	ROAM_LANE_HANDSHAKE,	/* INIT, and what asks for a stateless reset */
 	ROAM_LANE_FOREIGN,	/* QUIC and DTLS */
+	ROAM_LANE_SINK,		/* socket stage: what it drops; a socket whose filter lets nothing in */
 	ROAM_LANE_MAX,
 };
 
