@@ -134,7 +134,7 @@ type client struct {
 	events  []session.Event
 	got     chan []byte
 	sent    [][]byte // every packet, for attackers who listen
-	block   bool     // our answers are lost
+	block   bool     // they are made and not sent
 	closed  bool
 }
 
@@ -168,6 +168,7 @@ func newClient(t testing.TB, s *socket, cfg handshake.ClientConfig, reply *hands
 	if c.state, err = session.New(sc, 0); err != nil {
 		t.Fatal(err)
 	}
+	s.conn.SetReadDeadline(time.Time{}) // left by the handshake
 	var wg sync.WaitGroup
 	wg.Go(c.tick)
 	wg.Go(func() { c.readFrom(0) })
@@ -225,12 +226,12 @@ func (c *client) readFrom(i int) {
 
 func (c *client) settle(out *session.Output) {
 	c.events = append(c.events, out.Events...)
-	if c.closed || c.block {
-		return
-	}
 	for _, p := range out.Packets {
 		pkt := append([]byte(nil), p.Data...)
 		c.sent = append(c.sent, pkt)
+		if c.closed || c.block {
+			continue
+		}
 		_, _ = c.sockets[p.Path.Socket].conn.WriteBatch([]netio.Message{{Buf: pkt, Remote: p.Path.Remote}})
 	}
 }
@@ -270,14 +271,15 @@ func (c *client) move(i int) {
 	})
 }
 
-// rebind makes everything leave from and come to socket i without the client's
-// knowledge, as after a NAT has given its port away.
-func (c *client) rebind(i int) {
+// rebind makes everything leave from and come to another port without the
+// client's knowledge, as after a NAT has given its port away.
+func (c *client) rebind(local string, srv *Server) {
+	s := newSocket(c.t, local, srv)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	old := c.sockets[0]
-	c.sockets[0] = c.sockets[i]
-	old.conn.Close()
+	c.sockets[0].conn.Close()
+	c.sockets[0] = s
+	go c.readFrom(0)
 }
 
 // lastPacket is the last DATA packet that the client sent.

@@ -98,32 +98,34 @@ var senders = sync.Pool{New: func() any { return new(sender) }}
 // lost on the way. Errors: session.ErrTooLarge beyond MaxDatagram; a
 // *CloseError once the session is over.
 func (s *Session) SendDatagram(p []byte) error {
-	return s.act(func(now session.Time, out *session.Output) error { return s.state.Send(now, p, out) })
+	snd, now := s.begin()
+	err := s.state.Send(now, p, &snd.out)
+	return s.finish(snd, now, err)
 }
 
 // Close tells the client that the session is over, and why: reason is for a
 // person to read. Closing what is closed does nothing.
 func (s *Session) Close(code wire.CloseCode, reason string) error {
-	return s.act(func(now session.Time, out *session.Output) error {
-		s.state.Close(now, code, reason, out)
-		return nil
-	})
+	snd, now := s.begin()
+	s.state.Close(now, code, reason, &snd.out)
+	return s.finish(snd, now, nil)
 }
 
-// act runs f on the state and carries out what comes of it.
-func (s *Session) act(f func(session.Time, *session.Output) error) error {
+// begin locks the session for a call on its state from outside of the workers;
+// finish carries out what came of it and unlocks.
+func (s *Session) begin() (*sender, session.Time) {
 	snd := senders.Get().(*sender)
-	snd.conn = s.worker.conn
-	now := s.srv.clock.now()
-
 	s.mu.Lock()
-	err := f(now, &snd.out)
+	return snd, s.srv.clock.now()
+}
+
+func (s *Session) finish(snd *sender, now session.Time, err error) error {
 	s.settle(now, &snd.out, s.worker.counts)
-	if s.err != nil && err != nil {
-		err = s.err // the reason why, rather than that it is closed
+	if err != nil && s.err != nil {
+		err = s.err // why it is closed, rather than that it is
 	}
 	s.mu.Unlock()
-
+	snd.conn = s.worker.conn
 	snd.flush(s.worker.counts)
 	senders.Put(snd)
 	return err
