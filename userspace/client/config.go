@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package client
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/xdp-roam/xdp-roam/userspace/handshake"
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
+)
+
+// ErrConfig means that a Config cannot be used; what wraps it says why.
+var ErrConfig = errors.New("bad client configuration")
+
+// Config says whom a client speaks to and who it is. Servers and ServerKey must
+// be set.
+type Config struct {
+	// Servers are the addresses of the one server, best first, of both families if
+	// it has them. A session moves between them when the network it finds itself in
+	// reaches only some.
+	Servers []netip.AddrPort
+	// ServerKey is the server's identity.
+	ServerKey handshake.PublicKey
+	// Identity is who we are; zero: a fresh key, which only a server that allows
+	// anonymous clients takes.
+	Identity handshake.PrivateKey
+	// PSK is the secret shared with the server beforehand; zero: none.
+	PSK handshake.PSK
+	// Service is the service port asked for.
+	Service uint16
+	// Params is what the server is told; zero fields: 24 h, and the largest datagram
+	// that four packets carry on every path.
+	Params handshake.Params
+	// Keepalive is how long a session may be silent before it says something, so
+	// that NATs on the way keep their mapping; zero: 25 s; negative: never.
+	Keepalive time.Duration
+	// ReceiveQueue is how many datagrams wait for ReceiveDatagram; what comes when
+	// it is full is dropped and counted. Zero: 1024.
+	ReceiveQueue int
+	// Log gets what an operator wants to know. Nil: nothing is logged.
+	Log *slog.Logger
+	// OnEvent is told what happens to the session, in order, one call at a time and
+	// never while a method of Session holds a lock. Nil: nobody is told.
+	OnEvent func(Event)
+	// Network is how the client reaches the network; nil: the host's.
+	Network Network
+}
+
+const (
+	defaultIdle      = 24 * time.Hour
+	defaultKeepalive = 25 * time.Second
+	defaultQueue     = 1024
+	// defaultMaxDatagram is what four DATAGRAM_PARTs carry in the smallest path MTU.
+	defaultMaxDatagram = wire.MaxParts * (wire.InitialMTU6 - wire.Overhead - wire.DatagramPartHeader)
+)
+
+func (c Config) withDefaults() (Config, error) {
+	if len(c.Servers) == 0 {
+		return c, fmt.Errorf("%w: no server address: name one, for example edge.example.com:%d", ErrConfig, wire.DefaultPort)
+	}
+	servers := make([]netip.AddrPort, 0, len(c.Servers))
+	for _, a := range c.Servers {
+		if !a.Addr().IsValid() || a.Addr().IsUnspecified() || a.Addr().IsMulticast() || a.Port() == 0 {
+			return c, fmt.Errorf("%w: %v is not the address and port of one server", ErrConfig, a)
+		}
+		servers = append(servers, netip.AddrPortFrom(a.Addr().Unmap(), a.Port()))
+	}
+	c.Servers = servers
+	if c.ServerKey.IsZero() {
+		return c, fmt.Errorf("%w: no server key: `xdp-roam pubkey` on the server prints it", ErrConfig)
+	}
+	if c.Params.IdleTimeout < 0 || c.ReceiveQueue < 0 {
+		return c, fmt.Errorf("%w: the idle timeout (%v) or the receive queue (%d) is negative", ErrConfig, c.Params.IdleTimeout, c.ReceiveQueue)
+	}
+	if c.Params.IdleTimeout == 0 {
+		c.Params.IdleTimeout = defaultIdle
+	}
+	if c.Params.MaxDatagram == 0 {
+		c.Params.MaxDatagram = defaultMaxDatagram
+	}
+	if c.Identity.IsZero() {
+		c.Identity = handshake.NewPrivateKey()
+	}
+	switch {
+	case c.Keepalive == 0:
+		c.Keepalive = defaultKeepalive
+	case c.Keepalive < 0:
+		c.Keepalive = 0
+	}
+	if c.ReceiveQueue == 0 {
+		c.ReceiveQueue = defaultQueue
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Network == nil {
+		c.Network = HostNetwork{}
+	}
+	return c, nil
+}

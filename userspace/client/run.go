@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package client
+
+import (
+	"errors"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/xdp-roam/xdp-roam/userspace/netio"
+	"github.com/xdp-roam/xdp-roam/userspace/session"
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
+)
+
+// work is what one call on the state machine, or one batch of packets, left to
+// do. Every goroutine has its own, so that it can do it after it has let go of
+// Session.mu.
+type work struct {
+	out    session.Output
+	msgs   []netio.Message
+	conns  []netio.Conn // by message
+	events []Event
+	closes []netio.Conn
+	ended  bool
+}
+
+// gather turns the output into work, and keeps what the Session itself must
+// know. mu is held.
+func (s *Session) gather(w *work) {
+	for _, p := range w.out.Packets {
+		if socket := s.sockets[p.Path.Socket]; socket != nil {
+			w.msgs = append(w.msgs, netio.Message{Buf: p.Data, Remote: p.Path.Remote, Local: p.Path.Local})
+			w.conns = append(w.conns, socket.conn)
+		}
+	}
+	for i := range w.out.Events {
+		s.note(&w.out.Events[i], w)
+	}
+	// Told in the order of the state machine, so under its lock.
+	s.teller.add(w.events)
+	s.arm()
+}
+
+// note acts on one event of the state machine. mu is held.
+func (s *Session) note(e *session.Event, w *work) {
+	tell := Event{From: s.endpoints(e.From), To: s.endpoints(e.Path), At: time.Now()}
+	switch e.Kind {
+	case session.EventConfirmed:
+		tell.Kind = EventConfirmed
+		notify(s.retry)
+	case session.EventMoveStarted:
+		if !e.Path.Same(s.machine.Path()) {
+			return // the server's, on trial
+		}
+		tell.Kind = EventMoving
+	case session.EventMoveCommitted, session.EventMoveReverted:
+		tell.Kind = EventMoved
+		for _, arrived := range s.arrivals {
+			close(arrived)
+		}
+		s.arrivals = nil
+	case session.EventForwardingAlarm:
+		tell.Kind = EventForwardingAlarm
+	case session.EventObserved:
+		if e.Addr == s.observed {
+			return
+		}
+		s.observed = e.Addr
+		tell.Kind, tell.Addr = EventObserved, e.Addr
+	case session.EventPathReleased:
+		if socket := s.sockets[e.Path.Socket]; socket != nil {
+			delete(s.sockets, e.Path.Socket)
+			w.closes = append(w.closes, socket.conn)
+		}
+		return
+	case session.EventClosed:
+		s.err = &ClosedError{Remote: e.Remote, Code: e.Code, Reason: e.Text}
+		close(s.done)
+		tell.Kind, tell.Err = EventClosed, s.err
+	case session.EventEnded:
+		w.ended = true
+		return
+	default:
+		return
+	}
+	w.events = append(w.events, tell)
+}
+
+// arm sets the timer for the state machine's deadline, unless it is early
+// anyway. mu is held.
+func (s *Session) arm() {
+	if at, ok := s.machine.Deadline(); ok && at < s.armed {
+		s.armed = at
+		s.timer.Reset(at - s.now())
+	}
+}
+
+// carryOut does the work, empties it, and keeps its memory. mu is not held.
+func (s *Session) carryOut(w *work) {
+	// Before anything is sent, so that no answer can be logged before its cause.
+	for _, e := range w.events {
+		e.log(s.log)
+	}
+	for i := 0; i < len(w.msgs); {
+		j := i + 1
+		for j < len(w.msgs) && w.conns[j] == w.conns[i] {
+			j++
+		}
+		if _, err := w.conns[i].WriteBatch(w.msgs[i:j]); unreachable(err) && !s.offline.Load() {
+			notify(s.kick)
+		}
+		i = j
+	}
+	if len(w.out.Datagrams) > 0 {
+		s.inbox.push(w.out.Datagrams)
+	}
+	for _, c := range w.closes {
+		c.Close()
+	}
+	if w.ended {
+		s.shutdown()
+	}
+	clear(w.conns)
+	w.out.Reset()
+	w.msgs, w.conns, w.events, w.closes, w.ended = w.msgs[:0], w.conns[:0], w.events[:0], w.closes[:0], false
+}
+
+// unreachable reports whether the system itself, not a router, says that the
+// network is not as it was: then the routes are worth a look.
+func unreachable(err error) bool {
+	return err != nil && slices.ContainsFunc([]error{syscall.ENETUNREACH, syscall.EHOSTUNREACH, syscall.ENETDOWN,
+		syscall.EADDRNOTAVAIL, syscall.EINVAL}, func(e error) bool { return errors.Is(err, e) })
+}
+
+// notify puts a token into a channel of one.
+func notify(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// readBatch is how many packets are read at once.
+const readBatch = 32
+
+// readLoop brings the packets of one socket to the state machine until the
+// socket is closed.
+func (s *Session) readLoop(socket *socket) {
+	msgs := make([]netio.Message, readBatch)
+	buffers := make([]byte, readBatch*wire.MaxPacket)
+	for i := range msgs {
+		msgs[i].Buf = buffers[i*wire.MaxPacket : (i+1)*wire.MaxPacket]
+	}
+	var w work
+	for {
+		n, err := socket.conn.ReadBatch(msgs)
+		if err != nil {
+			// Closed by us, or the system's doing: then roamLoop moves to a new one.
+			socket.dead.Store(true)
+			notify(s.kick)
+			return
+		}
+		s.mu.Lock()
+		now := s.now()
+		for i := range msgs[:n] {
+			s.receive(now, socket, &msgs[i], &w)
+		}
+		s.gather(&w)
+		s.mu.Unlock()
+		s.carryOut(&w)
+	}
+}
+
+// receive gives one packet to the state machine. mu is held.
+func (s *Session) receive(now session.Time, socket *socket, m *netio.Message, w *work) {
+	from := session.Path{Socket: socket.number, Remote: m.Remote}
+	if s.machine.State() != session.StateClosing {
+		s.machine.Receive(now, from, m.Data(), &w.out)
+		return
+	}
+	// Between our CLOSE and its PONG the deadline is when to send it again, and
+	// only the PONG changes that.
+	before, _ := s.machine.Deadline()
+	s.machine.Receive(now, from, m.Data(), &w.out)
+	if after, ok := s.machine.Deadline(); !ok || after != before || s.machine.State() != session.StateClosing {
+		s.closed.Do(func() { close(s.acked) })
+	}
+}
+
+// tickLoop calls the state machine when it has something to do.
+func (s *Session) tickLoop() {
+	var w work
+	for {
+		select {
+		case <-s.life.Done():
+			return
+		case <-s.timer.C:
+		}
+		s.mu.Lock()
+		now := s.now()
+		if at, ok := s.machine.Deadline(); ok && at <= now {
+			s.machine.Tick(now, &w.out)
+		}
+		s.armed = never
+		s.gather(&w)
+		s.mu.Unlock()
+		s.carryOut(&w)
+	}
+}
+
+// never is later than any deadline.
+const never = session.Time(1<<63 - 1)
+
+// shutdown ends the goroutines and closes the sockets. It does not wait.
+func (s *Session) shutdown() {
+	s.mu.Lock()
+	s.over = true
+	sockets := s.sockets
+	s.sockets = nil
+	s.mu.Unlock()
+	s.end()
+	for _, socket := range sockets {
+		socket.conn.Close()
+	}
+}

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/xdp-roam/xdp-roam/userspace/handshake"
+	"github.com/xdp-roam/xdp-roam/userspace/session"
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
+)
+
+// Session is an open session. All methods may be called concurrently. Whoever
+// has one must Close it: until it is closed, by whichever end, it keeps sockets
+// and goroutines.
+type Session struct {
+	cfg   Config
+	start time.Time // of the state machine's time
+	log   *slog.Logger
+
+	mu       sync.Mutex // guards what follows, never held while sending or telling
+	machine  *session.Session
+	sockets  map[uint32]*socket
+	next     uint32 // number of the next socket
+	observed netip.AddrPort
+	timer    *time.Timer     // wakes tickLoop
+	armed    session.Time    // when; it may be early
+	err      *ClosedError    // set before done is closed
+	over     bool            // shutdown has begun: no new goroutine, no new socket
+	arrivals []chan struct{} // closed when the server is heard on the path that we moved to
+
+	sendMu sync.Mutex // guards sender; taken before mu
+	sender work
+
+	inbox   *queue
+	teller  teller
+	offline atomic.Bool // there is no route, and EventNoRoute was told
+	// moveFailed: EventMoveFailed was told. roamLoop's own.
+	moveFailed bool
+
+	kick   chan struct{} // the network may have changed
+	retry  chan struct{} // the state machine may take a move now
+	done   chan struct{} // the session is over
+	acked  chan struct{} // the server knows that we closed it
+	life   context.Context
+	end    context.CancelFunc // ends life
+	group  sync.WaitGroup     // every goroutine but the teller's
+	closed sync.Once          // guards acked
+}
+
+func newSession(cfg Config, newIDs [3]handshake.NewID, found answer, start time.Time) (*Session, error) {
+	s := &Session{
+		cfg: cfg, start: start,
+		log:      cfg.Log.With("session", found.reply.NewIDs[0].ID.String()[:8]),
+		sockets:  map[uint32]*socket{found.socket.number: found.socket},
+		next:     found.socket.number + 1,
+		observed: found.reply.Observed,
+		timer:    time.NewTimer(0),
+		inbox:    newQueue(cfg.ReceiveQueue),
+		teller:   teller{tell: cfg.OnEvent},
+		kick:     make(chan struct{}, 1),
+		retry:    make(chan struct{}, 1),
+		done:     make(chan struct{}),
+		acked:    make(chan struct{}),
+	}
+	var err error
+	if s.machine, err = session.New(sessionConfig(cfg, newIDs, found), s.now()); err != nil {
+		return nil, err
+	}
+	s.life, s.end = context.WithCancel(context.Background())
+	s.group.Go(func() { s.readLoop(found.socket) })
+	s.group.Go(s.tickLoop)
+	s.group.Go(s.roamLoop)
+	s.group.Go(s.watchLoop)
+	return s, nil
+}
+
+func (s *Session) now() session.Time { return time.Since(s.start) }
+
+// SendDatagram sends one datagram. It fails with ErrTooLarge or, once the
+// session is over, with a *ClosedError. That it returns nil does not mean that
+// the datagram arrives.
+func (s *Session) SendDatagram(p []byte) error {
+	s.sendMu.Lock()
+	defer s.sendMu.Unlock()
+	w := &s.sender
+	s.mu.Lock()
+	err := s.machine.Send(s.now(), p, &w.out)
+	s.gather(w)
+	s.mu.Unlock()
+	s.carryOut(w)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, session.ErrClosed):
+		return s.Err()
+	case errors.Is(err, session.ErrTooLarge):
+		return fmt.Errorf("%w: %d bytes where %d fit", ErrTooLarge, len(p), s.MaxDatagram())
+	}
+	return err
+}
+
+// ReceiveDatagram waits for a datagram and copies it into p. What does not fit
+// is lost, with io.ErrShortBuffer. It fails with ctx's error, or, once the
+// session is over and what came before has been read, with a *ClosedError.
+func (s *Session) ReceiveDatagram(ctx context.Context, p []byte) (n int, err error) {
+	if n, ok, err := s.inbox.pop(p); ok {
+		return n, err
+	}
+	ready := s.inbox.wait()
+	defer s.inbox.done()
+	for {
+		if n, ok, err := s.inbox.pop(p); ok {
+			return n, err
+		}
+		select {
+		case <-ready:
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-s.done:
+			if n, ok, err := s.inbox.pop(p); ok {
+				return n, err
+			}
+			return 0, s.Err()
+		}
+	}
+}
+
+// closeWait is how long Close waits for the server to know.
+const closeWait = time.Second
+
+// Close ends the session, tells the server and waits until it knows, at most a
+// second. When it returns, every goroutine and socket of the session is gone. It
+// returns nil, or, if the session was over before, the *ClosedError of that end.
+func (s *Session) Close(code wire.CloseCode, reason string) error {
+	var before error
+	w := new(work)
+	s.mu.Lock()
+	if s.err != nil {
+		before = s.err
+	}
+	s.machine.Close(s.now(), code, reason, &w.out)
+	s.gather(w)
+	s.mu.Unlock()
+	s.carryOut(w)
+
+	if before == nil {
+		wait := time.NewTimer(closeWait)
+		select {
+		case <-s.acked:
+		case <-s.life.Done():
+		case <-wait.C:
+		}
+		wait.Stop()
+	}
+	s.shutdown()
+	s.group.Wait()
+	return before
+}
+
+// Done returns a channel that is closed when the session is over.
+func (s *Session) Done() <-chan struct{} { return s.done }
+
+// Err returns nil while the session lives, then the *ClosedError that says why
+// not.
+func (s *Session) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		return nil
+	}
+	return s.err
+}
+
+// Service returns the service port that was asked for.
+func (s *Session) Service() uint16 { return s.cfg.Service }
+
+// PeerKey returns the server's public key.
+func (s *Session) PeerKey() handshake.PublicKey { return s.cfg.ServerKey }
+
+// PublicKey returns the key that the server knows us by.
+func (s *Session) PublicKey() handshake.PublicKey { return s.cfg.Identity.Public() }
+
+// RemoteAddr returns the address of the server that we send to.
+func (s *Session) RemoteAddr() netip.AddrPort {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.machine.Path().Remote
+}
+
+// LocalAddr returns our address that we send from.
+func (s *Session) LocalAddr() netip.AddrPort {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.endpoints(s.machine.Path()).Local
+}
+
+// ObservedAddr returns where the server last said that it sees us, which differs
+// from LocalAddr behind a NAT. It is not valid if the server never said.
+func (s *Session) ObservedAddr() netip.AddrPort {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.observed
+}
+
+// MaxDatagram returns the largest datagram in bytes that SendDatagram takes on
+// the current path.
+func (s *Session) MaxDatagram() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.machine.MaxDatagram()
+}
+
+// Info is a snapshot of a session.
+type Info struct {
+	session.Info // its times count from Began
+	Began        time.Time
+	Local        netip.AddrPort // our address that we send from
+	Servers      []netip.AddrPort
+	Sockets      int    // open: the current one, and left ones that still answer
+	Overflow     uint64 // datagrams dropped because nobody read them in time
+}
+
+// Info returns a snapshot.
+func (s *Session) Info() Info {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := Info{Info: s.machine.Info(), Began: s.start, Servers: s.cfg.Servers, Sockets: len(s.sockets), Overflow: s.inbox.overflow()}
+	i.Local = s.endpoints(i.Path).Local
+	i.Observed = s.observed
+	return i
+}
+
+// endpoints returns the ends of a path. mu is held.
+func (s *Session) endpoints(p session.Path) Endpoints {
+	e := Endpoints{Remote: p.Remote}
+	if socket := s.sockets[p.Socket]; socket != nil {
+		e.Local = socket.local
+	}
+	return e
+}
