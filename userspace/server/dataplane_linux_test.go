@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/xdp-roam/xdp-roam/internal/testutil"
+	"github.com/xdp-roam/xdp-roam/maps"
+	"github.com/xdp-roam/xdp-roam/userspace/handshake"
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
+)
+
+// newDataPlane loads the programs over maps of their own. No interface is
+// touched: roam_socket alone sees the loopback traffic of the sockets under test.
+func newDataPlane(t *testing.T) *maps.Set {
+	t.Helper()
+	testutil.RequirePrivileged(t)
+	set, err := maps.Create(4096)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { set.Close() })
+	programs, err := set.LoadPrograms(ebpf.ProgramOptions{})
+	if err != nil {
+		t.Fatalf("%+v", err)
+	}
+	programs.XDP.Close()
+	if err := set.Config.SetSocketPolices(true); err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
+func steered(t *testing.T, set *maps.Set, cookie CookiePolicy) *Server {
+	t.Helper()
+	srv := listen(t, func(c *Config) { c.Maps, c.Cookie = set, cookie })
+	if err := set.Listeners.Add(maps.Listener{Addr: netip.AddrPortFrom(netip.IPv6Unspecified(), srv.Addr().Port()), Index: listenerIndex}); err != nil {
+		t.Fatal(err)
+	}
+	return srv
+}
+
+// TestSteering runs sessions behind roam_socket and looks at the lanes by
+// which their packets came.
+func TestSteering(t *testing.T) {
+	set := newDataPlane(t)
+	srv := steered(t, set, CookieAlways)
+	at := func(s maps.Snapshot, r maps.Reason) uint64 { return s.Packets[maps.StageSocket][r] }
+
+	c := dial(t, srv, "127.0.0.1", nil)
+	s := accept(t, srv)
+	talk(t, s, c, "before")
+	start := set.Counters.Read()
+	// The socket stage cannot answer by itself: it hands the INIT to us, and the
+	// cookie that we made is good to it. So keys, clock and formula agree.
+	if at(start, maps.ReasonInitSlow) != 1 || at(start, maps.ReasonInitCookie) != 1 {
+		t.Errorf("INITs by reason: %+v", start.Counts())
+	}
+	for range 20 {
+		talk(t, s, c, "settled")
+	}
+	now := set.Counters.Read()
+	settled := now.Sub(start)
+	if at(settled, maps.ReasonMain) < 20 || at(settled, maps.ReasonCandidate) != 0 {
+		t.Errorf("settled: %+v", settled.Counts())
+	}
+
+	i := c.addSocket("127.0.0.2", srv)
+	c.move(i)
+	talk(t, s, c, "moved")
+	wantPath(t, srv, s, c, i)
+	moved := set.Counters.Read()
+	if d := moved.Sub(now); at(d, maps.ReasonCandidate) == 0 {
+		t.Errorf("a new address is a candidate's: %+v", d.Counts())
+	}
+	for range 20 {
+		talk(t, s, c, "settled again")
+	}
+	if d := set.Counters.Read().Sub(moved); at(d, maps.ReasonMain) < 20 || at(d, maps.ReasonCandidate) > 2 {
+		t.Errorf("after the commit: %+v", d.Counts())
+	}
+
+	// Forged ids and INITs do not reach the server.
+	attacker := newSocket(t, "127.0.0.1", srv)
+	pkt := make([]byte, 100)
+	wire.PutDataHeader(pkt, 1, wire.ID{1})
+	attacker.send(pkt)
+	init, _ := newAttempt(t, srv, func(c *handshake.ClientConfig) { c.Server = handshake.NewPrivateKey().Public() })
+	attacker.send(init.Packet())
+	attacker.silence("forgeries")
+	st := srv.Stats()
+	if d := set.Counters.Read(); at(d, maps.ReasonIDForged) != 1 || at(d, maps.ReasonMAC1) != 1 || st.Packets[IDForged]+st.Packets[MAC1] != 0 {
+		t.Errorf("forgeries: %+v; the server saw %d and %d", d.Counts(), st.Packets[IDForged], st.Packets[MAC1])
+	}
+}
+
+// TestOwners spreads sessions over the workers, and their slots say so.
+func TestOwners(t *testing.T) {
+	set := newDataPlane(t)
+	srv := steered(t, set, CookieAuto)
+	owners := map[int]int{}
+	for range 4 {
+		c := dial(t, srv, "::1", nil)
+		s := accept(t, srv)
+		talk(t, s, c, "x")
+		info := s.Info()
+		owners[info.Owner]++
+		if slot, err := set.Sessions.Get(info.LocalID); err != nil || int(slot.Owner) != info.Owner {
+			t.Errorf("slot %+v, %v; the owner is %d", slot, err, info.Owner)
+		}
+	}
+	if len(owners) != 2 {
+		t.Errorf("sessions by worker: %v", owners)
+	}
+}
+
+// TestStaleSlots takes over the maps of a process that crashed.
+func TestStaleSlots(t *testing.T) {
+	set := newDataPlane(t)
+	if err := set.Identify(0, handshake.StateSecret{1}.IDKey); err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		if _, _, err := set.Sessions.Allocate(maps.KindROAM, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, _, err := set.Sessions.Allocate(maps.KindQUIC, 0); err != nil {
+		t.Fatal(err)
+	}
+	srv, err := Listen(Config{Static: handshake.NewPrivateKey(), Listen: netip.MustParseAddrPort("[::1]:0"), Maps: set, Workers: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer srv.Close()
+	if n := set.Sessions.Len(); n != 1 {
+		t.Errorf("%d slots are taken; the one that is not ours should be left", n)
+	}
+	list, err := set.Sockets.List()
+	if err != nil || len(list) != 3 {
+		t.Errorf("sockets %+v, %v; want main, candidate and handshake", list, err)
+	}
+	srv.Close()
+	if list, _ := set.Sockets.List(); len(list) != 0 {
+		t.Errorf("a closed server left %+v", list)
+	}
+}
+
+// TestCookieKeysShared moves the clock to the next epoch: the data plane gets its key.
+func TestCookieKeysShared(t *testing.T) {
+	set := newDataPlane(t)
+	srv := steered(t, set, CookieAuto)
+	epoch := srv.clock.unix(srv.clock.now()) / handshake.CookieEpoch
+	for _, e := range []uint32{epoch - 1, epoch, epoch + 1} {
+		found := false
+		for _, have := range set.Config.Read().CookieEpochs {
+			found = found || have == e
+		}
+		if !found {
+			t.Errorf("epoch %d has no key: %v", e, set.Config.Read().CookieEpochs)
+		}
+	}
+	// The janitor is waited out of the way, for this test does its work.
+	srv.Close()
+	srv.rotateCookies(srv.clock.now() + handshake.CookieEpoch*1e9)
+	if got := set.Config.Read().CookieEpochs; got[(epoch+2)%4] != epoch+2 {
+		t.Errorf("after a minute: %v lacks epoch %d", got, epoch+2)
+	}
+}
