@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/xdp-roam/xdp-roam/cmd/xdp-roam/internal/config"
+	"github.com/xdp-roam/xdp-roam/userspace/client"
 	"github.com/xdp-roam/xdp-roam/userspace/control"
 )
 
@@ -55,6 +56,7 @@ func usage(format string, args ...any) error {
 // the packages that exist on Linux alone. The first match counts.
 var codes = append([]codeOf{
 	{config.ErrInvalid, exitUsage},
+	{client.ErrConfig, exitUsage},
 	{control.ErrNotRunning, exitNotLoaded},
 	{control.ErrInUse, exitConflict},
 }, platformCodes...)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -20,7 +19,10 @@ func newMapCommand(e *env) *cobra.Command {
 
 // openMaps opens the instance's pinned maps to look at them.
 func (e *env) openMaps() (*maps.Set, error) {
-	directory := filepath.Join(e.bpffs, "xdp-roam", e.instance, "maps")
+	directory, err := e.loaderOptions().MapsDir()
+	if err != nil {
+		return nil, err
+	}
 	set, err := maps.OpenReadOnly(directory)
 	var schema *maps.SchemaError
 	switch {

@@ -95,7 +95,6 @@ func dumpConfig(e *env, set *maps.Set) error {
 	for _, epoch := range c.CookieEpochs {
 		item.CookieEpochs = append(item.CookieEpochs, time.Unix(int64(epoch)*60, 0).UTC())
 	}
-	type line struct{ name, value string }
 	lines := []line{
 		{"schema", fmt.Sprint(item.Schema)},
 		{"slots", fmt.Sprint(item.Slots)},
@@ -122,10 +121,7 @@ func dumpConfig(e *env, set *maps.Set) error {
 	if e.format.isJSON() {
 		return writeJSON(e.stdout, e.format, "DataPlaneConfig", []configItem{item})
 	}
-	return show(e, "DataPlaneConfig", lines, []column[line]{
-		{name: "setting", value: func(l line) string { return l.name }},
-		{name: "value", value: func(l line) string { return l.value }},
-	})
+	return showLines(e, lines)
 }
 
 type listenerItem struct {

@@ -2,15 +2,31 @@
 
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/xdp-roam/xdp-roam/loader"
+	"github.com/xdp-roam/xdp-roam/userspace/server"
+)
 
 // platformCommands are those of the edge, which is a Linux machine.
 func platformCommands(e *env) []*cobra.Command {
 	return []*cobra.Command{
+		newRunCommand(e),
+		newLoadCommand(e),
+		newUnloadCommand(e),
+		newStatusCommand(e),
 		newSessionCommand(e),
 		newMapCommand(e),
 		newStatsCommand(e),
 	}
 }
 
-var platformCodes []codeOf
+// platformCodes are the exit codes of the edge's packages.
+var platformCodes = []codeOf{
+	{loader.ErrPermission, exitPermission},
+	{loader.ErrUnsupported, exitUnsupported},
+	{loader.ErrConflict, exitConflict},
+	{loader.ErrNotLoaded, exitNotLoaded},
+	{server.ErrConfig, exitUsage},
+}

@@ -77,8 +77,10 @@ Exit codes: 0 ok, 1 failure, 2 usage, 3 not loaded, 4 permission,
 	root.AddCommand(
 		newKeygenCommand(e),
 		newPubkeyCommand(e),
-		newVersionCommand(e),
+		newConnectCommand(e),
+		newDemoCommand(e),
 		newConfigCommand(e),
+		newVersionCommand(e),
 	)
 	root.AddCommand(platformCommands(e)...)
 	return root

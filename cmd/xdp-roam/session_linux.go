@@ -56,8 +56,12 @@ func (e *env) listSlots(noDaemon error) error {
 
 // withoutDaemon joins why the daemon and why the pinned maps could not be asked.
 func withoutDaemon(noDaemon, noMaps error) error {
+	code := exitCode(noMaps)
+	if code == exitUnsupported {
+		code = exitNotLoaded // no BPF file system: so nothing is pinned in it
+	}
 	return &fault{
-		code: exitCode(noMaps), what: fmt.Sprintf("%v, and %v", noDaemon, noMaps),
+		code: code, what: fmt.Sprintf("%v, and %v", noDaemon, noMaps),
 		fix: "start it with `xdp-roam run`; --instance and --control name another one",
 	}
 }

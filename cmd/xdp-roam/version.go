@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// buildVersion is set by the linker for releases.
-var buildVersion string
+// version is set by the linker (-X main.version=...).
+var version string
 
 // versionItem is what `version` prints.
 type versionItem struct {
@@ -19,9 +19,10 @@ type versionItem struct {
 	Platform string `json:"platform"`
 }
 
-func version() string {
-	if buildVersion != "" {
-		return buildVersion
+// release names this build.
+func release() string {
+	if version != "" {
+		return version
 	}
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
 		return info.Main.Version
@@ -35,7 +36,7 @@ func newVersionCommand(e *env) *cobra.Command {
 		Short: "Which build this is",
 		Args:  arguments(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			item := versionItem{Version: version(), Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+			item := versionItem{Version: release(), Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 			return show(e, "Version", []versionItem{item}, []column[versionItem]{
 				{name: "version", value: func(v versionItem) string { return v.Version }},
 				{name: "go", value: func(v versionItem) string { return v.Go }},

@@ -55,7 +55,8 @@ type Status struct {
 	Listen   string    `json:"listen"`
 	// PublicKey is the server's, as clients need it.
 	PublicKey string `json:"public_key"`
-	// Mode is xdp, generic, socket or none; ModeReason says why it is that one.
+	// Mode is xdp, generic, socket, none, or mixed where interfaces differ;
+	// ModeReason says why it is that one.
 	Mode       string      `json:"mode"`
 	ModeReason string      `json:"mode_reason"`
 	Interfaces []Interface `json:"interfaces"`
@@ -75,7 +76,8 @@ type Interface struct {
 	// Mode is native or generic; empty while it is not attached.
 	Mode   string `json:"mode"`
 	Driver string `json:"driver,omitempty"`
-	// State is attached or degraded; Reason explains degraded.
+	// State is attached, "without XDP" or degraded; Reason says why the mode is
+	// that one, or what is wrong.
 	State  string `json:"state"`
 	Reason string `json:"reason,omitempty"`
 }
@@ -88,13 +90,17 @@ type Service struct {
 
 // Session is one confirmed session at the server.
 type Session struct {
-	// ID is the id that the server receives on now, in hexadecimal.
-	ID string `json:"id"`
+	// ID names the session for all of its life; CurrentID is the id that its
+	// packets carry now. Both in hexadecimal.
+	ID        string `json:"id"`
+	CurrentID string `json:"current_id"`
 	// PeerKey is the client's public key, PeerName its name in authorized_keys.
 	PeerKey  string `json:"peer_key"`
 	PeerName string `json:"peer_name,omitempty"`
 	Service  uint16 `json:"service"`
 	State    string `json:"state"`
+	// Owner is the worker whose sockets get its packets.
+	Owner int `json:"owner"`
 	// Remote is the validated address, Local the server's address that answers leave from.
 	Remote     string    `json:"remote"`
 	Local      string    `json:"local"`

@@ -23,6 +23,9 @@ type Session interface {
 	// ReceiveDatagram waits for the next datagram; its error ends the session.
 	ReceiveDatagram(ctx context.Context, p []byte) (int, error)
 	SendDatagram(p []byte) error
+	// Done is closed when the session is over.
+	Done() <-chan struct{}
+	// Close tells the server and may wait for it a moment.
 	Close(code wire.CloseCode, reason string) error
 }
 
@@ -57,8 +60,9 @@ type UDP struct {
 
 // flow is one local address and its session.
 type flow struct {
-	peer   netip.AddrPort
-	active atomic.Int64 // when something went through last, on the monotonic clock of epoch
+	peer    netip.AddrPort
+	active  atomic.Int64 // when something went through last, on the monotonic clock of epoch
+	refused atomic.Bool  // a datagram was refused, and that was reported
 
 	mu      sync.Mutex // guards what follows
 	session Session    // nil while it is dialled
@@ -80,8 +84,8 @@ func (u *UDP) Run(ctx context.Context, spare Session) error {
 	u.mu.Unlock()
 	ctx, cancel := context.WithCancel(ctx)
 	defer u.wait.Wait()
-	defer u.closeAll()
-	defer cancel()
+	defer u.closeSpare()
+	defer cancel() // each flow closes its own session
 	// A deadline in the past ends the read below.
 	defer context.AfterFunc(ctx, func() { u.Local.SetReadDeadline(epoch) })()
 	u.wait.Go(func() { u.sweep(ctx) })
@@ -136,9 +140,10 @@ func (u *UDP) outbound(ctx context.Context, peer netip.AddrPort, datagram []byte
 }
 
 func (u *UDP) send(f *flow, session Session, datagram []byte) {
-	// The end of the session is reported once, by serve.
-	if err := session.SendDatagram(datagram); err != nil && !errors.Is(err, net.ErrClosed) {
-		u.Report("%s: a datagram of %d bytes was not sent: %v", f.peer, len(datagram), err)
+	err := session.SendDatagram(datagram)
+	// The end of the session is reported by serve, another failure the first time.
+	if err != nil && !errors.Is(err, net.ErrClosed) && !f.refused.Swap(true) {
+		u.Report("%s: a datagram was not sent, as others may not be: %v", f.peer, err)
 	}
 }
 
@@ -191,20 +196,19 @@ func (u *UDP) open(ctx context.Context) (Session, error) {
 	spare := u.spare
 	u.spare = nil
 	u.mu.Unlock()
-	if spare != nil && alive(spare) {
-		return spare, nil
+	if spare != nil {
+		if alive(spare) {
+			return spare, nil
+		}
+		spare.Close(wire.CloseDone, "") // frees what an ended session still holds
 	}
 	return u.Dial(ctx)
 }
 
 // alive is false for a session that ended while it waited for its first use.
 func alive(s Session) bool {
-	done, ok := s.(interface{ Done() <-chan struct{} })
-	if !ok {
-		return true
-	}
 	select {
-	case <-done.Done():
+	case <-s.Done():
 		return false
 	default:
 		return true
@@ -235,7 +239,8 @@ func (u *UDP) sweep(ctx context.Context) {
 			session := f.session
 			f.mu.Unlock()
 			if session != nil {
-				session.Close(wire.CloseDone, "idle")
+				// Its end wakes serve. Closing waits for the server: not one after the other.
+				u.wait.Go(func() { session.Close(wire.CloseDone, "idle") })
 			}
 		}
 	}
@@ -251,18 +256,12 @@ func (u *UDP) snapshot() []*flow {
 	return flows
 }
 
-func (u *UDP) closeAll() {
-	for _, f := range u.snapshot() {
-		f.mu.Lock()
-		if f.session != nil {
-			f.session.Close(wire.CloseDone, "")
-		}
-		f.mu.Unlock()
-	}
+func (u *UDP) closeSpare() {
 	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.spare != nil {
-		u.spare.Close(wire.CloseDone, "")
-		u.spare = nil
+	spare := u.spare
+	u.spare = nil
+	u.mu.Unlock()
+	if spare != nil {
+		spare.Close(wire.CloseDone, "")
 	}
 }

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/xdp-roam/xdp-roam/userspace/control"
+)
+
+// shown is a daemon that answers with fixed items.
+type shown struct {
+	status   control.Status
+	sessions []control.Session
+	counters []control.Counter
+}
+
+func (s shown) Status() control.Status      { return s.status }
+func (s shown) Counters() []control.Counter { return s.counters }
+func (s shown) Sessions(f func(control.Session) bool) {
+	for _, one := range s.sessions {
+		if !f(one) {
+			return
+		}
+	}
+}
+
+// daemon serves items and returns its socket.
+func daemon(t *testing.T, s shown) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "control.sock")
+	server, err := control.Listen(path, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go server.Serve()
+	t.Cleanup(func() { server.Close() })
+	return path
+}
+
+// command runs one command line in this process.
+func command(t *testing.T, args ...string) (code int, stdout, stderr *bytes.Buffer) {
+	t.Helper()
+	e, stdout, stderr := testEnv("")
+	e.args = args
+	return run(e), stdout, stderr
+}
+
+func at(e *env, d time.Duration) time.Time { return e.now().Add(-d) }
+
+func exampleSessions() []control.Session {
+	e, _, _ := testEnv("")
+	return []control.Session{
+		{
+			ID: "ffeeddccbbaa99887766554433221100", PeerKey: "BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBA=", Service: 53, State: "open",
+			Remote: "[2001:db8::2]:4000", Local: "[2001:db8::1]:7626", Candidates: []string{"192.0.2.9:5"},
+			Started: at(e, time.Minute), LastReceived: at(e, 0), RTT: 312_000,
+		},
+		{
+			ID: "00112233445566778899aabbccddeeff", PeerKey: "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", PeerName: "alice", Service: 7, State: "open",
+			Remote: "198.51.100.7:40000", Local: "192.0.2.1:7626", Candidates: []string{},
+			Started: at(e, 3*time.Hour), LastReceived: at(e, 37*time.Second), LastMove: at(e, 40*time.Second), Moves: 2, RTT: 23_456_789,
+			PacketsReceived: 12, BytesReceived: 20000, PacketsSent: 11, BytesSent: 900,
+		},
+	}
+}
+
+func TestSessionList(t *testing.T) {
+	path := daemon(t, shown{sessions: exampleSessions()})
+	code, stdout, stderr := command(t, "--control", path, "session", "list")
+	want := `ID            PEER          SERVICE  REMOTE              CANDIDATES   MOVES  LAST MOVE  RTT     LAST HEARD  STARTED
+001122334455  alice         7        198.51.100.7:40000  -            2      40s ago    23.5ms  37s ago     3h0m ago
+ffeeddccbbaa  BBBBBBBBBBBB  53       [2001:db8::2]:4000  192.0.2.9:5  0      never      312µs   0s ago      1m0s ago
+`
+	if code != exitOK || stderr.Len() > 0 {
+		t.Errorf("exit code %d, stderr %q", code, stderr)
+	}
+	if diff := cmp.Diff(want, stdout.String()); diff != "" {
+		t.Error(diff)
+	}
+
+	_, stdout, _ = command(t, "--control", path, "session", "list", "-o", "wide")
+	for _, part := range []string{"ffeeddccbbaa99887766554433221100", "12/19 KiB", "[2001:db8::1]:7626"} {
+		if !strings.Contains(stdout.String(), part) {
+			t.Errorf("-o wide lacks %q:\n%s", part, stdout)
+		}
+	}
+
+	_, stdout, _ = command(t, "--control", path, "session", "list", "-o", "json")
+	var document control.Document[control.Session]
+	if err := json.Unmarshal(stdout.Bytes(), &document); err != nil {
+		t.Fatal(err)
+	}
+	sessions := exampleSessions()
+	wantDocument := control.NewDocument(control.KindSession, []control.Session{sessions[1], sessions[0]})
+	if diff := cmp.Diff(wantDocument, document); diff != "" {
+		t.Error(diff)
+	}
+	if !strings.Contains(stdout.String(), `"last_received": "2026-01-02T03:03:28Z"`) {
+		t.Errorf("times are not RFC 3339:\n%s", stdout)
+	}
+
+	_, stdout, _ = command(t, "--control", path, "session", "list", "-o", "jsonl")
+	if lines := strings.Count(stdout.String(), "\n"); lines != 2 {
+		t.Errorf("-o jsonl has %d lines for two sessions:\n%s", lines, stdout)
+	}
+}
+
+func TestStats(t *testing.T) {
+	path := daemon(t, shown{counters: []control.Counter{
+		{Stage: "xdp", Verdict: "drop", Reason: "id_forged", Value: 12}, {Stage: "server", Verdict: "deliver", Reason: "delivered", Value: 3},
+	}})
+	code, stdout, stderr := command(t, "--control", path, "stats")
+	want := `STAGE   VERDICT  REASON     COUNT
+xdp     drop     id_forged  12
+server  deliver  delivered  3
+`
+	if diff := cmp.Diff(want, stdout.String()); diff != "" || code != exitOK || stderr.Len() > 0 {
+		t.Errorf("exit code %d, stderr %q, stdout %s", code, stderr, diff)
+	}
+}
+
+// Without a daemon and without pins a command says that both are missing, and how to begin.
+func TestNothingRuns(t *testing.T) {
+	empty := t.TempDir()
+	for _, name := range []string{"session list", "stats", "status", "map list", "map dump slots"} {
+		args := append(strings.Fields(name), "--control", filepath.Join(empty, "none.sock"), "--bpffs", empty)
+		code, stdout, stderr := command(t, args...)
+		if code != exitNotLoaded || stdout.Len() > 0 {
+			t.Errorf("%s: exit code %d, want %d; stdout %q", name, code, exitNotLoaded, stdout)
+		}
+		if !strings.Contains(stderr.String(), "xdp-roam run") {
+			t.Errorf("%s: stderr %q does not say how to begin", name, stderr)
+		}
+	}
+}

@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/xdp-roam/xdp-roam/cmd/xdp-roam/internal/config"
+	"github.com/xdp-roam/xdp-roam/loader"
+	"github.com/xdp-roam/xdp-roam/maps"
+	"github.com/xdp-roam/xdp-roam/userspace/control"
+	"github.com/xdp-roam/xdp-roam/userspace/handshake"
+	"github.com/xdp-roam/xdp-roam/userspace/server"
+	"github.com/xdp-roam/xdp-roam/userspace/service"
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
+)
+
+// edge is the daemon: the data plane, the server behind it, and the services
+// behind that. What start has made, stop removes, wherever start has got to.
+type edge struct {
+	env     *env
+	conf    config.Config
+	log     *slog.Logger
+	started time.Time
+
+	key        handshake.PrivateKey
+	authorized config.Authorized // nil: anyone
+	backends   map[uint16]service.Backend
+
+	instance *loader.Instance // nil in config.ModeNone
+	server   *server.Server
+	control  *control.Server
+
+	// background is every goroutine; end ends those that the server's end does not.
+	background sync.WaitGroup
+	end        context.CancelFunc
+}
+
+// newEdge reads every file that the configuration names, and changes nothing.
+func newEdge(e *env, conf config.Config) (*edge, error) {
+	d := &edge{env: e, conf: conf, log: e.logger(), started: e.now(), backends: make(map[uint16]service.Backend)}
+	var err error
+	if d.key, err = readKeyFile(conf.KeyFile); err != nil {
+		return nil, err
+	}
+	if conf.AuthorizedKeys != "" {
+		if d.authorized, err = config.ReadAuthorized(conf.AuthorizedKeys); err != nil {
+			return nil, err
+		}
+	}
+	for _, s := range conf.Services {
+		if d.backends[s.Port], err = service.Parse(s.Backend); err != nil {
+			return nil, err
+		}
+	}
+	return d, nil
+}
+
+// start brings everything up. After an error the caller still calls stop.
+func (d *edge) start() error {
+	address, err := d.conf.Address()
+	if err != nil {
+		return err
+	}
+	if err := checkPort(address); err != nil {
+		return err
+	}
+	set, err := d.startDataPlane()
+	if err != nil {
+		return err
+	}
+	if d.control, err = control.Listen(d.env.controlPath(), (*source)(d)); err != nil {
+		return d.controlFault(err)
+	}
+	if err := d.startServer(address, set); err != nil {
+		return err
+	}
+	if d.instance != nil {
+		if err := d.instance.Listen(d.server.Addr(), 0); err != nil {
+			return err
+		}
+	}
+	d.startBackground()
+	return nil
+}
+
+// startDataPlane loads and attaches; nil maps where no data plane is wanted.
+func (d *edge) startDataPlane() (*maps.Set, error) {
+	if d.conf.Mode == config.ModeNone {
+		return nil, nil
+	}
+	options := d.env.loaderOptions()
+	options.Slots = d.conf.TableSlots
+	instance, err := loader.Open(options)
+	if err != nil {
+		return nil, unprivilegedHint(err)
+	}
+	d.instance = instance
+	for _, warning := range instance.Warnings {
+		d.log.Warn(warning)
+	}
+	if instance.Adopted {
+		d.log.Info("adopted the pinned maps of the instance", "instance", d.conf.Instance)
+	}
+	mode, err := loader.ParseMode(string(d.conf.Mode))
+	if err != nil {
+		return nil, err
+	}
+	attachments, err := instance.Attach(d.conf.Interfaces, mode)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range attachments {
+		if a.Mode == loader.ModeSocket {
+			d.log.Warn("an interface goes without XDP", "interface", a.Interface, "reason", a.Reason)
+		}
+	}
+	return instance.Maps, nil
+}
+
+func (d *edge) startServer(address netip.AddrPort, set *maps.Set) error {
+	secret, err := handshake.LoadOrCreateStateSecret(d.conf.StateDir)
+	if err != nil {
+		return err
+	}
+	c := server.Config{
+		Listen: address, Static: d.key, StateSecret: secret, TableSlots: d.conf.TableSlots, Maps: set, Log: d.log,
+		HasService: func(port uint16) bool { return d.backends[port] != nil },
+	}
+	if d.authorized != nil {
+		c.Authorize = func(key handshake.PublicKey, _ uint16) (string, bool) {
+			name, ok := d.authorized[key]
+			return name, ok
+		}
+	}
+	if err := c.Cookie.UnmarshalText([]byte(d.conf.Cookie)); err != nil {
+		return err
+	}
+	if d.server, err = server.Listen(c); err != nil {
+		return fmt.Errorf("cannot listen on %v: %w", address, err)
+	}
+	return nil
+}
+
+// startBackground runs all that goes on until stop.
+func (d *edge) startBackground() {
+	ctx, cancel := context.WithCancel(context.Background())
+	d.end = cancel
+	d.background.Go(func() { d.acceptAll(ctx) })
+	d.background.Go(func() {
+		if err := d.control.Serve(); err != nil {
+			d.log.Error("the control socket failed", "error", err)
+		}
+	})
+	if d.instance == nil {
+		return
+	}
+	d.background.Go(func() {
+		if err := d.instance.Watch(ctx, d.logAttachment); err != nil {
+			d.log.Error("changes of links and addresses are not followed any more", "error", err)
+		}
+	})
+	if d.env.verbose {
+		d.logEvents(ctx)
+	}
+}
+
+// acceptAll gives each session to the backend of its service.
+func (d *edge) acceptAll(ctx context.Context) {
+	for {
+		s, err := d.server.Accept(ctx)
+		if err != nil {
+			return
+		}
+		backend := d.backends[s.Service()]
+		if backend == nil { // HasService has refused it
+			_ = s.Close(wire.CloseServiceGone, "no such service")
+			continue
+		}
+		d.background.Go(func() {
+			if err := backend.Serve(ctx, s); err != nil {
+				d.log.Warn("a backend failed", "session", s.ID(), "service", s.Service(), "backend", backend, "error", err)
+			}
+		})
+	}
+}
+
+func (d *edge) logAttachment(a loader.Attachment) {
+	if a.Degraded == "" {
+		d.log.Info("an interface is attached again", "interface", a.Interface, "mode", a.Mode, "reason", a.Reason)
+		return
+	}
+	d.log.Warn("an interface is degraded: its packets are not filtered", "interface", a.Interface, "cause", a.Degraded)
+}
+
+// logEvents shows the events of the data plane until ctx ends.
+func (d *edge) logEvents(ctx context.Context) {
+	events, err := d.instance.Maps.Events()
+	if err != nil {
+		d.log.Warn("the data plane's events cannot be shown", "error", err)
+		return
+	}
+	context.AfterFunc(ctx, func() { events.Close() })
+	d.background.Go(func() {
+		for {
+			event, err := events.Read()
+			if errors.Is(err, maps.ErrClosed) {
+				return
+			}
+			if err != nil {
+				d.log.Warn("an event of the data plane is lost", "error", err)
+				continue
+			}
+			d.log.Debug("data plane", "stage", event.Stage, "verdict", event.Reason.Verdict(event.Stage), "reason", event.Reason,
+				"from", event.Src, "to", event.Dst, "bytes", event.Length, "id", wire.ID(event.ID))
+		}
+	})
+}
+
+// stop tells every client and leaves nothing behind.
+func (d *edge) stop() error {
+	var errs []error
+	if d.server != nil {
+		errs = append(errs, d.server.Close()) // says CLOSE 5 to all, which ends their backends
+	}
+	if d.control != nil {
+		errs = append(errs, d.control.Close())
+	}
+	if d.end != nil {
+		d.end()
+	}
+	d.background.Wait()
+	if d.instance != nil {
+		errs = append(errs, d.instance.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// ready is what the person waits for: where, how, and why so.
+func (d *edge) ready() string {
+	s := (*source)(d).Status()
+	var services []string
+	for _, one := range s.Services {
+		services = append(services, fmt.Sprintf("%d=%s", one.Port, one.Backend))
+	}
+	return fmt.Sprintf("ready: listening on %s, mode %s because %s; services %s; public key %s",
+		s.Listen, modeText(s), s.ModeReason, strings.Join(services, " "), s.PublicKey)
+}
+
+// modeText names the mode and where it is in force: "xdp (native) on eth0".
+func modeText(s control.Status) string {
+	var names []string
+	for _, i := range s.Interfaces {
+		if i.Mode != "" {
+			names = append(names, i.Name)
+		}
+	}
+	text := s.Mode
+	if s.Mode == string(config.ModeXDP) {
+		text += " (native)"
+	}
+	if len(names) > 0 {
+		text += " on " + strings.Join(names, ", ")
+	}
+	return text
+}
+
+func (d *edge) controlFault(err error) error {
+	if errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EROFS) {
+		return &fault{err: err, fix: "--control PATH names a place that this user may write to"}
+	}
+	return err
+}
+
+// unprivilegedHint adds what can be done without the missing privilege.
+func unprivilegedHint(err error) error {
+	var known *loader.Error
+	if errors.As(err, &known) && errors.Is(err, loader.ErrPermission) {
+		return &fault{err: err, fix: known.Fix() + "\nor --mode none: no BPF and no privileges; sessions roam all the same, only nothing is filtered before them"}
+	}
+	return err
+}
+
+// checkPort finds out whether something else has the port. The server's own
+// sockets share theirs (SO_REUSEPORT), so that they would not notice another
+// edge of the same user, and the kernel would split the packets among the two.
+func checkPort(address netip.AddrPort) error {
+	if address.Port() == 0 {
+		return nil
+	}
+	network := "udp"
+	if address.Addr().Is4() {
+		network = "udp4"
+	}
+	probe, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(address))
+	if err == nil {
+		return probe.Close()
+	}
+	f := &fault{what: fmt.Sprintf("cannot listen on %v", address), err: errnoOf(err)}
+	switch owners := portOwners(address.Port()); {
+	case errors.Is(err, syscall.EADDRINUSE) && len(owners) > 0:
+		slices.Sort(owners)
+		f.what += ": the port is used by " + strings.Join(owners, ", ")
+		f.fix = "stop that, or name another port with --listen"
+	case errors.Is(err, syscall.EADDRINUSE):
+		f.fix = "another process has the port; as root this command names it"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		f.fix = fmt.Sprintf("no interface of this host has the address; --listen :%d means all of them", address.Port())
+	case errors.Is(err, syscall.EAFNOSUPPORT):
+		f.fix = fmt.Sprintf("this host has no IPv6: --listen 0.0.0.0:%d", address.Port())
+	}
+	return f
+}
+
+// errnoOf drops what the net package says around an errno.
+func errnoOf(err error) error {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return errno
+	}
+	return err
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/xdp-roam/xdp-roam/loader"
+)
+
+// loaderOptions name the instance that the global flags mean.
+func (e *env) loaderOptions() loader.Options {
+	return loader.Options{BPFFS: e.bpffs, Instance: e.instance}
+}
+
+func newRunCommand(e *env) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "run [--config FILE]",
+		Short: "The edge: load and attach the data plane, terminate sessions, forward to services",
+		Long: `run is the daemon. It loads the data plane, attaches it to the interfaces, accepts
+sessions and connects each to the backend of the service that it asks for. It
+stops at SIGINT or SIGTERM: clients are told, and everything that it attached,
+pinned or made is removed; what "load" made before stays.
+
+A file gives the settings, flags override it:
+  listen = ":7626"
+  interfaces = ["eth0"]
+  mode = "auto"                # auto, xdp, generic, socket, none
+  key_file = "server.key"
+  authorized_keys = "authorized_keys"   # or: allow_anonymous = true
+  state_dir = "/var/lib/xdp-roam"
+  table_slots = 1048576
+  cookie = "auto"              # auto, always, never
+  [[service]]
+  port = 7
+  backend = "echo:"            # echo:, discard:, udp://host:port
+
+Modes: xdp is native XDP in the driver; generic is XDP in the stack (slower, any
+NIC); socket steers at the sockets alone; auto takes xdp where the driver has it
+and socket elsewhere, and says why. none uses no BPF and needs no privileges: all
+works, but nothing is filtered before it reaches the daemon.`,
+		Args: arguments(cobra.NoArgs),
+	}
+	settings := addSettings(e, c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		conf, err := settings.read(c.Flags())
+		if err != nil {
+			return err
+		}
+		d, err := newEdge(e, conf)
+		if err != nil {
+			return err
+		}
+		if err := d.start(); err != nil {
+			return errors.Join(err, d.stop())
+		}
+		fmt.Fprintln(e.stderr, d.ready())
+		<-c.Context().Done()
+		d.log.Info("stopping: telling the clients and removing the data plane")
+		return d.stop()
+	}
+	return c
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"os"
+	"strings"
+
+	"github.com/xdp-roam/xdp-roam/cmd/xdp-roam/internal/config"
+	"github.com/xdp-roam/xdp-roam/loader"
+	"github.com/xdp-roam/xdp-roam/userspace/control"
+	"github.com/xdp-roam/xdp-roam/userspace/server"
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
+)
+
+// source is an edge as the control socket shows it.
+type source edge
+
+// Status implements control.Source.
+func (d *source) Status() control.Status {
+	s := control.Status{
+		Instance: d.conf.Instance, Version: release(), PID: os.Getpid(), Started: d.started,
+		PublicKey: d.key.Public().String(), Cookie: d.conf.Cookie,
+		Interfaces: []control.Interface{}, Services: []control.Service{},
+	}
+	s.Mode, s.ModeReason = string(config.ModeNone), "it was asked for: packets are not filtered"
+	if d.instance != nil {
+		attachments := d.instance.Attachments()
+		s.Mode, s.ModeReason = overall(attachments)
+		for _, a := range attachments {
+			s.Interfaces = append(s.Interfaces, interfaceItem(a))
+		}
+	}
+	for _, one := range d.conf.Services {
+		s.Services = append(s.Services, control.Service{Port: one.Port, Backend: one.Backend})
+	}
+	if d.server != nil {
+		s.Listen = d.server.Addr().String()
+		stats := d.server.Stats()
+		s.Sessions, s.HalfOpen = stats.Sessions, stats.HalfOpen
+		s.TableUsed, s.TableSlots = stats.TableUsed, stats.TableSlots
+	}
+	return s
+}
+
+func interfaceItem(a loader.Attachment) control.Interface {
+	item := control.Interface{Name: a.Interface, Driver: a.Driver, State: "attached", Reason: a.Reason}
+	switch {
+	case a.Degraded != "":
+		item.State, item.Reason = "degraded", a.Degraded
+	case a.Mode == loader.ModeSocket:
+		item.State = "without XDP"
+	case a.Mode == loader.ModeXDP:
+		item.Mode = "native"
+	default:
+		item.Mode = string(a.Mode)
+	}
+	return item
+}
+
+// overall is the mode that holds on every interface, or "mixed".
+func overall(attachments []loader.Attachment) (mode, reason string) {
+	if len(attachments) == 0 {
+		return string(loader.ModeSocket), "no interface is configured"
+	}
+	var reasons []string
+	for _, a := range attachments {
+		switch {
+		case mode == "":
+			mode = string(a.Mode)
+		case mode != string(a.Mode):
+			mode = "mixed"
+		}
+		reasons = append(reasons, a.Interface+": "+a.Reason)
+	}
+	return mode, strings.Join(reasons, "; ")
+}
+
+// Sessions implements control.Source.
+func (d *source) Sessions(f func(control.Session) bool) {
+	d.server.Sessions(func(s server.SessionInfo) bool { return f(sessionItem(s)) })
+}
+
+func sessionItem(s server.SessionInfo) control.Session {
+	item := control.Session{
+		ID: s.ID.String(), CurrentID: s.LocalID.String(), PeerKey: s.PeerKey.String(), PeerName: s.PeerName,
+		Service: s.Service, State: s.State.String(), Owner: s.Owner,
+		Remote: s.Path.Remote.String(), Local: s.Path.Local.String(), Candidates: []string{},
+		Started: s.Opened, LastReceived: s.LastReceived, LastMove: s.MoveCommitted,
+		Moves: s.Moves.Committed, MovesRefused: s.Moves.Refused, MovesReverted: s.Moves.Reverted,
+		ForwardingAlarms: s.ForwardingAlarms, RTT: int64(s.SRTT), PathMTU: s.MTU,
+		PacketsReceived: s.Received.Packets, BytesReceived: s.Received.Bytes, DatagramsReceived: s.Received.Datagrams,
+		PacketsSent: s.Sent.Packets, BytesSent: s.Sent.Bytes, DatagramsSent: s.Sent.Datagrams,
+	}
+	for _, path := range s.Candidates[:s.NumCandidates] {
+		item.Candidates = append(item.Candidates, path.Remote.String())
+	}
+	return item
+}
+
+// Counters implements control.Source: those of the data plane, then the
+// server's, without zeros.
+func (d *source) Counters() []control.Counter {
+	var counters []control.Counter
+	if d.instance != nil {
+		counters = dataPlaneCounters(d.instance.Maps.Counters)
+	}
+	return append(counters, serverCounters(d.server.Stats())...)
+}
+
+// serverCounters lists what became of packets, then what happened to sessions
+// (verdict "event").
+func serverCounters(s server.Stats) []control.Counter {
+	var counters []control.Counter
+	add := func(verdict, reason string, value uint64) {
+		if value != 0 {
+			counters = append(counters, control.Counter{Stage: "server", Verdict: verdict, Reason: reason, Value: value})
+		}
+	}
+	for i, n := range s.Packets {
+		reason := server.Reason(i)
+		add(reason.Verdict().String(), reason.String(), n)
+	}
+	add("drop", "datagram_queue_full", s.DatagramsDropped)
+	add("drop", "send_refused", s.SendRefused)
+	for status, n := range s.Refused {
+		add("event", "refused_"+strings.ReplaceAll(wire.Status(status).String(), " ", "_"), n)
+	}
+	add("event", "half_open_expired", s.Expired)
+	add("event", "sessions_opened", s.Opened)
+	add("event", "sessions_closed", s.Closed)
+	add("event", "accept_queue_full", s.AcceptQueueFull)
+	add("event", "table_full", s.TableFull)
+	add("event", "roams_started", s.RoamsStarted)
+	add("event", "roams_committed", s.RoamsCommitted)
+	add("event", "roams_refused", s.RoamsRefused)
+	add("event", "roams_reverted", s.RoamsReverted)
+	add("event", "forwarding_alarms", s.ForwardingAlarms)
+	return counters
+}
