@@ -18,6 +18,8 @@ const (
 	challengeResends = 3
 	// minDeadline bounds the validation of a candidate from below: 3 of these.
 	minDeadline = time.Second
+	// maxAskAgain bounds askAgain.
+	maxAskAgain = 100 * time.Millisecond
 )
 
 // mark orders the peer's packets: by its id's seq, then by counter.
@@ -75,8 +77,22 @@ type candidate struct {
 	oldLeft  bool
 	resend   schedule
 	deadline Time
-	// again: cookie was sent more than once, so its answer is no RTT sample.
+	// asked is when cookie was last sent; again that it was sent more than once, so
+	// that its answer is no RTT sample.
+	asked Time
 	again bool
+}
+
+// askAgain is the pause after which a new packet from a candidate gets a
+// CHALLENGE again. Half a round trip: often enough that a candidate whose
+// challenges were lost is settled by its next packet instead of by the schedule,
+// rarely enough to cost little while the first answer is under way. It is bounded
+// because a relay can make the estimate as long as it likes.
+func (s *Session) askAgain() time.Duration {
+	if !s.rtt.valid {
+		return maxAskAgain
+	}
+	return min(max(s.rtt.smoothed/2, minVariation), maxAskAgain)
 }
 
 // gate lets an authentic, new, non-probing packet of length n move the path, if
@@ -115,6 +131,10 @@ func (s *Session) gate(now Time, from Path, in *localID, counter uint64, n int, 
 			if c.rid == s.rid {
 				c.rid = s.take(from)
 			}
+		}
+		if size := len(out.source) + wire.ChallengeLen + wire.Overhead; now >= c.asked+s.askAgain() && c.ledger.fits(size) {
+			c.asked, c.again = now, true
+			out.source = wire.AppendChallenge(out.source, c.cookie)
 		}
 		return
 	}
@@ -178,6 +198,7 @@ func (s *Session) addCandidate(now Time, from Path, in *localID, m mark, n int, 
 		cookie: s.randomCookie(), oldCookie: s.randomCookie(),
 		resend:   schedule{start: now, pto: pto},
 		deadline: now + 3*max(pto, minDeadline),
+		asked:    now,
 	}
 	if in.Seq > s.pathLocal.Seq {
 		c.rid = s.take(from)
@@ -230,7 +251,7 @@ func (s *Session) tickCandidates(now Time, out *Output) {
 			continue
 		}
 		if c.ledger.fits(probeSize) {
-			c.again = true
+			c.asked, c.again = now, true
 			s.sendProbe(now, out, c.path, c.rid, wire.FrameChallenge, c.cookie)
 		} else {
 			s.counts[OverBudget]++

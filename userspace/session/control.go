@@ -47,8 +47,8 @@ type control struct {
 	closeAcked    bool
 	tries         int
 	armed         bool // next is when to try again
-	next          Time
-	stalled       bool // all tries are used up
+	last, next    Time // of the tries
+	stalled       bool // all tries are used up and were waited for
 }
 
 // restart gives a changed path its full number of tries.
@@ -107,7 +107,7 @@ func (s *Session) sendControl(now Time, out *Output, size int) {
 		s.remember(p)
 	}
 	s.ctl.tries++
-	s.ctl.armed = true
+	s.ctl.armed, s.ctl.last = true, now
 	s.ctl.next = now + s.rtt.pto()<<(s.ctl.tries-1)
 	if s.state == StateUnconfirmed && s.ctl.tries <= 3 {
 		// The first PING goes again 1, 2 and 4 s after the first, like INIT.
@@ -164,9 +164,10 @@ func (s *Session) acknowledge(seq uint32) {
 	}
 }
 
-// heardControl lets a sender that had given up try again: the peer is back.
+// heardControl lets a sender whose tries are used up start again: the peer is
+// back, though no answer to the last try can be expected any more.
 func (s *Session) heardControl(now Time, out *Output) {
-	if s.ctl.stalled && s.pending() {
+	if s.ctl.tries >= maxTries && now >= s.ctl.last+s.rtt.pto() && s.pending() {
 		s.pushControl(now, out)
 	}
 }

@@ -82,7 +82,7 @@ type Info struct {
 	IdleTimeout                     time.Duration
 
 	// LocalIDs are live ids of ours, SpareLocalIDs those of them that the peer has
-	// not used; SpareRemoteIDs are the peer's ids that we have not used.
+	// not used; SpareRemoteIDs are the peer's ids that we can still move to.
 	LocalIDs, SpareLocalIDs, SpareRemoteIDs int
 	// LocalID is our id that the peer now uses, RemoteID the peer's id that we send
 	// on, SendCounter the packets sent on it.

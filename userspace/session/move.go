@@ -127,6 +127,13 @@ func (s *Session) switchTo(now Time, i int, out *Output) {
 	s.moves.LastCommitted = now
 	out.event(Event{Kind: EventMoveCommitted, Path: s.path, From: old})
 	s.commit(out)
+	// Its packets are newer than those of other candidates: as from any current
+	// path, that cancels them. Newer ones stay: a train of moves goes on.
+	for j := len(s.candidates) - 1; j >= 0; j-- {
+		if s.candidates[j].newest.before(c.newest) {
+			s.dropCandidate(now, j, RefusedCurrent, out)
+		}
+	}
 	s.settled(now, out)
 }
 

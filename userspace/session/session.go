@@ -252,7 +252,7 @@ func (s *Session) Info() Info {
 		i.Candidates[n] = s.candidates[n].path
 	}
 	for _, r := range s.remote {
-		if !r.taken && !r.probed && s.usable(r) && r.Seq > s.unusedAbove() {
+		if !r.taken && s.usable(r) && r.Seq > s.unusedAbove() {
 			i.SpareRemoteIDs++
 		}
 	}
