@@ -77,7 +77,7 @@ func TestSession(t *testing.T) {
 			ctx, cancel := withTimeout(t)
 			defer cancel()
 			_, err = s.ReceiveDatagram(ctx, make([]byte, 10))
-			var ce *CloseError
+			var ce *ClosedError
 			if !errors.As(err, &ce) || !ce.Remote || ce.Code != wire.CloseDone || ce.Reason != "bye" || !errors.Is(err, ErrClosed) {
 				t.Errorf("after the client's CLOSE: %v", err)
 			}

@@ -39,14 +39,18 @@ type Session struct {
 	err      error        // why it is over
 }
 
-// CloseError says why a session is over. It is net.ErrClosed to errors.Is.
-type CloseError struct {
+// ErrTooLarge means that the client, or the path to it, does not take a datagram
+// of that size; see Session.MaxDatagram.
+var ErrTooLarge = session.ErrTooLarge
+
+// ClosedError says why a session is over. It is net.ErrClosed to errors.Is.
+type ClosedError struct {
 	Code   wire.CloseCode
 	Reason string // safe to show; may be empty
 	Remote bool   // the client closed
 }
 
-func (e *CloseError) Error() string {
+func (e *ClosedError) Error() string {
 	by := "closed"
 	if e.Remote {
 		by = "closed by the client"
@@ -57,12 +61,12 @@ func (e *CloseError) Error() string {
 	return fmt.Sprintf("session %s: %v: %s", by, e.Code, e.Reason)
 }
 
-// Unwrap makes every CloseError an ErrClosed.
-func (e *CloseError) Unwrap() error { return ErrClosed }
+// Unwrap makes every ClosedError an ErrClosed.
+func (e *ClosedError) Unwrap() error { return ErrClosed }
 
 // ReceiveDatagram waits for the client's next datagram and copies it into p.
 // Errors: ctx's; io.ErrShortBuffer if it was longer than p, with its first
-// bytes in p; a *CloseError once the session is over and all that came before
+// bytes in p; a *ClosedError once the session is over and all that came before
 // was read.
 func (s *Session) ReceiveDatagram(ctx context.Context, p []byte) (int, error) {
 	for {
@@ -95,8 +99,8 @@ func (s *Session) awaitDatagram(ctx context.Context) error {
 var senders = sync.Pool{New: func() any { return new(sender) }}
 
 // SendDatagram seals a datagram and sends it to where the client is. It may be
-// lost on the way. Errors: session.ErrTooLarge beyond MaxDatagram; a
-// *CloseError once the session is over.
+// lost on the way. Errors: ErrTooLarge beyond MaxDatagram; a
+// *ClosedError once the session is over.
 func (s *Session) SendDatagram(p []byte) error {
 	snd, now := s.begin()
 	err := s.state.Send(now, p, &snd.out)
@@ -134,7 +138,7 @@ func (s *Session) finish(snd *sender, now session.Time, err error) error {
 // Done is closed when the session is over: Err says why.
 func (s *Session) Done() <-chan struct{} { return s.done }
 
-// Err returns a *CloseError once the session is over, nil before.
+// Err returns a *ClosedError once the session is over, nil before.
 func (s *Session) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -76,7 +76,7 @@ func (s *Session) event(now session.Time, e session.Event, out *session.Output) 
 		t.forwardingAlarms.Add(1)
 		s.log(slog.LevelWarn, "forwarding_alarm", slog.Any("path", e.Path.Remote), slog.Any("current", e.From.Remote))
 	case session.EventClosed:
-		s.closed(&CloseError{Code: e.Code, Reason: e.Text, Remote: e.Remote})
+		s.closed(&ClosedError{Code: e.Code, Reason: e.Text, Remote: e.Remote})
 	case session.EventEnded:
 		s.worker.wheel.disarm(&s.timer)
 		s.srv.directory.remove(s.number)
@@ -118,7 +118,7 @@ func (s *Session) counted(addr netip.Addr) {
 }
 
 // closed ends the session for its reader and for every count.
-func (s *Session) closed(err *CloseError) {
+func (s *Session) closed(err *ClosedError) {
 	if s.err != nil {
 		return
 	}
