@@ -179,13 +179,18 @@ func (s *Session) receive(now session.Time, socket *socket, m *netio.Message, w 
 		s.machine.Receive(now, from, m.Data(), &w.out)
 		return
 	}
-	// Between our CLOSE and its PONG the deadline is when to send it again, and
-	// only the PONG changes that.
-	before, _ := s.machine.Deadline()
+	// The PONG to our CLOSE shows in when the state machine next has something to
+	// do, or, where that happens to be the same time, as the first round trip.
+	next, rtt := s.closing()
 	s.machine.Receive(now, from, m.Data(), &w.out)
-	if after, ok := s.machine.Deadline(); !ok || after != before || s.machine.State() != session.StateClosing {
-		s.closed.Do(func() { close(s.acked) })
+	if n, r := s.closing(); n != next || r != rtt || s.machine.State() != session.StateClosing {
+		s.ackOnce.Do(func() { close(s.acked) })
 	}
+}
+
+func (s *Session) closing() (next session.Time, rtt time.Duration) {
+	next, _ = s.machine.Deadline()
+	return next, s.machine.Info().SRTT
 }
 
 // tickLoop calls the state machine when it has something to do.

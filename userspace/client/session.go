@@ -45,14 +45,14 @@ type Session struct {
 	// moveFailed: EventMoveFailed was told. roamLoop's own.
 	moveFailed bool
 
-	kick   chan struct{} // the network may have changed
-	retry  chan struct{} // the state machine may take a move now
-	done   chan struct{} // the session is over
-	acked  chan struct{} // the server knows that we closed it
-	life   context.Context
-	end    context.CancelFunc // ends life
-	group  sync.WaitGroup     // every goroutine but the teller's
-	closed sync.Once          // guards acked
+	kick    chan struct{} // the network may have changed
+	retry   chan struct{} // the state machine may take a move now
+	done    chan struct{} // the session is over
+	acked   chan struct{} // the server knows that we closed it
+	life    context.Context
+	end     context.CancelFunc // ends life
+	group   sync.WaitGroup     // every goroutine but the teller's
+	ackOnce sync.Once          // closes acked
 }
 
 func newSession(cfg Config, newIDs [3]handshake.NewID, found answer, start time.Time) (*Session, error) {
