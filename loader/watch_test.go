@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package loader
+
+import (
+	"context"
+	"net/netip"
+	"os"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/xdp-roam/xdp-roam/maps"
+)
+
+// start runs f in a goroutine in this machine's namespaces.
+func (m *machine) start(f func()) {
+	m.Helper()
+	open := func(path string) *os.File {
+		file, err := os.Open(path)
+		m.must(err)
+		return file
+	}
+	network, mounts := open("/proc/thread-self/ns/net"), open("/proc/thread-self/ns/mnt")
+	entered := make(chan error)
+	go func() {
+		runtime.LockOSThread() // ends with the goroutine
+		err := unix.Unshare(unix.CLONE_FS)
+		if err == nil {
+			err = unix.Setns(int(mounts.Fd()), unix.CLONE_NEWNS)
+		}
+		if err == nil {
+			err = unix.Setns(int(network.Fd()), unix.CLONE_NEWNET)
+		}
+		network.Close()
+		mounts.Close()
+		entered <- err
+		if err == nil {
+			f()
+		}
+	}()
+	m.must(<-entered)
+}
+
+// watch runs Watch until the test ends and returns the changes it reports.
+func (m *machine) watch(i *Instance) (changes chan Attachment, stop func()) {
+	m.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	changes = make(chan Attachment, 16)
+	ended := make(chan error, 1)
+	m.start(func() { ended <- i.Watch(ctx, func(a Attachment) { changes <- a }) })
+	stop = func() {
+		m.Helper()
+		cancel()
+		if err := <-ended; err != nil {
+			m.Errorf("Watch: %v", err)
+		}
+	}
+	return changes, stop
+}
+
+// eventually waits until ok returns true.
+func (m *machine) eventually(what string, ok func() bool) {
+	m.Helper()
+	for deadline := time.Now().Add(5 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			m.Fatalf("not within 5 s: %s", what)
+		}
+	}
+}
+
+func (m *machine) addAddr(name, cidr string) *netlink.Addr {
+	m.Helper()
+	l, err := netlink.LinkByName(name)
+	m.must(err)
+	a, err := netlink.ParseAddr(cidr)
+	m.must(err)
+	m.must(netlink.AddrAdd(l, a))
+	return a
+}
+
+func hasListener(i *Instance, addr string) bool {
+	return slices.ContainsFunc(i.Maps.Listeners.List(), func(l maps.Listener) bool {
+		return l.Addr == netip.MustParseAddrPort(addr) && l.Index == 4
+	})
+}
+
+func TestWatchFollowsAddresses(t *testing.T) {
+	m := newMachine(t)
+	m.addAddr("edge0", "192.0.2.1/24")
+	i := m.open()
+	m.must(i.Listen(netip.MustParseAddrPort("[::]:7626"), 4))
+	m.must(i.Listen(netip.MustParseAddrPort("198.51.100.1:9000"), 4)) // not an address here (yet)
+	for _, addr := range []string{"192.0.2.1:7626", "[::]:7626", "198.51.100.1:9000"} {
+		if !hasListener(i, addr) {
+			t.Errorf("%s is not in %v", addr, i.Maps.Listeners.List())
+		}
+	}
+	_, stop := m.watch(i)
+	six := m.addAddr("edge0", "2001:db8::7/64")
+	m.eventually("the new address is a listener", func() bool { return hasListener(i, "[2001:db8::7]:7626") })
+	l, err := netlink.LinkByName("edge0")
+	m.must(err)
+	m.must(netlink.AddrDel(l, six))
+	m.eventually("the removed address is none", func() bool { return !hasListener(i, "[2001:db8::7]:7626") })
+	if !hasListener(i, "192.0.2.1:7626") {
+		t.Error("the address that stayed is gone")
+	}
+	stop()
+	m.must(i.Close())
+}
+
+func TestListenOnIPv4Alone(t *testing.T) {
+	m := newMachine(t)
+	m.addAddr("edge0", "192.0.2.1/24")
+	m.addAddr("edge0", "2001:db8::7/64")
+	i := m.open()
+	m.must(i.Listen(netip.MustParseAddrPort("0.0.0.0:7626"), 4))
+	if !hasListener(i, "192.0.2.1:7626") || hasListener(i, "[2001:db8::7]:7626") {
+		t.Errorf("listeners of 0.0.0.0: %v", i.Maps.Listeners.List())
+	}
+	m.must(i.Close())
+}
+
+func TestWatchAttachesAgain(t *testing.T) {
+	m := newMachine(t)
+	i := m.open()
+	m.attach(i, ModeXDP, "edge0")
+	changes, stop := m.watch(i)
+	expect := func(degraded bool) Attachment {
+		t.Helper()
+		select {
+		case a := <-changes:
+			if a.Interface != "edge0" || (a.Degraded != "") != degraded {
+				t.Errorf("change %+v, want degraded %v", a, degraded)
+			}
+			return a
+		case <-time.After(5 * time.Second):
+			t.Fatal("no change was reported")
+		}
+		return Attachment{}
+	}
+
+	m.removeLink("edge0")
+	expect(true)
+	s, err := ReadStatus(m.options)
+	m.must(err)
+	if d := s.Degraded(); len(d) != 1 || d[0].Degraded != "the interface is gone" {
+		t.Errorf("status: %+v", s)
+	}
+	if !i.Maps.Config.Read().SocketPolices {
+		t.Error("nobody polices while the interface is gone")
+	}
+
+	m.addVeth("edge0", "far0", 1500)
+	expect(false)
+	if p := m.attached("edge0"); p == nil || p.Name != "roam_xdp" {
+		t.Errorf("on the new edge0: %v", p)
+	}
+	s, err = ReadStatus(m.options)
+	m.must(err)
+	if len(s.Degraded()) != 0 || s.Attachments[0].Mode != ModeXDP {
+		t.Errorf("status: %+v", s)
+	}
+	if i.Maps.Config.Read().SocketPolices {
+		t.Error("the socket stage polices behind XDP")
+	}
+
+	// Made anew with something that another process attached first: said, not forced.
+	m.removeLink("edge0")
+	expect(true)
+	stop()
+	m.addVeth("edge0", "far0", 1500)
+	foreign(m, "edge0")
+	changes, stop = m.watch(i)
+	m.eventually("the conflict is said", func() bool {
+		list := i.Attachments()
+		return len(list) == 1 && list[0].Degraded != "the interface is gone"
+	})
+	if d := i.Attachments()[0].Degraded; d == "" {
+		t.Error("attached over another's program")
+	}
+	stop()
+	m.must(i.Close())
+	if p := m.attached("edge0"); p == nil || p.Name != "somebody_else" {
+		t.Errorf("on edge0: %v", p)
+	}
+	m.wantNothing()
+}
+
+// A link that nobody watches is reported as what it is.
+func TestStatusOfALinkWithoutItsInterface(t *testing.T) {
+	m := newMachine(t)
+	i := m.open()
+	m.attach(i, ModeXDP, "edge0")
+	m.must(i.Keep())
+	m.must(i.Close())
+	m.removeLink("edge0")
+	m.addVeth("edge0", "far0", 1500)
+	s, err := ReadStatus(m.options)
+	m.must(err)
+	if d := s.Degraded(); len(d) != 1 || d[0].Degraded != "the interface was made anew since" {
+		t.Errorf("status: %+v", s)
+	}
+	// The next load mends it.
+	i = m.open()
+	m.attach(i, ModeXDP, "edge0")
+	m.must(i.Close())
+	if m.attached("edge0") == nil {
+		t.Error("not attached again")
+	}
+	_, err = Unload(m.options)
+	m.must(err)
+	m.wantNothing("edge0")
+}
+
+func TestInterfaceNameWithADot(t *testing.T) {
+	m := newMachine(t)
+	m.addVeth("ed.ge1", "far1", 1500)
+	i := m.open()
+	m.attach(i, ModeXDP, "ed.ge1")
+	s, err := ReadStatus(m.options)
+	m.must(err)
+	if len(s.Attachments) != 1 || s.Attachments[0].Interface != "ed.ge1" || s.Attachments[0].Degraded != "" {
+		t.Errorf("status: %+v", s.Attachments)
+	}
+	m.must(i.Close())
+	m.wantNothing("ed.ge1")
+}
