@@ -42,8 +42,9 @@ func (a *attachment) close() {
 
 // Attach brings roam_xdp to the interfaces, in the mode that is asked for. A
 // link that is pinned already gets the program by an atomic exchange. It does
-// all or nothing: after an error every interface is as before. It returns what
-// it chose for each interface, and why.
+// all or nothing: after an error every interface is as before (without
+// CAP_SYS_ADMIN an exchanged program stays, which works over the same maps). It
+// returns what it chose for each interface, and why.
 //
 // Links of an instance that a dead process has left go from interfaces that
 // are not named; an operator's stay.
@@ -161,12 +162,7 @@ func (i *Instance) attachLink(t *transaction, nic *Interface, a *attachment) err
 		}
 		return i.attachNew(t, nic, a)
 	}
-	old, err := ebpf.NewProgramFromID(info.Program)
-	if err != nil {
-		pinned.Close()
-		return fmt.Errorf("opening the program on %s: %w", nic.Name, err)
-	}
-	t.tidy = append(t.tidy, func() { old.Close() })
+	old := i.oldProgram(t, info.Program)
 	if nic.XDP.Mode == a.Mode {
 		return i.exchange(t, nic, a, pinned, old)
 	}
@@ -184,6 +180,17 @@ func (i *Instance) attachLink(t *transaction, nic *Interface, a *attachment) err
 		return l.Close()
 	})
 	return i.attachNew(t, nic, a)
+}
+
+// oldProgram opens a program to go back to. Opening by id takes CAP_SYS_ADMIN,
+// which a service need not have: then our own, over the same maps, has to do.
+func (i *Instance) oldProgram(t *transaction, id ebpf.ProgramID) *ebpf.Program {
+	old, err := ebpf.NewProgramFromID(id)
+	if err != nil {
+		return i.program
+	}
+	t.tidy = append(t.tidy, func() { old.Close() })
+	return old
 }
 
 // exchange lets the pinned link run our program from one packet to the next.
