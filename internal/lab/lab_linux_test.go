@@ -385,3 +385,32 @@ func TestScratchRemovesWhatAKilledRunLeft(t *testing.T) {
 		t.Fatalf("left: %v (%v)", entries, err)
 	}
 }
+
+// While two networks are joined, what is sent from the address of the one that
+// lost the default route still leaves through it.
+func TestTheOldNetworkWorksUntilItIsLeft(t *testing.T) {
+	topology := topology(t)
+	echoed(t, topology)
+	if err := topology.A.Join(100); err != nil {
+		t.Fatal(err)
+	}
+	old, err := topology.Client.ListenUDP(netip.AddrPortFrom(topology.A.Addr.Addr(), 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer old.Close()
+	if err := topology.B.Join(50); err != nil {
+		t.Fatal(err)
+	}
+	for conn, public := range map[*net.UDPConn]netip.Addr{old: topology.A.Public, clientSocket(t, topology): topology.B.Public} {
+		if seen, err := ask(t, conn, EdgeV4); err != nil || seen.Addr() != public {
+			t.Errorf("a socket at %s is seen from %s (%v), want %s", conn.LocalAddr(), seen, err, public)
+		}
+	}
+	if err := topology.A.Leave(); err != nil {
+		t.Fatal(err)
+	}
+	if seen, err := ask(t, old, EdgeV4); err == nil {
+		t.Errorf("after leaving A, its socket is still answered at %s", seen)
+	}
+}

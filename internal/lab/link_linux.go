@@ -154,10 +154,35 @@ func (n *Namespace) WaitUp(link string) error {
 			return err
 		}
 		if l.Attrs().OperState == netlink.OperUp {
-			return nil
+			// The state is set just before the queue opens, under a lock that this takes too.
+			return n.SetUp(link, true)
 		}
 		if time.Now().After(end) {
 			return fmt.Errorf("namespace %s: %s does not come up: it is %s", n.name, link, l.Attrs().OperState)
+		}
+	}
+}
+
+// WaitIPv6 waits until a link can resolve IPv6 neighbours: the kernel gives it a
+// link-local address a moment after it is up, and a question asked before is
+// repeated only after a second.
+func (n *Namespace) WaitIPv6(link string) error {
+	l, err := n.link(link)
+	if err != nil {
+		return err
+	}
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		addrs, err := n.handle.AddrList(l, unix.AF_INET6)
+		if err != nil {
+			return fmt.Errorf("namespace %s: addresses of %s: %w", n.name, link, err)
+		}
+		for _, a := range addrs {
+			if a.IP.IsLinkLocalUnicast() && a.Flags&unix.IFA_F_TENTATIVE == 0 {
+				return nil
+			}
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("namespace %s: %s gets no link-local address: is IPv6 disabled?", n.name, link)
 		}
 	}
 }
@@ -212,12 +237,13 @@ func (n *Namespace) DelAddr(link string, addr netip.Prefix) error {
 	return nil
 }
 
-// Route is one entry of a namespace's main routing table.
+// Route is one entry of a namespace's routing tables.
 type Route struct {
 	Dst    netip.Prefix // 0.0.0.0/0 or ::/0 for a default route
 	Via    netip.Addr   // gateway; invalid for a blackhole
 	Link   string       // empty for a blackhole
 	Metric int          // the smaller wins
+	Table  int          // 0: the main one
 }
 
 // AddRoute adds or replaces r. A route without link drops what it matches, and
@@ -246,7 +272,7 @@ func (n *Namespace) DelRoute(r Route) error {
 }
 
 func (n *Namespace) route(r Route) (*netlink.Route, error) {
-	route := &netlink.Route{Dst: ipNet(r.Dst), Priority: r.Metric, Family: unix.AF_INET}
+	route := &netlink.Route{Dst: ipNet(r.Dst), Priority: r.Metric, Table: r.Table, Family: unix.AF_INET}
 	if r.Dst.Addr().Is6() {
 		route.Family = unix.AF_INET6
 	}
@@ -260,6 +286,20 @@ func (n *Namespace) route(r Route) (*netlink.Route, error) {
 	}
 	route.LinkIndex, route.Gw = l.Attrs().Index, r.Via.AsSlice()
 	return route, nil
+}
+
+// RouteBySource makes what is sent from an address look up a table of its own,
+// before the main one.
+func (n *Namespace) RouteBySource(source netip.Addr, table int) error {
+	rule := netlink.NewRule()
+	rule.Src, rule.Table, rule.Priority, rule.Family = ipNet(netip.PrefixFrom(source, source.BitLen())), table, table, unix.AF_INET
+	if source.Is6() {
+		rule.Family = unix.AF_INET6
+	}
+	if err := n.handle.RuleAdd(rule); err != nil {
+		return fmt.Errorf("namespace %s: rule from %s to table %d: %w", n.name, source, table, err)
+	}
+	return nil
 }
 
 func ipNet(p netip.Prefix) *net.IPNet {

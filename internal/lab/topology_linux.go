@@ -43,7 +43,9 @@ var (
 //
 // The routers run a [NAT] each; IPv6 has none. The core forwards anything,
 // spoofed sources as well, and drops silently what has no route. The client
-// starts on no network: see [Access.Join].
+// starts on no network: see [Access.Join]. As on a telephone, what it sends from
+// an address of a network leaves through that network, whatever the default
+// route is.
 type Topology struct {
 	Client, Core, Edge, Backend, Attacker *Namespace
 	A, B, Six                             *Access
@@ -64,6 +66,7 @@ type Access struct {
 	Tap     string     // the core's link to this network: what passes there can be sniffed
 
 	inward string // the link of Router at the other end of Link
+	table  int    // of Client: where packets from Addr look their route up
 }
 
 // NewTopology builds it; on error, nothing is left. Close removes all.
@@ -92,8 +95,11 @@ func NewTopology() (t *Topology, err error) {
 	if t.B, err = t.natted("B", 2, netip.MustParseAddr("198.51.100.20")); err != nil {
 		return t, err
 	}
-	t.Six, err = t.ipv6()
-	return t, err
+	if t.Six, err = t.ipv6(); err != nil {
+		return t, err
+	}
+	return t, errors.Join(t.Core.WaitIPv6("edge"), t.Edge.WaitIPv6(EdgeLink),
+		t.Core.WaitIPv6("attacker"), t.Attacker.WaitIPv6(AttackerLink))
 }
 
 // Close removes everything and kills what runs in the namespaces.
@@ -189,7 +195,7 @@ func (t *Topology) natted(name string, number byte, public netip.Addr) (*Access,
 	}
 	a := &Access{
 		Name: name, Client: t.Client, Link: map[string]string{"A": "neta", "B": "netb"}[name],
-		Addr: inside(2), Gateway: inside(1).Addr(), Router: router, inward: "inside", Public: public, Tap: "router-" + name,
+		Addr: inside(2), Gateway: inside(1).Addr(), Router: router, inward: "inside", table: 100 + int(number), Public: public, Tap: "router-" + name,
 	}
 	host, inner, outer, gateway := mac(number<<4|1), mac(number<<4|2), mac(number<<4|3), mac(number<<4|4)
 	if err := Connect(Port{NS: t.Client, Link: a.Link, MAC: host, Down: true},
@@ -212,7 +218,7 @@ func (t *Topology) natted(name string, number byte, public netip.Addr) (*Access,
 		return nil, err
 	}
 	t.closers = append(t.closers, a.NAT.Close)
-	return a, nil
+	return a, t.Client.RouteBySource(a.Addr.Addr(), a.table)
 }
 
 // ipv6 makes the IPv6 access network, without NAT, on the core itself.
@@ -220,10 +226,14 @@ func (t *Topology) ipv6() (*Access, error) {
 	addr, gateway := netip.MustParsePrefix("2001:db8:6::2/64"), netip.MustParsePrefix("2001:db8:6::1/64")
 	a := &Access{
 		Name: "IPv6", Client: t.Client, Link: "net6", Addr: addr, Gateway: gateway.Addr(),
-		Router: t.Core, inward: "net6", Public: addr.Addr(), Tap: "net6",
+		Router: t.Core, inward: "net6", table: 106, Public: addr.Addr(), Tap: "net6",
 	}
-	return a, Connect(Port{NS: t.Client, Link: a.Link, MAC: mac(0x61), Down: true},
+	err := Connect(Port{NS: t.Client, Link: a.Link, MAC: mac(0x61), Down: true},
 		Port{NS: t.Core, Link: a.Tap, MAC: mac(0x62), Addrs: []netip.Prefix{gateway}})
+	if err != nil {
+		return nil, err
+	}
+	return a, t.Client.RouteBySource(addr.Addr(), a.table)
 }
 
 // Join brings the client onto the network: link up, address, default route. Of
@@ -242,10 +252,19 @@ func (a *Access) Attach() error {
 	if err := a.Client.SetUp(a.Link, true); err != nil {
 		return err
 	}
-	if err := errors.Join(a.Client.WaitUp(a.Link), a.Router.WaitUp(a.inward)); err != nil {
+	err := errors.Join(a.Client.WaitUp(a.Link), a.Router.WaitUp(a.inward))
+	if err == nil && a.Addr.Addr().Is6() {
+		err = errors.Join(a.Client.WaitIPv6(a.Link), a.Router.WaitIPv6(a.inward))
+	}
+	if err != nil {
 		return err
 	}
-	return a.Client.AddAddr(a.Link, a.Addr)
+	if err := a.Client.AddAddr(a.Link, a.Addr); err != nil {
+		return err
+	}
+	own := a.Route(0)
+	own.Table = a.table
+	return a.Client.AddRoute(own)
 }
 
 // Leave takes the link down and its address and routes away, as when a cable is
