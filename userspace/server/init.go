@@ -11,9 +11,9 @@ import (
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
-// init judges an INIT by everything that is cheap: until a handshake worker
+// handshake judges an INIT by everything that is cheap: until a handshake worker
 // takes it up, it has cost two SipHashes and left nothing but what its limits count.
-func (r *reader) init(now session.Time, m *netio.Message) Reason {
+func (r *reader) handshake(now session.Time, m *netio.Message) Reason {
 	srv := r.srv
 	pkt, err := wire.ParseInit(m.Data())
 	if err != nil {

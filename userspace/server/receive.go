@@ -29,7 +29,7 @@ func (r *reader) packet(now session.Time, m *netio.Message, s *Session) Reason {
 	case first == wire.TypeData:
 		return r.stray(pkt)
 	case first == wire.TypeInit:
-		return r.init(now, m)
+		return r.handshake(now, m)
 	case first == wire.TypeRetry, first == wire.TypeResp, first == wire.TypeVersions:
 		return WrongDirection
 	case first > wire.TypeData && first <= wire.TypeGrease:

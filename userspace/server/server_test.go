@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -185,6 +186,29 @@ func TestCloseTellsClients(t *testing.T) {
 	eventually(t, "all goroutines have ended", func() bool { return runtime.NumGoroutine() <= before })
 }
 
+// TestChurn opens and closes sessions; nothing of them may stay.
+func TestChurn(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits the seconds for which the ids of a closed session stay")
+	}
+	t.Parallel()
+	srv := listen(t, func(c *Config) { c.Limits.PrefixRate, c.Limits.PrefixBurst = 10000, 1000 })
+	for range 100 {
+		c := dial(t, srv, "127.0.0.1", nil)
+		s := accept(t, srv)
+		s.Close(wire.CloseDone, "")
+		c.closedWith()
+	}
+	eventually(t, "every slot is free and every session forgotten", func() bool {
+		return srv.table.Len() == 0 && srv.directory.len() == 0
+	})
+	srv.caps.mu.Lock()
+	defer srv.caps.mu.Unlock()
+	if len(srv.caps.keys)+len(srv.caps.prefixes) != 0 || srv.Stats().HalfOpen != 0 {
+		t.Errorf("left: %d keys, %d networks, %d half-open", len(srv.caps.keys), len(srv.caps.prefixes), srv.Stats().HalfOpen)
+	}
+}
+
 // TestManySessions has many clients speak at once, each getting its own datagrams.
 func TestManySessions(t *testing.T) {
 	srv := listen(t, func(c *Config) {
@@ -247,9 +271,9 @@ func TestConfigErrors(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, srv, err)
 		}
 	}
-	srv := listen(t, func(c *Config) { c.Workers = 1 })
-	if _, err := Listen(Config{Static: handshake.NewPrivateKey(), Workers: 1, Listen: srv.Addr()}); err == nil {
-		t.Error("two servers on one port")
+	srv := listen(t, nil)
+	if _, err := Listen(Config{Static: handshake.NewPrivateKey(), Listen: srv.Addr()}); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("two servers on one port: %v", err)
 	}
 }
 
@@ -311,6 +335,11 @@ func TestLog(t *testing.T) {
 	c.closedWith()
 	mu.Lock()
 	defer mu.Unlock()
+	for _, value := range []any{s.ID(), s.PeerKey(), c.sockets[1].conn.LocalAddr()} {
+		if !strings.Contains(buf.String(), fmt.Sprintf("%q", fmt.Sprint(value))) {
+			t.Errorf("%v is not in the log, or not as text", value)
+		}
+	}
 	for _, name := range []string{"session_opened", "session_refused", "roam_started", "roam_committed", "session_closed"} {
 		if n := strings.Count(buf.String(), `"msg":"`+name+`"`); n != 1 {
 			t.Errorf("%s was logged %d times", name, n)

@@ -201,6 +201,6 @@ func (i *issuer) Retire(id wire.ID) {
 		i.srv.directory.set(slot, 0)
 	}
 	if err := i.srv.table.Retire(id); err != nil {
-		i.srv.cfg.Log.Error("an id was not retired", "id", wire.ID(id), "error", err)
+		i.srv.cfg.Log.Error("an id was not retired", "id", id.String(), "error", err)
 	}
 }

@@ -49,7 +49,7 @@ func (s *Session) arm() {
 func (s *Session) commit(c *session.Commit) {
 	err := s.srv.table.Commit(c.ID, c.Path.Remote)
 	if err != nil && !errors.Is(err, maps.ErrNoSession) { // retired in the same breath
-		s.srv.cfg.Log.Error("a path was not committed", "session", s.first, "path", c.Path.Remote, "error", err)
+		s.srv.cfg.Log.Error("a path was not committed", "session", s.first.String(), "path", c.Path.Remote, "error", err)
 	}
 }
 
@@ -164,5 +164,5 @@ func (s *Session) logMove(name string, e session.Event) {
 }
 
 func (s *Session) log(level slog.Level, name string, attrs ...slog.Attr) {
-	s.srv.cfg.Log.LogAttrs(context.Background(), level, name, append([]slog.Attr{slog.Any("session", s.first)}, attrs...)...)
+	s.srv.cfg.Log.LogAttrs(context.Background(), level, name, append([]slog.Attr{slog.String("session", s.first.String())}, attrs...)...)
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/xdp-roam/xdp-roam/userspace/netio"
 )
 
-// socketBuffer is the receive buffer of each socket in bytes: some 10 ms of a
-// 10 Gbit/s link, for a worker that is held up.
+// socketBuffer is the receive buffer of each socket in bytes, for a worker that
+// is held up: some milliseconds of a 10 Gbit/s link.
 const socketBuffer = 8 << 20
 
 // openSockets opens one socket a worker or, where a data plane tells the lanes
@@ -19,8 +19,14 @@ const socketBuffer = 8 << 20
 // one reuseport group on one address.
 func (srv *Server) openSockets() error {
 	addr := srv.cfg.Listen
+	grouped := srv.cfg.Workers > 1 || srv.cfg.Maps != nil
+	if grouped {
+		if err := probe(addr); err != nil {
+			return err
+		}
+	}
 	open := func(w *worker, lane maps.Lane) error {
-		conn, err := netio.ListenUDP(netio.Config{Addr: addr, ReusePort: srv.grouped(), ReadBuffer: socketBuffer})
+		conn, err := netio.ListenUDP(netio.Config{Addr: addr, ReusePort: grouped, ReadBuffer: socketBuffer})
 		if err != nil {
 			return err
 		}
@@ -55,9 +61,16 @@ func (srv *Server) openSockets() error {
 	return srv.registerSockets()
 }
 
-// grouped says whether several sockets share the address. A single one does
-// not ask for it, so that a port in use is noticed.
-func (srv *Server) grouped() bool { return srv.cfg.Workers > 1 || srv.cfg.Maps != nil }
+// probe fails if the address is in use. The sockets of a group share it with
+// whoever else of the same user asks for it, so two servers on one port would
+// go unnoticed, each with half of the packets.
+func probe(addr netip.AddrPort) error {
+	conn, err := netio.ListenUDP(netio.Config{Addr: addr})
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
 
 func (srv *Server) closeSockets() error {
 	var errs []error

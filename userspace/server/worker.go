@@ -120,7 +120,7 @@ func (r *reader) run() {
 			if errors.Is(err, net.ErrClosed) {
 				return
 			}
-			r.srv.cfg.Log.Error("a socket fails to read", "lane", r.lane, "worker", r.worker.index, "error", err)
+			r.srv.cfg.Log.Error("a socket fails to read", "lane", r.lane.String(), "worker", r.worker.index, "error", err)
 			select { // whatever it is, do not spin on it
 			case <-r.srv.ctx.Done():
 				return
