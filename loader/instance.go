@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/netip"
 	"os"
 	"sync"
@@ -34,12 +35,14 @@ type Instance struct {
 	lock     *lock
 	program  *ebpf.Program // roam_xdp
 	netlink  *netlink.Handle
+	log      *slog.Logger
 	hadKept  bool // the pins were an operator's when we came
 	keepThis bool // Keep was called
 
-	mu        sync.Mutex // guards what follows; Watch shares it
-	attached  map[string]*attachment
-	listening []listening
+	mu         sync.Mutex // guards what follows; Watch shares it
+	attached   map[string]*attachment
+	listening  []listening
+	unfiltered int // addresses for which listeners had no place
 }
 
 // listening is an address that the instance's server is bound to.
@@ -66,7 +69,7 @@ func Open(o Options) (*Instance, error) {
 	if err != nil {
 		return nil, diagnose(opLock, err, facts{dir: p.root})
 	}
-	i := &Instance{pins: p, lock: l, Warnings: warnings, attached: make(map[string]*attachment)}
+	i := &Instance{pins: p, lock: l, Warnings: warnings, log: o.log(), attached: make(map[string]*attachment)}
 	if err := i.open(o.Slots); err != nil {
 		// An adopted instance stays as it was; Close would clear it.
 		i.closeFiles()

@@ -5,6 +5,7 @@
 package loader
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -27,11 +28,12 @@ func (i *Instance) Listen(addr netip.AddrPort, index uint16) error {
 //
 // XDP needs each address by itself: a packet to another one is passing through.
 // The entry for any address is for the socket stage, where the stack has
-// decided already; an address that is missing in XDP is so only unfiltered.
+// decided already. So an address for which the table has no place left is
+// served all the same, only not filtered in XDP: that is said, and no error.
 func (i *Instance) syncListeners() error {
-	var list []maps.Listener
+	var asked, found []maps.Listener
 	for _, l := range i.listening {
-		list = append(list, maps.Listener{Addr: l.addr, Index: l.index})
+		asked = append(asked, maps.Listener{Addr: l.addr, Index: l.index})
 		if !l.addr.Addr().IsUnspecified() {
 			continue
 		}
@@ -40,14 +42,43 @@ func (i *Instance) syncListeners() error {
 			return err
 		}
 		for _, a := range addrs {
-			list = append(list, maps.Listener{Addr: netip.AddrPortFrom(a, l.addr.Port()), Index: l.index})
+			found = append(found, maps.Listener{Addr: netip.AddrPortFrom(a, l.addr.Port()), Index: l.index})
 		}
 	}
-	return i.Maps.Listeners.Replace(list)
+	err := i.Maps.Listeners.Replace(append(asked, found...))
+	unfiltered := 0
+	if errors.Is(err, maps.ErrListenersFull) {
+		entered := make(map[maps.Listener]bool)
+		for _, l := range i.Maps.Listeners.List() {
+			entered[l] = true
+		}
+		unfiltered = missing(found, entered)
+		if missing(asked, entered) == 0 {
+			err = nil
+		}
+	}
+	if unfiltered != i.unfiltered {
+		i.unfiltered = unfiltered
+		i.log.Warn("XDP knows only so many addresses: packets to the others are judged at the socket alone", "unfiltered addresses", unfiltered)
+	}
+	return err
+}
+
+func missing(list []maps.Listener, entered map[maps.Listener]bool) (n int) {
+	for _, l := range list {
+		if l.Addr.Addr() == netip.IPv4Unspecified() { // the table knows one unspecified address
+			l.Addr = netip.AddrPortFrom(netip.IPv6Unspecified(), l.Addr.Port())
+		}
+		if !entered[l] {
+			n++
+		}
+	}
+	return n
 }
 
 // hostAddrs returns the unicast addresses that a socket bound to the
-// unspecified address is reached at: of both families with [::].
+// unspecified address is reached at: of both families with [::]. Those of
+// interfaces with XDP come first.
 func (i *Instance) hostAddrs(unspecified netip.Addr) ([]netip.Addr, error) {
 	family := netlink.FAMILY_ALL
 	if unspecified.Is4() {
@@ -57,11 +88,20 @@ func (i *Instance) hostAddrs(unspecified netip.Addr) ([]netip.Addr, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listing this host's addresses: %w", err)
 	}
-	var addrs []netip.Addr
+	attached := make(map[int]bool)
+	for _, a := range i.attached {
+		attached[a.Ifindex] = true
+	}
+	var first, rest []netip.Addr
 	for _, a := range list {
-		if ip, ok := netip.AddrFromSlice(a.IP); ok && !ip.IsMulticast() {
-			addrs = append(addrs, ip.Unmap())
+		ip, ok := netip.AddrFromSlice(a.IP)
+		switch {
+		case !ok || ip.IsMulticast():
+		case attached[a.LinkIndex]:
+			first = append(first, ip.Unmap())
+		default:
+			rest = append(rest, ip.Unmap())
 		}
 	}
-	return addrs, nil
+	return append(first, rest...), nil
 }

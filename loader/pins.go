@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -29,6 +30,15 @@ type Options struct {
 	BPFFS    string // where the BPF file system is mounted; "" is DefaultBPFFS
 	Instance string // "" is DefaultInstance
 	Slots    uint32 // size of the session table; 0: that of the pins, else maps.DefaultSlots
+
+	Log *slog.Logger // nil: slog.Default
+}
+
+func (o *Options) log() *slog.Logger {
+	if o.Log == nil {
+		return slog.Default()
+	}
+	return o.Log
 }
 
 // pins are the paths of an instance.

@@ -90,7 +90,11 @@ func drain[T any](updates <-chan T) {
 // whether all of it worked.
 func (i *Instance) reconcile(changed func(Attachment)) bool {
 	i.mu.Lock()
-	whole := i.syncListeners() == nil
+	err := i.syncListeners()
+	if err != nil {
+		i.log.Warn("the data plane does not know all addresses of this host", "error", err)
+	}
+	whole := err == nil
 	var changes []Attachment
 	for _, a := range i.attached {
 		if a.asked == ModeSocket {

@@ -6,10 +6,13 @@ package loader
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -124,6 +127,31 @@ func TestListenOnIPv4Alone(t *testing.T) {
 	m.must(i.Listen(netip.MustParseAddrPort("0.0.0.0:7626"), 4))
 	if !hasListener(i, "192.0.2.1:7626") || hasListener(i, "[2001:db8::7]:7626") {
 		t.Errorf("listeners of 0.0.0.0: %v", i.Maps.Listeners.List())
+	}
+	m.must(i.Close())
+}
+
+// More addresses than the table has places: those of interfaces with XDP come
+// first, and the rest is said.
+func TestMoreAddressesThanPlaces(t *testing.T) {
+	m := newMachine(t)
+	for n := range 400 {
+		m.addAddr("lo", fmt.Sprintf("10.0.%d.%d/32", n>>8, n&255))
+	}
+	m.addAddr("edge0", "192.0.2.1/24")
+	var log strings.Builder
+	m.options.Log = slog.New(slog.NewTextHandler(&log, nil))
+	i := m.open()
+	m.attach(i, ModeXDP, "edge0")
+	m.must(i.Listen(netip.MustParseAddrPort("0.0.0.0:7626"), 4))
+	if !hasListener(i, "192.0.2.1:7626") || !hasListener(i, "[::]:7626") {
+		t.Error("the interface's own address or the one for any is not among the listeners")
+	}
+	if n := len(i.Maps.Listeners.List()); n < 128 {
+		t.Errorf("%d listeners of 256", n)
+	}
+	if !strings.Contains(log.String(), "unfiltered addresses") {
+		t.Errorf("log: %q", log.String())
 	}
 	m.must(i.Close())
 }

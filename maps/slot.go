@@ -97,9 +97,17 @@ func (sl *slot) retire() {
 // that of a packet which the control plane then judges as it judges all.
 func (sl *slot) setPath(addr netip.AddrPort) {
 	w0, w1 := addrWords(addr.Addr())
-	atomic.StoreUint64(&sl.Addr[0], w0)
-	atomic.StoreUint64(&sl.Addr[1], w1)
+	storeIfChanged(&sl.Addr[0], w0)
+	storeIfChanged(&sl.Addr[1], w1)
 	sl.setPort(networkOrder(addr.Port()))
+}
+
+// storeIfChanged spares the fence of a store that changes nothing: the commonest
+// move is another port at the same address.
+func storeIfChanged(word *uint64, value uint64) {
+	if atomic.LoadUint64(word) != value {
+		atomic.StoreUint64(word, value)
+	}
 }
 
 func (sl *slot) clearPath() {
