@@ -86,7 +86,7 @@ func (a *adversary) victim() netip.AddrPort { return a.socket[a.c.Path().Socket]
 // pauses under an adversary that owns the network. The simulation itself checks
 // the 3x ledger and the number of live ids at every step.
 func TestAdversary(t *testing.T) {
-	runs := uint64(60000)
+	runs := uint64(1000)
 	if testing.Short() {
 		runs = 30
 	}

@@ -250,6 +250,8 @@ func (s *Session) tickCandidates(now Time, out *Output) {
 		if !c.resend.due(now) {
 			continue
 		}
+		s.renew(now, &c.rid, c.path)
+		s.renew(now, &s.rid, s.path)
 		if c.ledger.fits(probeSize) {
 			c.asked, c.again = now, true
 			s.sendProbe(now, out, c.path, c.rid, wire.FrameChallenge, c.cookie)

@@ -77,6 +77,7 @@ func (s *Session) pending() bool {
 // sendControl sends everything that is not acknowledged, with a new PING, on the
 // current path, padded to size bytes of UDP payload, and arms the next try.
 func (s *Session) sendControl(now Time, out *Output, size int) {
+	s.renew(now, &s.rid, s.path)
 	token := s.randomToken()
 	p := ping{token: token, at: now, generation: s.pathGeneration, control: true}
 	start := begin(out, max(size, 512))

@@ -51,6 +51,7 @@ func (s *Session) Send(now Time, datagram []byte, out *Output) error {
 		// One more CHALLENGE stays affordable: without it the move would hang on data.
 		need := sizeOf(len(datagram), mtu)
 		if need > 0 && c.ledger.fits(need+probeSize) {
+			s.renew(now, &c.rid, c.path)
 			s.sendDatagram(now, c.path, c.rid, mtu, datagram, out)
 			return nil
 		}
@@ -60,6 +61,7 @@ func (s *Session) Send(now Time, datagram []byte, out *Output) error {
 		s.searchMTU(now, len(datagram)+wire.MinData, out)
 		return ErrTooLarge
 	}
+	s.renew(now, &s.rid, s.path)
 	s.sendDatagram(now, s.path, s.rid, s.mtu.size, datagram, out)
 	if need := len(datagram) + wire.MinData; need > s.mtu.size {
 		s.searchMTU(now, need, out)

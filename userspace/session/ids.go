@@ -75,6 +75,9 @@ type remoteID struct {
 	probed bool
 	// taken: it is or was the id of a path, so it is no spare any more.
 	taken bool
+	// superseded is when a newer one first carried a non-probing packet of ours, if
+	// one did: a while later the peer may retire this one.
+	superseded Time
 }
 
 // findLocal returns the live id of ours that a packet names, or nil.
@@ -182,6 +185,27 @@ func (s *Session) guard(now Time, out *Output) bool {
 	}
 	s.Close(now, wire.CloseLimit, "the last id is used up: the peer issued no further one", out)
 	return true
+}
+
+// renew replaces the id of a path if the peer may have retired it, because a newer
+// one carries packets to another path while both are being validated.
+func (s *Session) renew(now Time, rid **remoteID, path Path) {
+	if r := *rid; r.Seq < s.sentSeq && now >= r.superseded+minRetire {
+		*rid = s.take(path)
+	}
+}
+
+// noteSent notes that a non-probing packet of ours went out on an id.
+func (s *Session) noteSent(now Time, rid *remoteID) {
+	if rid.Seq <= s.sentSeq {
+		return
+	}
+	for _, r := range s.remote {
+		if r.Seq >= s.sentSeq && r.Seq < rid.Seq {
+			r.superseded = now
+		}
+	}
+	s.sentSeq = rid.Seq
 }
 
 // settle moves the current path off an id that the peer may have retired: a newer

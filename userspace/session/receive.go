@@ -69,6 +69,9 @@ func (s *Session) receive(now Time, from Path, pkt []byte, out *Output) Reason {
 	}
 	if c := s.findCandidate(from); c != nil {
 		c.ledger.received += uint64(len(pkt))
+		s.renew(now, &c.rid, c.path)
+	} else if from.Same(s.path) {
+		s.renew(now, &s.rid, s.path)
 	}
 	out.source, out.home = out.source[:0], out.home[:0]
 	// Answers come before the gate: a RESPONSE from the current path must find the

@@ -42,7 +42,7 @@ func (s *Session) finish(now Time, out *Output, start int, path Path, rid *remot
 			c.ledger.sent += uint64(size)
 		}
 		if !probing {
-			s.sentSeq = max(s.sentSeq, rid.Seq)
+			s.noteSent(now, rid)
 		}
 		s.sent.Packets++
 		s.sent.Bytes += uint64(size)
