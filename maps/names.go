@@ -53,9 +53,10 @@ const (
 	LaneCandidate Lane = Lane(bpf.RoamRoamLaneROAM_LANE_CANDIDATE)
 	LaneHandshake Lane = Lane(bpf.RoamRoamLaneROAM_LANE_HANDSHAKE)
 	LaneForeign   Lane = Lane(bpf.RoamRoamLaneROAM_LANE_FOREIGN)
+	LaneSink      Lane = Lane(bpf.RoamRoamLaneROAM_LANE_SINK) // Sockets.Sink
 )
 
-var laneNames = []string{LaneMain: "main", LaneCandidate: "candidate", LaneHandshake: "handshake", LaneForeign: "foreign"}
+var laneNames = []string{LaneMain: "main", LaneCandidate: "candidate", LaneHandshake: "handshake", LaneForeign: "foreign", LaneSink: "sink"}
 
 // String returns the lane's name, such as "main".
 func (l Lane) String() string { return nameOf(laneNames, uint(l), "lane") }

@@ -385,6 +385,64 @@ func TestSocketsSteer(t *testing.T) {
 	}
 }
 
+// A drop at the socket stage is silent with a sink. (Without one the kernel
+// answers with ICMP, and a connected client reads ECONNREFUSED.)
+func TestSinkIsSilent(t *testing.T) {
+	privateNamespaces(t)
+	s := createSet(t, 64)
+	programs, err := s.LoadPrograms(ebpf.ProgramOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer programs.XDP.Close()
+	for i, server := range []string{"127.0.0.1:7626", "[::1]:7627", "[::]:7628"} {
+		addr := netip.MustParseAddrPort(server)
+		listener := uint16(i)
+		c := rawConn(t, listenReuseport(t, server))
+		if err := errors.Join(s.Sockets.Attach(c), s.Sockets.Register(listener, 0, LaneMain, c), s.Listeners.Add(Listener{Addr: addr, Index: listener})); err != nil {
+			t.Fatal(err)
+		}
+		refused := func() bool {
+			t.Helper()
+			to := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), addr.Port())
+			if !addr.Addr().IsUnspecified() {
+				to = addr
+			}
+			client, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.Close()
+			if _, err := client.Write(data(ID{15: 1})); err != nil {
+				t.Fatal(err)
+			}
+			_ = client.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+			_, err = client.Read(make([]byte, 1))
+			return errors.Is(err, unix.ECONNREFUSED)
+		}
+		if !refused() {
+			t.Errorf("%s: without a sink nothing is refused: the test shows nothing", server)
+		}
+		sink, err := s.Sockets.Sink(listener, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if refused() {
+			t.Errorf("%s: refused in spite of the sink", server)
+		}
+		if err := sink.Close(); err != nil {
+			t.Error(err)
+		}
+		if !refused() {
+			t.Errorf("%s: the closed sink still takes packets", server)
+		}
+	}
+	counted := s.Counters.Read()
+	if n := counted.Packets[StageSocket][ReasonIDForged]; n != 9 {
+		t.Errorf("%d forged ids were counted, want 9", n)
+	}
+}
+
 func TestRegisterRefusesAnUnboundSocket(t *testing.T) {
 	privateNamespaces(t)
 	s := createSet(t, 64)
