@@ -58,22 +58,29 @@ func interfaceItem(a loader.Attachment) control.Interface {
 	return item
 }
 
-// overall is the mode that holds on every interface, or "mixed".
+// overall is the mode that holds on every interface, or "mixed", and why.
 func overall(attachments []loader.Attachment) (mode, reason string) {
 	if len(attachments) == 0 {
 		return string(loader.ModeSocket), "no interface is configured"
 	}
+	mode, reason = string(attachments[0].Mode), attachments[0].Reason
 	var reasons []string
 	for _, a := range attachments {
-		switch {
-		case mode == "":
-			mode = string(a.Mode)
-		case mode != string(a.Mode):
+		if mode != string(a.Mode) {
 			mode = "mixed"
+		}
+		if reason != a.Reason {
+			reason = ""
 		}
 		reasons = append(reasons, a.Interface+": "+a.Reason)
 	}
-	return mode, strings.Join(reasons, "; ")
+	switch {
+	case reason == "":
+		return mode, strings.Join(reasons, "; ")
+	case strings.HasPrefix(reason, "asked for"):
+		return mode, "it was " + reason
+	}
+	return mode, reason
 }
 
 // Sessions implements control.Source.
