@@ -19,7 +19,6 @@ import (
 type handshaker struct {
 	srv    *Server
 	counts *counters
-	next   uint32 // worker to own the next session
 }
 
 func (h *handshaker) run() {
@@ -163,8 +162,7 @@ func (h *handshaker) owner(job *initJob) *worker {
 	if h.srv.cfg.Maps == nil {
 		return job.worker
 	}
-	h.next++
-	return h.srv.workers[int(h.next)%len(h.srv.workers)]
+	return h.srv.workers[int(h.srv.nextOwner.Add(1))%len(h.srv.workers)]
 }
 
 // idleTimeout is the smaller of both sides'; the client's may be missing.

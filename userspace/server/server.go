@@ -24,6 +24,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/xdp-roam/xdp-roam/maps"
@@ -54,6 +55,7 @@ type Server struct {
 	versions    limiter
 	refusals    limiter // log lines about refused clients
 	jobs        chan *initJob
+	nextOwner   atomic.Uint32 // worker that owns the next session, behind a data plane
 
 	workers  []*worker
 	readers  []*reader
@@ -161,8 +163,8 @@ func (srv *Server) Accept(ctx context.Context) (*Session, error) {
 	}
 }
 
-// Close tells every client that the server shuts down, gives their slots back
-// and returns when no goroutine of the server is left. Later calls return the same.
+// Close tells every client, once, that the server shuts down, gives their slots
+// back and returns when no goroutine of the server is left. Later calls return the same.
 func (srv *Server) Close() error {
 	srv.closeOnce.Do(func() {
 		srv.cancel()

@@ -109,6 +109,20 @@ func TestCloseByServer(t *testing.T) {
 	}
 }
 
+// TestAcceptQueue has nobody call Accept: clients beyond the queue are told.
+func TestAcceptQueue(t *testing.T) {
+	srv := listen(t, func(c *Config) { c.Limits.AcceptQueue = 1 })
+	dial(t, srv, "127.0.0.1", nil)
+	eventually(t, "the first waits", func() bool { return srv.Stats().Opened == 1 })
+	if e := dial(t, srv, "127.0.0.1", nil).closedWith(); e.Code != wire.CloseLimit || e.Text == "" {
+		t.Errorf("the second client learned %+v", e)
+	}
+	if st := srv.Stats(); st.AcceptQueueFull != 1 || st.Sessions != 1 || st.Closed != 0 {
+		t.Errorf("stats %+v", st)
+	}
+	accept(t, srv)
+}
+
 func TestReceiveContext(t *testing.T) {
 	srv := listen(t, nil)
 	c := dial(t, srv, "127.0.0.1", nil)
