@@ -50,7 +50,7 @@ type RemoteID struct {
 type IDs interface {
 	// Issue returns a fresh id and its reset token; packets may name it as soon as
 	// it returns. On an error the session goes on with the ids that it has and asks
-	// again when it next needs one.
+	// again 10 s later or at its next packet after that.
 	Issue() (wire.ID, wire.Token, error)
 	// Retire gives an id up: no packet that names it is wanted any more. It is
 	// called once for each id in Config.Local and from Issue.

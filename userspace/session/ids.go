@@ -17,6 +17,8 @@ const (
 	spareIDs = 2
 	// minRetire is the shortest silence after which an id is retired.
 	minRetire = time.Second
+	// issueAgain is when IDs.Issue is asked again after it failed.
+	issueAgain = 10 * time.Second
 	// closeReserve is how many packets of an id's 2^28 are kept back, so that a
 	// session without a further id can still say CLOSE, and say it again.
 	closeReserve = 16
@@ -306,6 +308,7 @@ func (s *Session) topUp(now Time) (issued bool) {
 		id, reset, err := s.ids.Issue()
 		if err != nil {
 			s.counts[IssueFailed]++
+			s.needIDs, s.retryIDs = true, now+issueAgain
 			break
 		}
 		s.localTop++

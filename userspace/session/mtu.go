@@ -21,7 +21,7 @@ const (
 	mtuAgain = 10 * time.Minute
 	// mtuConfirm is how often a raised MTU in use is tested: routes change under a
 	// session without a move.
-	mtuConfirm = 30 * time.Second
+	mtuConfirm = 10 * time.Second
 )
 
 // mtu finds the UDP payload that the current path carries, by padded PINGs
@@ -35,7 +35,8 @@ type mtu struct {
 	tries  int
 	token  uint64
 	next   Time // of probe: when it counts as lost
-	rest   Time // no search and no test before this
+	rest   Time // no new search before this
+	test   Time // no test of a raised size before this
 }
 
 // headers is what IP and UDP add to a payload.
@@ -80,9 +81,7 @@ func (m *mtu) acknowledged(token uint64, now Time) {
 	if m.tooBig <= m.size {
 		m.tooBig = wire.MaxPacket + 1
 	}
-	if m.size > m.floor {
-		m.rest = now + mtuConfirm
-	}
+	m.test = now + mtuConfirm
 }
 
 // searchMTU begins or continues the search because a datagram of need bytes of
@@ -111,7 +110,7 @@ func (s *Session) searchMTU(now Time, need int, out *Output) {
 
 // testMTU tests a raised MTU that is in use.
 func (s *Session) testMTU(now Time, out *Output) {
-	if m := &s.mtu; m.probe == 0 && m.size > m.floor && now >= m.rest && len(s.candidates) == 0 {
+	if m := &s.mtu; m.probe == 0 && m.size > m.floor && now >= m.test && len(s.candidates) == 0 {
 		m.tries = 0
 		s.probeMTU(now, m.size, out)
 	}

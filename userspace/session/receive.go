@@ -242,7 +242,7 @@ func (s *Session) confirm(now Time, out *Output) {
 
 // replenish keeps spare ids at the peer after it has used one.
 func (s *Session) replenish(now Time, out *Output) {
-	if !s.needIDs || s.state != StateOpen {
+	if !s.needIDs || now < s.retryIDs || s.state != StateOpen {
 		return
 	}
 	s.needIDs = false

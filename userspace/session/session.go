@@ -108,6 +108,7 @@ type Session struct {
 	carried                         bool // a DATAGRAM, ever
 	keysBuilt                       bool
 	needIDs                         bool // the peer used an id: see topUp
+	retryIDs                        Time // not before this: the last try failed
 
 	closeCode wire.CloseCode
 	closeText string

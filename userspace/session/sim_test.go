@@ -247,7 +247,10 @@ func (m *sim) inject(src netip.AddrPort, data []byte) Reason {
 // run lets simulated time pass.
 func (m *sim) run(d time.Duration) {
 	end := m.now + d
-	for ticks := 0; ; {
+	for ticks, events := 0, 0; ; events++ {
+		if events > 100_000 {
+			m.t.Fatalf("%v: a storm of packets", m.now)
+		}
 		next, who := end, 0
 		for i := range m.wire {
 			if m.wire[i].at < next {

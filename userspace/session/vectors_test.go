@@ -46,14 +46,18 @@ func unhex(t testing.TB, s string) []byte {
 }
 
 func loadVectors(t testing.TB) (v vectors) {
+	loadJSON(t, &v)
+	return v
+}
+
+func loadJSON(t testing.TB, v any) {
 	b, err := os.ReadFile("../../testdata/vectors.json")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := json.Unmarshal(b, &v); err != nil {
+	if err := json.Unmarshal(b, v); err != nil {
 		t.Fatal(err)
 	}
-	return v
 }
 
 // vectorSession is a session that does nothing but lend its keys.
