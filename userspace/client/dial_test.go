@@ -62,6 +62,7 @@ func TestDialWithCookie(t *testing.T) {
 }
 
 func TestDialRepeatsINIT(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "127.0.0.1:0", func(r *rig) { r.dropInits = 1 })
 	start := time.Now()
 	r.dial(t)
@@ -71,6 +72,7 @@ func TestDialRepeatsINIT(t *testing.T) {
 }
 
 func TestDialTriesTheNextServer(t *testing.T) {
+	t.Parallel()
 	silent, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -104,6 +106,7 @@ func TestDialRefused(t *testing.T) {
 }
 
 func TestDialWrongKeyIsSilence(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "127.0.0.1:0")
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
@@ -119,6 +122,7 @@ func TestDialWrongKeyIsSilence(t *testing.T) {
 }
 
 func TestDialWrongPSK(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "127.0.0.1:0")
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()

@@ -35,6 +35,7 @@ func (r *rig) path() (p session.Path) {
 }
 
 func TestMoveFollowsTheRoute(t *testing.T) {
+	t.Parallel()
 	r, s, network, ev := roaming(t)
 	first, ids := s.LocalAddr(), s.Info()
 	if first.Addr() != netip.MustParseAddr("127.0.0.2") {
@@ -74,6 +75,7 @@ func TestMoveFollowsTheRoute(t *testing.T) {
 // The old socket answers challenges until its time is over: packets that the
 // server sent to it before it knew still arrive.
 func TestOldSocketStillReceives(t *testing.T) {
+	t.Parallel()
 	r, s, network, _ := roaming(t)
 	old := r.path()
 	// The server hears nothing of the move.
@@ -164,6 +166,7 @@ func TestNoRouteWaitsForOne(t *testing.T) {
 // An address that cannot be bound yet is tried again though the system tells
 // nothing more, and told of once.
 func TestMoveIsTriedAgain(t *testing.T) {
+	t.Parallel()
 	_, s, network, ev := roaming(t)
 	network.setListen(syscall.EADDRNOTAVAIL)
 	network.set("127.0.0.3", "")
@@ -180,6 +183,7 @@ func TestMoveIsTriedAgain(t *testing.T) {
 // The address changes between RESP and the first PONG: the move waits until the
 // server has the session.
 func TestMoveBeforeConfirmation(t *testing.T) {
+	t.Parallel()
 	needsLoopbackNet(t)
 	lossy := true
 	r := newRig(t, "127.0.0.1:0", func(r *rig) {
@@ -206,9 +210,7 @@ func TestMoveByHand(t *testing.T) {
 	if after := s.LocalAddr(); after.Addr() != before.Addr() || after.Port() == before.Port() {
 		t.Errorf("moved from %v to %v", before, after)
 	}
-	if got := ev.find(EventMoved); len(got) != 1 {
-		t.Errorf("told %v", got)
-	}
+	eventually(t, "EventMoved", func() bool { return len(ev.find(EventMoved)) == 1 })
 	echo(t, s, "after")
 	if r.path().Remote != s.LocalAddr() {
 		t.Errorf("the server has it at %v", r.path().Remote)
@@ -233,6 +235,7 @@ func TestMoveByHand(t *testing.T) {
 
 // Back and forth many times: sockets and ids stay bounded, the session lives.
 func TestManyMoves(t *testing.T) {
+	t.Parallel()
 	r, s, network, ev := roaming(t)
 	const moves = 30
 	for i := range moves {
@@ -257,6 +260,23 @@ func TestLostSocketIsReplaced(t *testing.T) {
 	conn := s.sockets[s.machine.Path().Socket].conn
 	s.mu.Unlock()
 	conn.Close()
+	eventually(t, "EventMoved", func() bool { return len(ev.find(EventMoved)) == 1 })
+	echo(t, s, "after")
+}
+
+// unwatched is a network of a system that tells nothing.
+type unwatched struct{ *testNetwork }
+
+func (unwatched) Watch(context.Context, func()) error { return errors.New("no word of changes here") }
+
+func TestWithoutWordOfTheSystemItLooksByItself(t *testing.T) {
+	t.Parallel()
+	needsLoopbackNet(t)
+	r := newRig(t, "127.0.0.1:0")
+	network, ev := newNetwork("127.0.0.2", ""), new(events)
+	s := r.dial(t, func(c *Config) { c.Network, c.OnEvent = unwatched{network}, ev.add })
+	echo(t, s, "before")
+	network.set("127.0.0.3", "")
 	eventually(t, "EventMoved", func() bool { return len(ev.find(EventMoved)) == 1 })
 	echo(t, s, "after")
 }

@@ -143,6 +143,7 @@ func TestCloseIsRepeated(t *testing.T) {
 }
 
 func TestCloseOfADeadServer(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "127.0.0.1:0")
 	s := r.dial(t)
 	echo(t, s, "x")
@@ -152,6 +153,20 @@ func TestCloseOfADeadServer(t *testing.T) {
 	// CLOSE is repeated for as long as that may help, and no longer.
 	if d := time.Since(start); d < 50*time.Millisecond || d > closeWait+time.Second {
 		t.Errorf("Close took %v", d)
+	}
+}
+
+func TestKeepalive(t *testing.T) {
+	r := newRig(t, "127.0.0.1:0")
+	lively := r.dial(t, func(c *Config) { c.Keepalive = 20 * time.Millisecond })
+	quiet := r.dial(t, func(c *Config) { c.Keepalive = -1 })
+	echo(t, lively, "x")
+	echo(t, quiet, "x")
+	time.Sleep(100 * time.Millisecond) // the first exchanges come to rest
+	l, q := lively.Info().Received.Packets, quiet.Info().Received.Packets
+	eventually(t, "five answers to keepalives", func() bool { return lively.Info().Received.Packets >= l+5 })
+	if n := quiet.Info().Received.Packets; n != q {
+		t.Errorf("without keepalives %d packets came", n-q)
 	}
 }
 
