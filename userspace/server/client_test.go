@@ -266,6 +266,11 @@ func (c *client) addSocket(local string, srv *Server) int {
 // move sends from socket i from now on, by the next id.
 func (c *client) move(i int) {
 	c.t.Helper()
+	eventually(c.t, "the client has heard its server", func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.state.State() == session.StateOpen
+	})
 	c.do(func(now session.Time, out *session.Output) error {
 		return c.state.Move(now, session.Path{Socket: uint32(i), Remote: c.sockets[i].to}, out)
 	})
@@ -294,7 +299,7 @@ func (c *client) receive() string {
 	select {
 	case p := <-c.got:
 		return string(p)
-	case <-time.After(5 * time.Second):
+	case <-time.After(10 * time.Second):
 		c.t.Fatal("no datagram came to the client")
 		return ""
 	}
@@ -378,7 +383,7 @@ func receive(t testing.TB, s *Session) string {
 // count waits until a reason was counted n times.
 func count(t testing.TB, srv *Server, r Reason, n uint64) {
 	t.Helper()
-	for range 2000 {
+	for range 5000 {
 		if srv.Stats().Packets[r] >= n {
 			break
 		}

@@ -209,7 +209,7 @@ func TestStrayPackets(t *testing.T) {
 	init, cfg := newAttempt(t, srv, nil)
 	sock := newSocket(t, "127.0.0.1", srv)
 	sock.send(init.Packet())
-	resp := sock.read(time.Second)
+	resp := sock.read(5 * time.Second)
 	reply, err := init.Finish(resp)
 	if err != nil {
 		t.Fatal(err)
@@ -223,7 +223,7 @@ func TestStrayPackets(t *testing.T) {
 	attacker.send(wire.AppendRetry(nil, init.HandshakeID(), wire.Cookie{1}))
 	attacker.silence("RESP and RETRY")
 	attacker.send(init.Packet()) // opens a half-open session of its own, and no more
-	if attacker.read(time.Second) == nil {
+	if attacker.read(5*time.Second) == nil {
 		t.Error("a replayed INIT from elsewhere is a new handshake, and was not answered")
 	}
 	for id, slot := range before {
