@@ -54,10 +54,10 @@ sessions in order.`,
 		},
 	}
 	f := c.Flags()
-	f.StringArrayVarP(&rules, "local", "L", nil, "forward [ADDR:]PORT:SERVICE; without ADDR on 127.0.0.1 (repeat for more)")
+	f.StringArrayVarP(&rules, "local", "L", nil, "forward `[ADDR:]PORT:SERVICE`; without ADDR on 127.0.0.1 (repeat for more)")
 	f.BoolVar(&udp, "udp", false, "the services speak UDP; the only kind in this release")
-	f.StringVar(&serverKey, "server-key", "", "the server's public key, as pubkey prints it")
-	f.StringVar(&identity, "identity", "", "file with this client's private key; without it the server must allow anyone")
+	f.StringVar(&serverKey, "server-key", "", "the server's public `KEY`, as pubkey prints it")
+	f.StringVar(&identity, "identity", "", "`FILE` with this client's private key; without it the server must allow anyone")
 	f.DurationVar(&k.idle, "idle-timeout", 5*time.Minute, "end a session that nothing went through for so long")
 	return c
 }
@@ -134,7 +134,7 @@ func (k *connection) run(ctx context.Context) error {
 			return fmt.Errorf("service %d: %w", rule.Service, err)
 		}
 		spares[i] = session
-		k.report("connected to %v (key %v) as %v", session.RemoteAddr(), k.config.ServerKey, k.who())
+		k.report("connected to %v (key %v) %s", session.RemoteAddr(), k.config.ServerKey, k.who())
 		k.report("%v forwards to service %d", forwarders[i].Local.LocalAddr(), rule.Service)
 	}
 	return k.forward(ctx, forwarders, spares)
@@ -170,9 +170,9 @@ func (k *connection) listenFault(rule forward.Rule, err error) error {
 
 func (k *connection) who() string {
 	if k.config.Identity.IsZero() {
-		return "nobody (no --identity)"
+		return "anonymously"
 	}
-	return k.config.Identity.Public().String()
+	return "as " + k.config.Identity.Public().String()
 }
 
 func (k *connection) dial(ctx context.Context, service uint16) (*client.Session, error) {
@@ -191,7 +191,7 @@ func (k *connection) tell(session string, event client.Event) {
 	case client.EventMoved:
 		k.report("%s: moved to %v", session, event.To.Local)
 	case client.EventNoRoute:
-		k.report("%s: waiting: no route to the server: %v", session, event.Err)
+		k.report("%s: waiting: %v", session, event.Err)
 	case client.EventRouteBack:
 		k.report("%s: the route is back", session)
 	case client.EventMoveFailed:

@@ -218,8 +218,8 @@ func (d *edge) logEvents(ctx context.Context) {
 				return
 			}
 			if err != nil {
-				d.log.Warn("an event of the data plane is lost", "error", err)
-				continue
+				d.log.Warn("the data plane's events cannot be shown any more", "error", err)
+				return
 			}
 			d.log.Debug("data plane", "stage", event.Stage, "verdict", event.Reason.Verdict(event.Stage), "reason", event.Reason,
 				"from", event.Src, "to", event.Dst, "bytes", event.Length, "id", wire.ID(event.ID))

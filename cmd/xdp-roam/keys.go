@@ -45,7 +45,7 @@ public key to stdout; a file that exists is never overwritten.`,
 		},
 	}
 	// Hides the global -o on purpose: a key has one form, and a file is what people mean here.
-	c.Flags().StringVarP(&output, "output", "o", "", "write the key to this new file and the public key to stdout")
+	c.Flags().StringVarP(&output, "output", "o", "", "write the key to this new `FILE` and the public key to stdout")
 	return c
 }
 

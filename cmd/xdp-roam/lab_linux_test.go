@@ -47,6 +47,7 @@ type labBench struct {
 func newLabBench(t *testing.T) *labBench {
 	t.Helper()
 	testutil.RequirePrivileged(t)
+	t.Parallel() // each bench has its own namespaces
 	b := &labBench{t: t, directory: t.TempDir(), serverKey: handshake.NewPrivateKey(), clientKey: handshake.NewPrivateKey()}
 	b.edge, b.client = b.namespace("edge"), b.namespace("client")
 	err := lab.Connect(

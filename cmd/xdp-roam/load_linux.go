@@ -89,9 +89,9 @@ a packet.`,
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&mode, "mode", "auto", "auto, native (in the driver) or generic (in the stack, slower)")
+	f.StringVar(&mode, "mode", "auto", "`MODE`: auto, native (in the driver) or generic (in the stack, slower)")
 	f.BoolVar(&dryRun, "dry-run", false, "check all that can be checked, say what would be done, and change nothing")
-	f.Uint32Var(&slots, "table-slots", 0, "slots of the session table, a power of two (default: as pinned, else 1048576)")
+	f.Uint32Var(&slots, "table-slots", 0, "`N` slots in the session table, a power of two (default: as pinned, else 1048576)")
 	return c
 }
 

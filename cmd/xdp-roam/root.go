@@ -28,6 +28,9 @@ func run(e *env) int {
 	return e.report(root.ExecuteContext(ctx))
 }
 
+// globalFlags is what a command's help says instead of listing them once more.
+const globalFlags = "  `xdp-roam --help` lists those of every command: -o, -v, --instance and others"
+
 func newRootCommand(e *env) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "xdp-roam",
@@ -64,15 +67,17 @@ Exit codes: 0 ok, 1 failure, 2 usage, 3 not loaded, 4 permission,
 		return &fault{code: exitUsage, err: err, fix: fmt.Sprintf("`%s --help` lists the flags", cmd.CommandPath())}
 	})
 
+	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), "{{.InheritedFlags.FlagUsages | trimTrailingWhitespaces}}", globalFlags, 1))
+
 	e.format = formatTable
 	flags := root.PersistentFlags()
 	flags.VarP(&e.format, "output", "o", "how to print")
 	flags.BoolVar(&e.noHeaders, "no-headers", false, "tables without their first line")
-	flags.StringVar(&e.color, "color", "auto", "auto, always or never; NO_COLOR is honoured")
+	flags.StringVar(&e.color, "color", "auto", "color `WHEN`: auto, always or never; NO_COLOR is honoured")
 	flags.BoolVarP(&e.verbose, "verbose", "v", false, "more diagnostics on stderr")
-	flags.StringVar(&e.bpffs, "bpffs", "/sys/fs/bpf", "where the BPF file system is mounted")
-	flags.StringVar(&e.instance, "instance", config.DefaultInstance, "which edge of this host is meant")
-	flags.StringVar(&e.control, "control", "", "the daemon's control socket (default /run/xdp-roam/INSTANCE.sock)")
+	flags.StringVar(&e.bpffs, "bpffs", "/sys/fs/bpf", "`DIR` where the BPF file system is mounted")
+	flags.StringVar(&e.instance, "instance", config.DefaultInstance, "`NAME` of the edge that is meant")
+	flags.StringVar(&e.control, "control", "", "`PATH` of the daemon's control socket (default /run/xdp-roam/INSTANCE.sock)")
 
 	root.AddCommand(
 		newKeygenCommand(e),

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net/netip"
@@ -335,18 +336,57 @@ func TestRunAfterACrash(t *testing.T) {
 	b.nothingLeft()
 }
 
-// Without interfaces the socket program steers alone.
-func TestRunSocketMode(t *testing.T) {
+// With -v the log shows what the data plane drops.
+func TestRunShowsEvents(t *testing.T) {
 	b := newLabBench(t)
-	edge := b.startEdge("--mode", "auto")
-	edge.waitFor("mode socket because no interface is configured")
-	b.startClient("-L", "5007:7")
-	ask(t, b.program(5007), "hello")
-	b.checkStats("socket", "deliver", "main")
-	if code := edge.stop(syscall.SIGTERM); code != exitOK {
-		t.Errorf("run ended with %d", code)
+	edge := b.startEdge("--mode", "xdp", "--interface", "edge0", "-v")
+	conn, err := b.client.ListenUDP(netip.AddrPortFrom(clientAddrs[0], 0))
+	if err != nil {
+		t.Fatal(err)
 	}
-	b.nothingLeft()
+	defer conn.Close()
+	forged := append([]byte{0x0c}, bytes.Repeat([]byte{0xab}, 63)...)
+	if _, err := conn.WriteToUDPAddrPort(forged, netip.AddrPortFrom(edgeAddr, 7626)); err != nil {
+		t.Fatal(err)
+	}
+	edge.waitFor("stage=xdp verdict=drop reason=id_forged from=" + conn.LocalAddr().String() + " to=192.0.2.1:7626 bytes=64 id=" + strings.Repeat("ab", 16))
+	b.checkStats("xdp", "drop", "id_forged")
+}
+
+// Every mode serves, and says what it is and why.
+func TestRunModes(t *testing.T) {
+	for name, c := range map[string]struct {
+		args            []string
+		ready, attached string
+	}{
+		"auto":         {[]string{"--mode", "auto", "--interface", "edge0"}, "mode xdp (native) on edge0 because driver veth has native XDP", "native"},
+		"generic":      {[]string{"--mode", "generic", "--interface", "edge0"}, "mode generic on edge0 because it was asked for; slower", "generic"},
+		"auto, no XDP": {[]string{"--mode", "auto", "--interface", "lo"}, "mode socket because no XDP: driver", ""},
+		"no interface": {[]string{"--mode", "auto"}, "mode socket because no interface is configured", ""},
+		"mixed":        {[]string{"--mode", "auto", "--interface", "edge0,lo"}, "mode mixed on edge0 because edge0: driver veth has native XDP; lo: no XDP", "native"},
+		"none":         {[]string{"--mode", "none"}, "mode none because it was asked for", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newLabBench(t)
+			edge := b.startEdge(c.args...)
+			edge.waitFor(c.ready)
+			if attached, err := b.edge.XDP("edge0"); err != nil || attached != c.attached {
+				t.Errorf("XDP on edge0: %q %v, want %q", attached, err, c.attached)
+			}
+			b.startClient("-L", "5007:7")
+			ask(t, b.program(5007), "hello")
+			if c.attached != "" {
+				b.checkStats("xdp", "pass", "main")
+			}
+			if name != "none" {
+				b.checkStats("socket", "deliver", "main")
+			}
+			if code := edge.stop(syscall.SIGTERM); code != exitOK {
+				t.Errorf("run ended with %d", code)
+			}
+			b.nothingLeft()
+		})
+	}
 }
 
 // Without privileges `run` says what is missing and what works; that works.

@@ -23,17 +23,17 @@ type settings struct {
 func addSettings(e *env, c *cobra.Command) *settings {
 	s := &settings{env: e, flags: config.Default()}
 	f, d := c.Flags(), config.Default()
-	f.StringVar(&s.file, "config", "", "read this TOML file; flags override it")
-	f.StringVar(&s.flags.Listen, "listen", d.Listen, "UDP address and port; no address means all, of both families")
-	f.StringSliceVar(&s.flags.Interfaces, "interface", nil, "attach XDP to this interface (repeat for more)")
-	f.StringVar(&s.mode, "mode", string(d.Mode), "auto, xdp (in the driver), generic (in the stack), socket (no XDP) or none (no BPF, no privileges)")
-	f.StringVar(&s.flags.KeyFile, "key-file", "", "the server's private key, as keygen writes it")
-	f.StringVar(&s.flags.AuthorizedKeys, "authorized-keys", "", "file with one public key and a name a line")
+	f.StringVar(&s.file, "config", "", "read this TOML `FILE`; flags override it")
+	f.StringVar(&s.flags.Listen, "listen", d.Listen, "UDP `ADDR:PORT`; no ADDR means all, of both families")
+	f.StringSliceVar(&s.flags.Interfaces, "interface", nil, "attach XDP to this `IFACE` (repeat for more)")
+	f.StringVar(&s.mode, "mode", string(d.Mode), "`MODE`: auto, xdp (in the driver), generic (in the stack), socket (no XDP) or none (no BPF, no privileges)")
+	f.StringVar(&s.flags.KeyFile, "key-file", "", "`FILE` with the server's private key, as keygen writes it")
+	f.StringVar(&s.flags.AuthorizedKeys, "authorized-keys", "", "`FILE` with one public key and a name a line")
 	f.BoolVar(&s.flags.AllowAnonymous, "allow-anonymous", false, "serve every key")
-	f.StringVar(&s.flags.StateDir, "state-dir", d.StateDir, "directory for the state secret")
-	f.Uint32Var(&s.flags.TableSlots, "table-slots", d.TableSlots, "slots of the session table, a power of two")
-	f.StringVar(&s.flags.Cookie, "cookie", d.Cookie, "demand address cookies: auto, always or never")
-	f.StringArrayVar(&s.services, "service", nil, "forward service PORT=BACKEND, such as 7=echo: or 53=udp://127.0.0.1:53 (repeat for more)")
+	f.StringVar(&s.flags.StateDir, "state-dir", d.StateDir, "`DIR` for the state secret")
+	f.Uint32Var(&s.flags.TableSlots, "table-slots", d.TableSlots, "`N` slots in the session table, a power of two")
+	f.StringVar(&s.flags.Cookie, "cookie", d.Cookie, "`WHEN` to demand address cookies: auto, always or never")
+	f.StringArrayVar(&s.services, "service", nil, "forward service `PORT=BACKEND`, such as 7=echo: or 53=udp://127.0.0.1:53 (repeat for more)")
 	return s
 }
 
