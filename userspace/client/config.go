@@ -43,8 +43,9 @@ type Config struct {
 	ReceiveQueue int
 	// Log gets what an operator wants to know. Nil: nothing is logged.
 	Log *slog.Logger
-	// OnEvent is told what happens to the session, in order, one call at a time and
-	// never while a method of Session holds a lock. Nil: nobody is told.
+	// OnEvent is told what happens to the session, in order and one call at a time.
+	// It may call any method of the session, also Close, and may itself be called
+	// before Dial returns. Nil: nobody is told.
 	OnEvent func(Event)
 	// Network is how the client reaches the network; nil: the host's.
 	Network Network

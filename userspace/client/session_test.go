@@ -202,6 +202,28 @@ func TestServerCloses(t *testing.T) {
 	eventually(t, "as many goroutines as before", func() bool { return runtime.NumGoroutine() <= before })
 }
 
+func TestOnEventMayClose(t *testing.T) {
+	r := newRig(t, "127.0.0.1:0")
+	dialled, closed := make(chan *Session, 1), make(chan error)
+	s := r.dial(t, func(c *Config) {
+		c.OnEvent = func(e Event) {
+			if e.Kind == EventConfirmed {
+				s := <-dialled
+				closed <- s.Close(wire.CloseDone, "from OnEvent")
+			}
+		}
+	})
+	dialled <- s
+	select {
+	case err := <-closed:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Fatal("Close from OnEvent does not return")
+	}
+}
+
 func TestQueueOverflowIsCounted(t *testing.T) {
 	r := newRig(t, "127.0.0.1:0")
 	s := r.dial(t, func(c *Config) { c.ReceiveQueue = 4 })
