@@ -3,6 +3,7 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/xdp-roam/xdp-roam/maps"
@@ -76,7 +77,20 @@ func (srv *Server) registerSockets() error {
 			}
 		}
 	}
-	return nil
+	// After the program, which alone keeps packets from this deaf socket.
+	raw, err := srv.readers[0].conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	srv.sink, err = set.Sockets.Sink(listenerIndex, raw)
+	return err
+}
+
+func (srv *Server) closeSink() error {
+	if srv.sink == nil {
+		return nil
+	}
+	return errors.Join(srv.cfg.Maps.Sockets.Unregister(listenerIndex, 0, maps.LaneSink), srv.sink.Close())
 }
 
 func (srv *Server) unregister(r *reader) error {

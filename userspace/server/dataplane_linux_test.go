@@ -3,8 +3,10 @@
 package server
 
 import (
+	"net"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 
@@ -92,8 +94,21 @@ func TestSteering(t *testing.T) {
 	init, _ := newAttempt(t, srv, func(c *handshake.ClientConfig) { c.Server = handshake.NewPrivateKey().Public() })
 	attacker.send(init.Packet())
 	attacker.silence("forgeries")
+	// Not even by ICMP, of which a connected socket would learn.
+	connected, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(attacker.to))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer connected.Close()
+	for range 2 {
+		if _, err := connected.Write(pkt); err != nil {
+			t.Errorf("a forged packet was answered by ICMP: %v", err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+
 	st := srv.Stats()
-	if d := set.Counters.Read(); at(d, maps.ReasonIDForged) != 1 || at(d, maps.ReasonMAC1) != 1 || st.Packets[IDForged]+st.Packets[MAC1] != 0 {
+	if d := set.Counters.Read(); at(d, maps.ReasonIDForged) != 3 || at(d, maps.ReasonMAC1) != 1 || st.Packets[IDForged]+st.Packets[MAC1] != 0 {
 		t.Errorf("forgeries: %+v; the server saw %d and %d", d.Counts(), st.Packets[IDForged], st.Packets[MAC1])
 	}
 }
@@ -141,8 +156,8 @@ func TestStaleSlots(t *testing.T) {
 		t.Errorf("%d slots are taken; the one that is not ours should be left", n)
 	}
 	list, err := set.Sockets.List()
-	if err != nil || len(list) != 3 {
-		t.Errorf("sockets %+v, %v; want main, candidate and handshake", list, err)
+	if err != nil || len(list) != 4 {
+		t.Errorf("sockets %+v, %v; want main, candidate, handshake and sink", list, err)
 	}
 	srv.Close()
 	if list, _ := set.Sockets.List(); len(list) != 0 {

@@ -21,6 +21,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"sync"
@@ -59,6 +60,7 @@ type Server struct {
 
 	workers  []*worker
 	readers  []*reader
+	sink     io.Closer // where the data plane sends what it drops; nil without one
 	counts   []*counters
 	totals   totals
 	accepted chan *Session
