@@ -126,9 +126,11 @@ func TestSpoofedInitsHoldUpToTheNoise(t *testing.T) {
 
 func TestEveryAttackIsToldAndStopped(t *testing.T) {
 	a, _ := testArsenal(t)
-	for name := range wardens {
-		if a.attack(name) == nil || wardens[name].what == "" {
-			t.Errorf("%s: no such attack, or no words for it", name)
+	for _, c := range campaigns {
+		for _, name := range c.parts {
+			if a.attack(name) == nil || c.what == "" || c.must == "" {
+				t.Errorf("%s: no such attack, or no words for it", name)
+			}
 		}
 	}
 	if a.attack("kindness") != nil {

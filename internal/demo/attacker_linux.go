@@ -89,7 +89,8 @@ func (a *attacker) sniff(tap *os.File) {
 	}
 }
 
-// obey starts attacks until it is told to stop or its input ends.
+// obey starts attacks as it is told, ends them at Stop, and returns at the end
+// of its input.
 func (a *attacker) obey(ctx context.Context, following <-chan Order) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -99,7 +100,10 @@ func (a *attacker) obey(ctx context.Context, following <-chan Order) error {
 		if order.Stop {
 			cancel()
 			running.Wait()
-			return a.out.say(Message{Stopped: true})
+			if err := a.out.say(Message{Stopped: true}); err != nil {
+				return err
+			}
+			continue
 		}
 		make := a.attack(order.Attack)
 		if make == nil {

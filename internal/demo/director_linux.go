@@ -167,7 +167,11 @@ func (d *director) build() error {
 		Taps:    3, MAC: lab.AttackerMAC, GatewayMAC: lab.AttackerGateway,
 	}
 	server, client := handshake.NewPrivateKey(), handshake.NewPrivateKey()
-	common.ServerKey, common.Identity = server.Public().String(), client.String()
+	identity, err := client.MarshalText()
+	if err != nil {
+		return err
+	}
+	common.ServerKey, common.Identity = server.Public().String(), string(identity)
 	if d.service, err = d.startPart(d.net.Backend, PartService, common, nil); err != nil {
 		return err
 	}
@@ -258,7 +262,7 @@ func (d *director) startEdge(key handshake.PrivateKey, client handshake.PublicKe
 		return err
 	}
 	d.guard(d.edge)
-	d.control = control.NewClient(d.scratch.Path("edge.sock"))
+	d.control = control.NewClient(d.controlSocket())
 	err = d.until("starting the edge", patience, func() (bool, error) {
 		_, err := d.control.Status(d.context)
 		if errors.Is(err, control.ErrNotRunning) {
@@ -275,7 +279,7 @@ func (d *director) startEdge(key handshake.PrivateKey, client handshake.PublicKe
 
 // edgeFlags are the global flags by which commands find this edge.
 func (d *director) edgeFlags() []string {
-	return []string{"--instance", "demo", "--control", d.scratch.Path("edge.sock")}
+	return []string{"--instance", "demo", "--control", d.controlSocket()}
 }
 
 // startAttacker gives the attacker taps on every network of the client and a
@@ -370,7 +374,9 @@ func (d *director) leftovers() ([]string, error) {
 	err = d.net.Edge.Do(func() error {
 		pins, err := os.ReadDir("/sys/fs/bpf")
 		for _, pin := range pins {
-			left = append(left, "/sys/fs/bpf/"+pin.Name())
+			if pin.IsDir() { // the files there are the kernel's own
+				left = append(left, "/sys/fs/bpf/"+pin.Name())
+			}
 		}
 		return err
 	})
@@ -414,3 +420,7 @@ func (d *director) pathsSoFar() []netip.AddrPort {
 	defer d.mu.Unlock()
 	return slices.Clone(d.paths)
 }
+
+// controlSocket is in a directory of its own, because the daemon locks it and
+// the scratch directory is locked already.
+func (d *director) controlSocket() string { return d.scratch.Path("run/edge.sock") }

@@ -17,44 +17,98 @@ const (
 	stageServer = "server"
 )
 
-// wardens says of each attack in which words it is told, and which counters
-// stop it: the reasons at each stage.
-var wardens = map[string]struct {
-	what string
-	stop map[string][]string
-}{
-	AttackReplay: {"captured packets of the client, sent again from the attacker's address", map[string][]string{
-		stageXDP: {"candidate_limit", "reset_limit"}, stageServer: {"replay_duplicate", "replay_old", "unknown_id", "id_gone", "after_close"}}},
-	AttackReplayDown: {"captured packets of the edge, sent again to the client under the edge's address", nil},
-	AttackForge: {"the client's id with invented contents, from the attacker's address", map[string][]string{
-		stageXDP: {"candidate_limit"}, stageServer: {"auth_failed"}}},
-	AttackForgeSpoof: {"the same under the client's own address", map[string][]string{
-		stageServer: {"auth_failed"}}},
-	AttackForgeFlood: {"a flood of those from the attacker's address", map[string][]string{
-		stageXDP: {"candidate_limit"}, stageServer: {"auth_failed"}}},
-	AttackRandomIDs: {"invented ids from invented addresses", map[string][]string{
-		stageXDP: {"id_forged"}}},
-	AttackInits: {"INITs with a good mac1 from invented addresses", map[string][]string{
-		stageXDP: {"retry", "retry_failed"}}},
-	AttackBlindInits: {"INITs of somebody who does not know the server's key", map[string][]string{
-		stageXDP: {"mac1"}}},
-	AttackReplayInit: {"the client's INIT with its cookie, from the attacker's address", map[string][]string{
-		stageXDP: {"retry", "retry_failed"}}},
-	AttackReplayInitSpoof: {"the client's INIT under the client's first address, cookie expired", map[string][]string{
-		stageXDP: {"retry", "retry_failed"}}},
+// campaign is the attacks that are judged as one, since they move the same
+// counters.
+type campaign struct {
+	name  string
+	what  string
+	parts []string            // the attacks
+	stop  map[string][]string // the reasons, at each stage, that end their packets; none: not the edge's to stop
+	must  string              // what is expected of it
+	// answers says which answers to the attacker's own address are in order; nil: none at all.
+	answers func(Attack) bool
+}
+
+var campaigns = []campaign{
+	{
+		name: "client's id", parts: []string{AttackReplay, AttackForge, AttackForgeSpoof, AttackForgeFlood},
+		what: "captured packets sent again from the attacker's address, and invented ones from there and under the client's own",
+		stop: map[string][]string{
+			stageXDP:    {"candidate_limit", "reset_limit"},
+			stageServer: {"auth_failed", "replay_duplicate", "replay_old", "unknown_id", "id_gone", "after_close"},
+		},
+		must:    "dropped without an answer",
+		answers: raceWinners,
+	},
+	{
+		name: "replays to the client", parts: []string{AttackReplayDown},
+		what: "captured packets of the edge, sent again under the edge's address",
+		must: "delivered to nobody",
+	},
+	{
+		name: "random ids", parts: []string{AttackRandomIDs},
+		what: "invented ids from invented addresses",
+		stop: map[string][]string{stageXDP: {"id_forged"}},
+		must: "dropped in XDP",
+	},
+	{
+		name: "spoofed INITs", parts: []string{AttackInits},
+		what: "INITs with a good mac1 from invented addresses",
+		stop: map[string][]string{stageXDP: {"retry"}},
+		must: "answered by RETRY in XDP",
+	},
+	{
+		name: "blind INITs", parts: []string{AttackBlindInits},
+		what: "INITs of somebody who does not know the server's key",
+		stop: map[string][]string{stageXDP: {"mac1"}},
+		must: "dropped in XDP",
+	},
+	{
+		name: "replayed INITs", parts: []string{AttackReplayInit, AttackReplayInitSpoof},
+		what:    "the client's INIT with its cookie, from the attacker's address and, when the cookie has expired, under the client's",
+		stop:    map[string][]string{stageXDP: {"retry"}},
+		must:    "answered by no more than RETRY in XDP",
+		answers: func(a Attack) bool { return a.Answers <= a.Sent && a.AnswerBytes*10 <= a.SentBytes },
+	},
+}
+
+// raceWinners allows what is in order: a replay that overtakes its original, or
+// whose original is lost, is the newest packet of the session and earns a
+// CHALLENGE, which the attacker cannot answer. A forgery earns nothing.
+func raceWinners(a Attack) bool {
+	for _, v := range a.Volleys {
+		if v.Attack != AttackReplay && v.Answers > 0 || v.Answers*50 > v.Sent || v.AnswerBytes > v.SentBytes {
+			return false
+		}
+	}
+	return true
 }
 
 // newAttack joins what the attacker did to the counters that grew meanwhile.
-// Attacks at the same time can share a counter.
-func newAttack(v Volley, grown []control.Counter) Attack {
-	a := Attack{Volley: v, What: wardens[v.Attack].what, Stopped: []control.Counter{}}
-	for _, c := range grown {
-		if slices.Contains(wardens[v.Attack].stop[c.Stage], c.Reason) {
-			a.Stopped = append(a.Stopped, c)
+func newAttack(c campaign, volleys []Volley, grown []control.Counter) Attack {
+	a := Attack{Name: c.name, What: c.what, Volleys: volleys, Stopped: []control.Counter{}, campaign: c}
+	for _, v := range volleys {
+		a.Sent += v.Sent
+		a.SentBytes += v.SentBytes
+		a.Answers += v.Answers
+		a.AnswerBytes += v.AnswerBytes
+	}
+	for _, counter := range grown {
+		if slices.Contains(c.stop[counter.Stage], counter.Reason) {
+			a.Stopped = append(a.Stopped, counter)
 		}
 	}
 	a.Fate = a.fate()
 	return a
+}
+
+// stopped is how many packets met one of the counters.
+func (a Attack) stopped() uint64 {
+	var sum uint64
+	for _, c := range a.Stopped {
+		sum += c.Value
+	}
+	return sum
 }
 
 func (a Attack) fate() string {
@@ -63,8 +117,8 @@ func (a Attack) fate() string {
 		words = append(words, fmt.Sprintf("%d %s %s (%s)", c.Value, verbs[c.Verdict], places[c.Stage], c.Reason))
 	}
 	switch {
-	case a.Attack == AttackReplayDown:
-		words = append(words, "the client's session delivers none: see duplicates")
+	case a.campaign.stop == nil:
+		words = append(words, "not for the edge: the client's session drops them")
 	case len(words) == 0:
 		words = append(words, "stopped by nothing")
 	}

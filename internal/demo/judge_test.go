@@ -4,6 +4,7 @@ package demo
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,11 +34,19 @@ func good() *Report {
 		},
 	}
 	for _, v := range []Volley{
-		{Attack: AttackRandomIDs, Sent: 1000}, {Attack: AttackInits, Sent: 500}, {Attack: AttackForge, Sent: 300},
+		{Attack: AttackRandomIDs, Sent: 1000}, {Attack: AttackInits, Sent: 500}, {Attack: AttackReplay, Sent: 300},
 	} {
-		r.Attacks = append(r.Attacks, newAttack(v, r.Counters))
+		for _, c := range campaigns {
+			if c.parts[0] == v.Attack {
+				r.Attacks = append(r.Attacks, newAttack(c, []Volley{v}, r.Counters))
+			}
+		}
 	}
 	return r
+}
+
+func (r *Report) attack(name string) *Attack {
+	return &r.Attacks[slices.IndexFunc(r.Attacks, func(a Attack) bool { return a.Name == name })]
 }
 
 func TestJudge(t *testing.T) {
@@ -50,25 +59,29 @@ func TestJudge(t *testing.T) {
 		spoil func(*Report)
 		fails string // what the failing expectation says
 	}{
-		"generic XDP":           {func(r *Report) { r.XDP = "generic" }, "XDP runs natively"},
-		"a second handshake":    {func(r *Report) { r.Counters[0].Value = 2 }, "one handshake"},
-		"a repeated INIT":       {func(r *Report) { r.Inits = 3 }, "one handshake"},
-		"a move too many":       {func(r *Report) { r.Sessions[0].Moves = 3 }, "every move and no other"},
-		"the attacker's path":   {func(r *Report) { r.Paths = append(r.Paths, server4) }, "never moved the path"},
-		"no path seen":          {func(r *Report) { r.Paths = nil }, "never moved the path"},
-		"a slow move":           {func(r *Report) { r.Moves[0].FirstByte = 2 * time.Second }, "A -> B: prompt"},
-		"no commit":             {func(r *Report) { r.Moves[1].Commit = 0 }, "B -> IPv6: prompt"},
-		"loss while prepared":   {func(r *Report) { r.Moves[0].Account.LostUp = 1 }, "A -> B: no datagram lost"},
-		"loss without excuse":   {func(r *Report) { r.Moves[1].Account.LostDown, r.Moves[1].Excused = 3, 2 }, "lost only what"},
-		"loss while quiet":      {func(r *Report) { r.Spans[0].Account.LostUp = 1 }, "quiet: no datagram lost"},
-		"nothing sent":          {func(r *Report) { r.Spans[0].Account.Sent = 0 }, "quiet: no datagram lost"},
-		"slow under a flood":    {func(r *Report) { r.Spans[1].Account.RTT99 = time.Second }, "flood: no datagram lost"},
-		"a duplicate":           {func(r *Report) { r.Whole.Duplicates = 1 }, "delivered twice"},
-		"a stranger":            {func(r *Report) { r.Strangers = 1 }, "of the attacker reached"},
-		"a refused datagram":    {func(r *Report) { r.Refused = map[string]int{"closed": 1} }, "took every datagram"},
-		"forgeries not met":     {func(r *Report) { r.Attacks[0].Stopped[0].Value = 900 }, "random-ids: dropped in XDP"},
-		"no attack at all":      {func(r *Report) { r.Attacks[1].Sent = 0 }, "spoofed-inits: answered by RETRY"},
-		"an answer to a forger": {func(r *Report) { r.Attacks[2].Answers = 1 }, "forge: dropped without an answer"},
+		"generic XDP":         {func(r *Report) { r.XDP = "generic" }, "XDP runs natively"},
+		"a second handshake":  {func(r *Report) { r.Counters[0].Value = 2 }, "one handshake"},
+		"a repeated INIT":     {func(r *Report) { r.Inits = 3 }, "one handshake"},
+		"a move too many":     {func(r *Report) { r.Sessions[0].Moves = 3 }, "every move and no other"},
+		"the attacker's path": {func(r *Report) { r.Paths = append(r.Paths, server4) }, "never moved the path"},
+		"no path seen":        {func(r *Report) { r.Paths = nil }, "never moved the path"},
+		"a slow move":         {func(r *Report) { r.Moves[0].FirstByte = 2 * time.Second }, "A -> B: prompt"},
+		"no commit":           {func(r *Report) { r.Moves[1].Commit = 0 }, "B -> IPv6: prompt"},
+		"loss while prepared": {func(r *Report) { r.Moves[0].Account.LostUp = 1 }, "A -> B: no datagram lost"},
+		"loss without excuse": {func(r *Report) { r.Moves[1].Account.LostDown, r.Moves[1].Excused = 3, 2 }, "lost only what"},
+		"loss while quiet":    {func(r *Report) { r.Spans[0].Account.LostUp = 1 }, "quiet: no datagram lost"},
+		"nothing sent":        {func(r *Report) { r.Spans[0].Account.Sent = 0 }, "quiet: no datagram lost"},
+		"slow under a flood":  {func(r *Report) { r.Spans[1].Account.RTT99 = time.Second }, "flood: no datagram lost"},
+		"a duplicate":         {func(r *Report) { r.Whole.Duplicates = 1 }, "delivered twice"},
+		"a stranger":          {func(r *Report) { r.Strangers = 1 }, "of the attacker reached"},
+		"a refused datagram":  {func(r *Report) { r.Refused = map[string]int{"closed": 1} }, "took every datagram"},
+		"forgeries not met":   {func(r *Report) { r.attack("random ids").Stopped[0].Value = 900 }, "random ids: dropped in XDP"},
+		"no attack at all":    {func(r *Report) { r.attack("spoofed INITs").Sent = 0 }, "spoofed INITs: answered by RETRY"},
+		"an answer to a forger": {func(r *Report) {
+			r.attack("client's id").Volleys[0] = Volley{Attack: AttackForge, Sent: 300, Answers: 1}
+		}, "client's id: dropped without an answer"},
+		"many answers to replays":   {func(r *Report) { r.attack("client's id").Volleys[0].Answers = 30 }, "client's id: dropped without an answer"},
+		"more bytes than were sent": {func(r *Report) { r.attack("client's id").Volleys[0].AnswerBytes = 1 }, "client's id: dropped without an answer"},
 		"an INIT in userspace": {func(r *Report) {
 			r.Counters = append(r.Counters, control.Counter{Stage: stageServer, Reason: "init_not_opened", Value: 1})
 		}, "userspace saw no INIT"},

@@ -63,15 +63,17 @@ func (p *printer) close() error {
 
 func (p *printer) moves(r *Report) {
 	p.title("Moves (times since the new network could be used)")
-	p.row("MOVE", "FIRST BYTE", "ITS ANSWER", "COMMITTED", "SENT", "LOST", "TWICE", "CLIENT SEEN AT", "HOW")
+	p.row("MOVE", "FIRST BYTE", "ITS ANSWER", "COMMITTED", "SENT", "LOST", "TWICE", "CLIENT SEEN AT")
 	for _, m := range r.Moves {
 		p.row(m.Name, round(m.FirstByte), round(m.FirstAnswer), round(m.Commit), m.Account.Sent, lost(m.Account),
-			m.Account.Duplicates, m.To, m.How)
+			m.Account.Duplicates, m.To)
 	}
 	for _, m := range r.Moves {
+		text := fmt.Sprintf("  %s: %s", m.Name, m.How)
 		if m.Account.Lost() > 0 {
-			p.line("  lost at %s: %s", m.Name, ranges(m.Account.LostNumbers))
+			text += fmt.Sprintf("; lost: %s", ranges(m.Account.LostNumbers))
 		}
+		p.line("%s", text)
 	}
 }
 
@@ -89,10 +91,18 @@ func (p *printer) attacks(r *Report) {
 	p.title("What the attacker tried")
 	p.row("ATTACK", "PACKETS", "WHAT BECAME OF THEM")
 	for _, a := range r.Attacks {
-		p.row(a.Attack, a.Sent, a.Fate)
+		p.row(a.Name, a.Sent, a.Fate)
 	}
 	for _, a := range r.Attacks {
-		p.line("  %s = %s", a.Attack, a.What)
+		text := fmt.Sprintf("  %s: %s", a.Name, a.What)
+		if len(a.Volleys) > 1 {
+			var parts []string
+			for _, v := range a.Volleys {
+				parts = append(parts, fmt.Sprintf("%s %d", v.Attack, v.Sent))
+			}
+			text += " (" + strings.Join(parts, ", ") + ")"
+		}
+		p.line("%s", text)
 	}
 }
 

@@ -83,13 +83,21 @@ type Span struct {
 	Account Account `json:"datagrams"`
 }
 
-// Attack is what the attacker tried and what became of it.
+// Attack is what the attacker tried in one way and what became of it.
 type Attack struct {
-	Volley
+	Name string `json:"name"`
 	What string `json:"what"`
-	// Fate tells it in words; Stopped are the counters that it moved.
-	Fate    string            `json:"fate"`
+	// Volleys are its parts; the sums of them follow.
+	Volleys     []Volley `json:"volleys"`
+	Sent        uint64   `json:"sent"`
+	SentBytes   uint64   `json:"sent_bytes"`
+	Answers     uint64   `json:"answers"` // to the attacker's own address
+	AnswerBytes uint64   `json:"answer_bytes"`
+	// Stopped are the counters of the edge that it moved; Fate tells them in words.
 	Stopped []control.Counter `json:"stopped"`
+	Fate    string            `json:"fate"`
+
+	campaign campaign
 }
 
 // Expectation is one thing that must hold.

@@ -26,6 +26,8 @@ const (
 	overlap = time.Second
 	// gap is how long no network works at a move that is not.
 	gap = 250 * time.Millisecond
+	// cookieLife is longer than a cookie is valid, counted from the start of the run.
+	cookieLife = 14 * time.Second
 	// inFlight is the age up to which a datagram may still be on its way.
 	inFlight = 20 * time.Millisecond
 )
@@ -43,7 +45,7 @@ type stretch struct{ from, until Instant }
 
 // play is the scenario.
 func (d *director) play() error {
-	s := &scenario{director: d, start: now()}
+	s := &scenario{director: d, windows: map[string][]control.Counter{}}
 	for _, act := range []func() error{
 		s.quiet, s.drip, s.rebind, s.floodForged,
 		s.toB, s.floodIDs,
@@ -61,9 +63,9 @@ func (d *director) play() error {
 // scenario is what play remembers from act to act.
 type scenario struct {
 	*director
-	start    Instant
-	at       netip.AddrPort    // where the edge sees the client
-	baseline []control.Counter // before the attacks
+	at       netip.AddrPort               // where the edge sees the client
+	baseline []control.Counter            // before the attacks
+	windows  map[string][]control.Counter // of each attack that had its own time: what grew then
 
 	spans   []stretch // of report.Spans
 	moves   []stretch // of report.Moves
@@ -72,12 +74,17 @@ type scenario struct {
 
 // quiet measures the stream before anything happens.
 func (s *scenario) quiet() error {
-	sessions, err := s.sessions()
+	// The edge confirms a session by its first packet, a moment after the client has it.
+	err := s.until("the session at the edge", patience, func() (bool, error) {
+		sessions, err := s.control.Sessions(s.context)
+		if err != nil || len(sessions) == 0 {
+			return false, err
+		}
+		s.at, err = netip.ParseAddrPort(sessions[0].Remote)
+		return true, err
+	})
 	if err != nil {
 		return err
-	}
-	if s.at, err = netip.ParseAddrPort(sessions[0].Remote); err != nil {
-		return fmt.Errorf("the edge's session list: %w", err)
 	}
 	s.step("session open in %s; streaming %d datagrams/s through the edge to the UDP service and back", round(s.report.Handshake), s.config.Rate)
 	from := now()
@@ -129,7 +136,7 @@ func (s *scenario) toB() error {
 	if err := s.net.B.Client.AddRoute(s.net.B.Route(metricB)); err != nil {
 		return err
 	}
-	err := s.follow(s.net.B, Move{Name: "A -> B", How: "make before break: both work meanwhile", Seamless: true}, from, from)
+	err := s.follow(s.net.B, Move{Name: "A -> B", How: "make before break: both networks work meanwhile", Seamless: true}, from, from)
 	if err != nil {
 		return err
 	}
@@ -137,7 +144,7 @@ func (s *scenario) toB() error {
 }
 
 func (s *scenario) toSix() error {
-	s.step("moving B -> IPv6: IPv6 comes up, then B's route is withdrawn")
+	s.step("moving B -> IPv6: IPv6 is there, B is cut off without a warning")
 	if err := s.net.Six.Join(metric6); err != nil {
 		return err
 	}
@@ -145,14 +152,10 @@ func (s *scenario) toSix() error {
 		return err
 	}
 	from := now()
-	if err := s.net.B.Client.DelRoute(s.net.B.Route(metricB)); err != nil {
+	if err := s.net.B.Leave(); err != nil {
 		return err
 	}
-	err := s.follow(s.net.Six, Move{Name: "B -> IPv6", How: "B's route is withdrawn, B's link stays up"}, from, from)
-	if err != nil {
-		return err
-	}
-	return s.net.B.Leave()
+	return s.follow(s.net.Six, Move{Name: "B -> IPv6", How: "B is cut off without a warning, IPv6 is there already"}, from, from)
 }
 
 func (s *scenario) backToA() error {
@@ -172,7 +175,7 @@ func (s *scenario) backToA() error {
 		return err
 	}
 	return s.follow(s.net.A, Move{
-		Name: "IPv6 -> A", How: "break before make: no network for a while", Offline: from.Sub(broken),
+		Name: "IPv6 -> A", How: "break before make: no network at all for a while", Offline: from.Sub(broken),
 	}, broken, from)
 }
 
@@ -231,8 +234,12 @@ func (s *scenario) floodInits() error {
 	return s.volley("IPv6, flood of spoofed INITs", true, floodRate/2, AttackInits, AttackBlindInits)
 }
 
-// replayInit comes last: by now the cookie in the client's INIT has expired.
+// replayInit waits until the cookie in the client's INIT has expired: before,
+// a repeat under the client's own address is in order.
 func (s *scenario) replayInit() error {
+	if err := s.sleep(cookieLife - now().Sub(s.began)); err != nil {
+		return err
+	}
 	return s.volley("network A, replays of the client's INIT", false, dripRate, AttackReplayInit, AttackReplayInitSpoof)
 }
 
@@ -249,10 +256,8 @@ func (s *scenario) volley(name string, flood bool, rate int, attacks ...string) 
 			return err
 		}
 	}
-	var done []Volley
 	err = s.until("the end of "+name, s.config.Pause+patience, func() (bool, error) {
-		done = s.finished(attacks)
-		return len(done) == len(attacks), nil
+		return len(s.finished(attacks)) == len(attacks), nil
 	})
 	if err != nil {
 		return err
@@ -266,9 +271,8 @@ func (s *scenario) volley(name string, flood bool, rate int, attacks ...string) 
 	if err != nil {
 		return err
 	}
-	grown := since(before, after)
-	for _, v := range done {
-		s.report.Attacks = append(s.report.Attacks, newAttack(v, grown))
+	for _, attack := range attacks {
+		s.windows[attack] = since(before, after)
 	}
 	return nil
 }
@@ -289,7 +293,8 @@ func (s *scenario) finished(attacks []string) []Volley {
 // span notes a stretch without a move that ends now.
 func (s *scenario) span(name string, flood bool, from Instant) {
 	s.report.Spans = append(s.report.Spans, Span{Name: name, Flood: flood})
-	s.spans = append(s.spans, stretch{from, now()})
+	// A move may follow at once, and takes what is on its way then into its own account.
+	s.spans = append(s.spans, stretch{from, now().Add(-inFlight)})
 }
 
 // sessions asks the edge; there must be exactly the client's.
@@ -339,12 +344,14 @@ func (s *scenario) finish() error {
 func (s *scenario) settle(end Instant, counters []control.Counter) {
 	r := s.report
 	r.Counters = since(nil, counters)
-	grown := since(s.baseline, counters)
-	var drips []Attack
-	for _, v := range s.finished([]string{AttackReplay, AttackReplayDown, AttackForge, AttackForgeSpoof}) {
-		drips = append(drips, newAttack(v, grown))
+	for _, c := range campaigns {
+		// Some share a counter with another, at another time; the rest went on all the time.
+		grown, ok := s.windows[c.parts[0]]
+		if !ok {
+			grown = since(s.baseline, counters)
+		}
+		r.Attacks = append(r.Attacks, newAttack(c, s.finished(c.parts), grown))
 	}
-	r.Attacks = append(drips, r.Attacks...)
 	r.Inits = s.witness.Inits()
 	r.Paths = s.pathsSoFar()
 	for _, a := range []*lab.Access{s.net.A, s.net.B, s.net.Six} {

@@ -42,18 +42,24 @@ func echoed(t *testing.T, topology *Topology) {
 	}
 }
 
-// ask sends one datagram and returns the answer: our address as the edge saw it.
-func ask(t *testing.T, conn *net.UDPConn, server netip.Addr) (netip.AddrPort, error) {
+// ask sends a datagram and returns the answer: our address as the edge saw it.
+// It asks again, as one must on a network that has just come up.
+func ask(t *testing.T, conn *net.UDPConn, server netip.Addr) (seen netip.AddrPort, err error) {
 	t.Helper()
-	if _, err := conn.WriteToUDPAddrPort([]byte("who am I?"), netip.AddrPortFrom(server, serverPort)); err != nil {
-		return netip.AddrPort{}, err
+	for range 5 {
+		if _, err := conn.WriteToUDPAddrPort([]byte("who am I?"), netip.AddrPortFrom(server, serverPort)); err != nil {
+			return netip.AddrPort{}, err
+		}
+		if seen, err = listen(t, conn, 200*time.Millisecond); err == nil {
+			break
+		}
 	}
-	return listen(t, conn)
+	return seen, err
 }
 
-func listen(t *testing.T, conn *net.UDPConn) (netip.AddrPort, error) {
+func listen(t *testing.T, conn *net.UDPConn, patience time.Duration) (netip.AddrPort, error) {
 	t.Helper()
-	conn.SetReadDeadline(time.Now().Add(time.Second))
+	conn.SetReadDeadline(time.Now().Add(patience))
 	b := make([]byte, 100)
 	size, _, err := conn.ReadFromUDPAddrPort(b)
 	if err != nil {
@@ -172,7 +178,7 @@ func TestSteadyFlowThroughTheNATLosesNothing(t *testing.T) {
 		}
 	}()
 	for i := range count {
-		seen, err := listen(t, conn)
+		seen, err := listen(t, conn, time.Second)
 		if err != nil {
 			t.Fatalf("answer %d of %d: %v (NAT: %+v)", i, count, err, topology.B.NAT.Stats())
 		}

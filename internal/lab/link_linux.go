@@ -13,7 +13,6 @@ import (
 	"unsafe"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -37,9 +36,7 @@ type Port struct {
 // up unless told otherwise.
 //
 // Both ends behave like wire: checksums are written in software, so that every
-// frame carries its own whole one and can be forwarded by hand. GRO is on, since
-// a veth end accepts what its peer sends by XDP_TX only with NAPI, which GRO
-// switches on.
+// frame carries its own whole one and can be forwarded by hand.
 func Connect(a, b Port) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.HardwareAddr, attrs.Index = a.Link, a.MAC, int(nextIndex.Add(1))
@@ -62,12 +59,8 @@ func Connect(a, b Port) error {
 }
 
 func (p Port) configure() error {
-	for _, feature := range []struct {
-		command, value uint32
-	}{{unix.ETHTOOL_STXCSUM, 0}, {unix.ETHTOOL_SGRO, 1}} {
-		if err := p.NS.ethtool(p.Link, feature.command, feature.value); err != nil {
-			return err
-		}
+	if err := p.NS.ethtool(p.Link, unix.ETHTOOL_STXCSUM, 0); err != nil {
+		return err
 	}
 	for _, addr := range p.Addrs {
 		if err := p.NS.AddAddr(p.Link, addr); err != nil {
@@ -185,26 +178,6 @@ func (n *Namespace) WaitIPv6(link string) error {
 			return fmt.Errorf("namespace %s: %s gets no link-local address: is IPv6 disabled?", n.name, link)
 		}
 	}
-}
-
-// XDP says how an XDP program is attached to a link: "native", "generic",
-// "offloaded", or "" for none.
-func (n *Namespace) XDP(link string) (string, error) {
-	l, err := n.link(link)
-	if err != nil {
-		return "", err
-	}
-	xdp := l.Attrs().Xdp
-	if xdp == nil || !xdp.Attached {
-		return "", nil
-	}
-	switch xdp.AttachMode {
-	case nl.XDP_ATTACHED_DRV:
-		return "native", nil
-	case nl.XDP_ATTACHED_SKB:
-		return "generic", nil
-	}
-	return "offloaded", nil
 }
 
 // AddAddr gives a link an address, without duplicate address detection, so that

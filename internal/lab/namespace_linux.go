@@ -5,6 +5,7 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -33,6 +34,9 @@ type Namespace struct {
 	work chan func()
 	gone chan struct{}
 	once sync.Once
+
+	mu   sync.Mutex
+	kept []io.Closer // closed with the namespace
 }
 
 // NewNamespace makes an empty network namespace with its loopback up. The name
@@ -114,9 +118,21 @@ func (n *Namespace) Close() error {
 	n.once.Do(func() {
 		close(n.work)
 		<-n.gone
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		for _, c := range n.kept {
+			c.Close()
+		}
 		n.release()
 	})
 	return nil
+}
+
+// keep has c closed with the namespace.
+func (n *Namespace) keep(c io.Closer) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.kept = append(n.kept, c)
 }
 
 // Do runs f on the namespace's thread: sockets that f opens and processes that

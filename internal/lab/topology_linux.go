@@ -160,6 +160,9 @@ func (t *Topology) buildCore() error {
 			return err
 		}
 	}
+	if err := t.Core.ReceiveXDP("edge"); err != nil {
+		return err
+	}
 	for _, host := range []struct {
 		ns   *Namespace
 		link string
