@@ -137,8 +137,8 @@ func TestAdversary(t *testing.T) {
 		m.run(4 * m.rtt)
 		victim := a.victim()
 		if m.s.backedOff(m.now, Path{Remote: victim}) {
-			// It has made the victim's own old address answer for it: stated in
-			// docs/THREATS.md. The back-off ends by itself.
+			// It has let the victim's old address answer for it: a relay on the path can
+			// do that. The back-off ends by itself.
 			backoffs++
 			m.run(maxBackoff)
 		}

@@ -2,8 +2,6 @@
 
 package session
 
-import "github.com/xdp-roam/xdp-roam/userspace/wire"
-
 // duplicate acts on an authentic packet that was received before. The network
 // makes duplicates, but one from another address means that somebody forwards or
 // replays our packets: raise the alarm and ask the current path, and only that,
@@ -19,5 +17,5 @@ func (s *Session) duplicate(now Time, from Path, out *Output) {
 	s.alarms++
 	out.event(Event{Kind: EventForwardingAlarm, Path: from, From: s.path})
 	s.alarmOpen, s.alarmPath, s.alarmCookie = true, s.path, s.randomCookie()
-	s.sendProbe(now, out, s.path, s.rid, wire.FrameChallenge, s.alarmCookie)
+	s.sendChallenge(now, out, s.path, s.rid, s.alarmCookie)
 }

@@ -211,7 +211,7 @@ func (s *Session) addCandidate(now Time, from Path, in *localID, m mark, n int, 
 	// The first packet from an address is at least 41 bytes, so its budget always
 	// has room for this.
 	out.source = wire.AppendChallenge(out.source, c.cookie)
-	s.sendProbe(now, out, s.path, s.rid, wire.FrameChallenge, c.oldCookie)
+	s.sendChallenge(now, out, s.path, s.rid, c.oldCookie)
 }
 
 // dropCandidate ends a validation: the session stays on the current path.
@@ -254,12 +254,12 @@ func (s *Session) tickCandidates(now Time, out *Output) {
 		s.renew(now, &s.rid, s.path)
 		if c.ledger.fits(probeSize) {
 			c.asked, c.again = now, true
-			s.sendProbe(now, out, c.path, c.rid, wire.FrameChallenge, c.cookie)
+			s.sendChallenge(now, out, c.path, c.rid, c.cookie)
 		} else {
 			s.counts[OverBudget]++
 		}
 		if !c.oldLeft {
-			s.sendProbe(now, out, s.path, s.rid, wire.FrameChallenge, c.oldCookie)
+			s.sendChallenge(now, out, s.path, s.rid, c.oldCookie)
 		}
 	}
 }

@@ -288,6 +288,30 @@ func TestMTU(t *testing.T) {
 	if got := m.c.Info().MTU; got != wire.InitialMTU4 { // the server's address is IPv4
 		t.Errorf("after a move %d", got)
 	}
+	// A search that found its end begins again after a while.
+	m = opened(t, 1)
+	limit := wire.InitialMTU4
+	m.network = func(f flight) []flight {
+		if len(f.data) > limit {
+			return nil
+		}
+		return []flight{f}
+	}
+	send := func(d time.Duration) int {
+		for range 10 {
+			m.clientSend(strings.Repeat("d", 1400))
+			m.run(d / 10)
+		}
+		return m.c.Info().MTU
+	}
+	send(10 * time.Second)
+	limit = 1472
+	if got := send(10 * time.Second); got != wire.InitialMTU4 {
+		t.Errorf("searched again at once: %d", got)
+	}
+	if got := send(2 * mtuAgain); got != 1472 {
+		t.Errorf("not searched again: %d", got)
+	}
 	// Sessions of small datagrams do not search.
 	m = opened(t, 1)
 	before := m.c.Info().Sent.Packets

@@ -178,7 +178,7 @@ func (s *Session) settled(now Time, out *Output) {
 	for i := range s.candidates {
 		c := &s.candidates[i]
 		c.oldCookie, c.oldLeft = s.randomCookie(), false
-		s.sendProbe(now, out, s.path, s.rid, wire.FrameChallenge, c.oldCookie)
+		s.sendChallenge(now, out, s.path, s.rid, c.oldCookie)
 	}
 	s.forgetRemote()
 	s.ctl.observe = s.role == Server
@@ -202,7 +202,7 @@ func (s *Session) tickDepartures(now Time, out *Output) {
 			continue
 		}
 		if d.resend.due(now) {
-			s.sendProbe(now, out, d.path, d.rid, wire.FrameChallenge, d.cookie)
+			s.sendChallenge(now, out, d.path, d.rid, d.cookie)
 		}
 	}
 	if len(s.departures) == 0 && s.departures != nil {

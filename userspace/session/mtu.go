@@ -74,13 +74,10 @@ func (m *mtu) candidate(p Path) int {
 // acknowledged takes the PONG of a probe.
 func (m *mtu) acknowledged(token uint64, now Time) {
 	if m.probe == 0 || token != m.token {
-		return
+		return // of an earlier try: the last one's is on its way
 	}
 	m.size = max(m.size, m.probe)
 	m.probe, m.tries = 0, 0
-	if m.tooBig <= m.size {
-		m.tooBig = wire.MaxPacket + 1
-	}
 	m.test = now + mtuConfirm
 }
 

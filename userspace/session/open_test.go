@@ -4,6 +4,7 @@ package session
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -21,6 +22,14 @@ func TestOpen(t *testing.T) {
 	}
 	if ci.SRTT != m.rtt || si.SRTT != m.rtt {
 		t.Errorf("srtt %v and %v, want %v", ci.SRTT, si.SRTT, m.rtt)
+	}
+	var live []wire.ID
+	m.s.LocalIDs(func(id wire.ID) { live = append(live, id) })
+	if len(live) != si.LocalIDs || live[0] != si.LocalID {
+		t.Errorf("live ids %v", live)
+	}
+	if got := m.c.MaxDatagram(); got != 4*(wire.InitialMTU6-47) {
+		t.Errorf("largest datagram %d", got)
 	}
 	if m.slots[si.LocalID] != addrA {
 		t.Errorf("slot of %v is %v, want %v", si.LocalID, m.slots[si.LocalID], addrA)
@@ -162,6 +171,89 @@ func TestClosesCross(t *testing.T) {
 	m.s.wants(t, "cross", EventClosed, 1)
 	if !m.c.ended || !m.s.ended {
 		t.Error("not ended")
+	}
+}
+
+// A server that closes before it is confirmed has nobody to tell.
+func TestCloseUnconfirmed(t *testing.T) {
+	m := newSim(t, 2)
+	m.s.Close(0, wire.CloseShuttingDown, "", &m.s.out)
+	m.flush(&m.s)
+	m.s.wants(t, "close", EventClosed, 1)
+	m.network = func(flight) []flight { return nil }
+	m.run(10 * time.Second)
+	if m.s.Info().Sent.Packets != 0 || !m.s.ended {
+		t.Errorf("sent %d, ended %v", m.s.Info().Sent.Packets, m.s.ended)
+	}
+	if r := m.inject(addrA, make([]byte, 50)); r != Malformed {
+		t.Errorf("after the end: %v", r)
+	}
+}
+
+func TestConfig(t *testing.T) {
+	good := func() Config {
+		return Config{
+			Role: Server, IDs: &testIDs{}, Path: Path{Remote: addrA},
+			Local: []LocalID{{}}, Remote: []RemoteID{{}},
+		}
+	}
+	if _, err := New(good(), 0); err != nil {
+		t.Fatal(err)
+	}
+	bad := map[string]func(c *Config){
+		"role":         func(c *Config) { c.Role = 0 },
+		"no local id":  func(c *Config) { c.Local = nil },
+		"no remote id": func(c *Config) { c.Remote = nil },
+		"9 ids":        func(c *Config) { c.Remote = make([]RemoteID, 9) },
+		"local seq":    func(c *Config) { c.Local[0].Seq = 1 },
+		"remote seq":   func(c *Config) { c.Remote = make([]RemoteID, 2) },
+		"ids":          func(c *Config) { c.IDs = nil },
+		"path":         func(c *Config) { c.Path = Path{} },
+	}
+	for name, spoil := range bad {
+		c := good()
+		spoil(&c)
+		if _, err := New(c, 0); !errors.Is(err, ErrConfig) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestNames(t *testing.T) {
+	seen := map[string]bool{}
+	unique := func(s string) {
+		if s == "" || s == "unknown" || seen[s] {
+			t.Errorf("name %q is missing or used twice", s)
+		}
+		seen[s] = true
+	}
+	for r := range Reason(NumReasons) {
+		unique(r.String())
+	}
+	for k := EventConfirmed; k <= EventEnded; k++ {
+		unique(k.String())
+	}
+	clear(seen)
+	for s := range StateEnded + 1 {
+		unique(s.String())
+	}
+	unique(Client.String())
+	unique(Server.String())
+	for _, beyond := range []string{Reason(NumReasons).String(), (EventEnded + 1).String(), (StateEnded + 1).String()} {
+		if beyond != "unknown" {
+			t.Errorf("name %q for nothing", beyond)
+		}
+	}
+	if got := (Path{Socket: 3, Remote: addrA}).String(); got != "192.0.2.10:40000#3" {
+		t.Error(got)
+	}
+}
+
+// A caller's broken source of randomness must not make cookies guessable.
+func TestBrokenRandom(t *testing.T) {
+	s := &Session{source: strings.NewReader("")}
+	if a, b := s.randomCookie(), s.randomCookie(); a == b || a.IsZero() {
+		t.Errorf("%v and %v", a, b)
 	}
 }
 

@@ -286,6 +286,30 @@ func TestBackoff(t *testing.T) {
 	}
 }
 
+// Back-offs are remembered for a bounded number of addresses, and end.
+func TestBackoffsAreBounded(t *testing.T) {
+	s := &Session{}
+	at := func(n int) Path { return Path{Remote: netip.AddrPortFrom(addrX.Addr(), uint16(n))} }
+	for n := range 10 {
+		s.backOff(Time(n), at(n))
+	}
+	if len(s.backoffs) != maxBackoffs || !s.backedOff(10, at(9)) || !s.backedOff(10, at(6)) || s.backedOff(10, at(5)) {
+		t.Errorf("%v", s.backoffs)
+	}
+	// Long forgotten: the period starts over.
+	s.backOff(time.Second, at(9))
+	var later Time
+	for i := range s.backoffs {
+		if s.backoffs[i].path == at(9) {
+			later = s.backoffs[i].until + maxBackoff
+		}
+	}
+	s.backOff(later, at(9))
+	if s.backedOff(later+minBackoff, at(9)) {
+		t.Error("the period did not start over")
+	}
+}
+
 // At most 3 candidates; a fourth replaces the oldest.
 func TestCandidatesAreBounded(t *testing.T) {
 	b := beginMove(t)
@@ -657,6 +681,96 @@ func TestServerAddresses(t *testing.T) {
 	}
 	if m.c.Path().Remote != other {
 		t.Errorf("sends to %v", m.c.Path())
+	}
+}
+
+// On a path that it has left a client sends only probing packets, on the id last
+// used there; what else the server asks there is answered on the current path.
+func TestLeftPath(t *testing.T) {
+	m := opened(t, 11)
+	oldID := m.c.rid.ID
+	m.network = func(f flight) []flight { return nil }
+	m.move(2, addrB)
+	receive := func(socket uint32, frames []byte) []Packet {
+		m.c.Receive(m.now, Path{Socket: socket, Remote: serverAddr}, m.craft(&m.s, frames), &m.c.out)
+		sent := slices.Clone(m.c.out.Packets)
+		for i := range sent {
+			sent[i].Data = slices.Clone(sent[i].Data)
+		}
+		m.flush(&m.c)
+		return sent
+	}
+	frames := func(p Packet) (id wire.ID, types []wire.FrameType) {
+		counter, id, _ := wire.ParseData(p.Data)
+		plain, ok := m.s.open(m.s.findLocal(&id), counter, p.Data)
+		if !ok {
+			t.Fatal("does not open")
+		}
+		var f wire.Frame
+		for r := wire.NewFrameReader(plain); r.Next(&f); {
+			types = append(types, f.Type)
+		}
+		return id, types
+	}
+	sent := receive(1, wire.AppendChallenge(pingFrame(1), wire.Cookie{7}))
+	if len(sent) != 2 {
+		t.Fatalf("%d packets", len(sent))
+	}
+	for _, p := range sent {
+		id, types := frames(p)
+		switch p.Path.Socket {
+		case 1:
+			if id != oldID || !slices.Equal(types, []wire.FrameType{wire.FrameNotPreferred}) {
+				t.Errorf("on the left path: %v on id %v", types, id)
+			}
+		case 2:
+			if id == oldID || !slices.Equal(types, []wire.FrameType{wire.FramePong}) {
+				t.Errorf("on the current path: %v on id %v", types, id)
+			}
+		}
+	}
+	if sent := receive(2, wire.AppendChallenge(nil, wire.Cookie{8})); len(sent) != 1 {
+		t.Errorf("%d answers on the current path", len(sent))
+	} else if _, types := frames(sent[0]); !slices.Equal(types, []wire.FrameType{wire.FrameResponse}) {
+		t.Errorf("on the current path: %v", types)
+	}
+	if sent := receive(9, wire.AppendChallenge(nil, wire.Cookie{9})); len(sent) != 0 || m.c.Info().Counts[NoAnswerSocket] != 1 {
+		t.Errorf("%d answers on a socket never used", len(sent))
+	}
+	if i := m.c.Info(); i.NumCandidates != 0 || i.Path.Socket != 2 {
+		t.Error("packets on the left socket moved the client")
+	}
+	m.run(3*minDeadline + 1)
+	if sent := receive(1, wire.AppendChallenge(nil, wire.Cookie{7})); len(sent) != 0 {
+		t.Error("the released path still answers")
+	}
+}
+
+// A return rewrites the slot of every id that the loser had.
+func TestReturnCommits(t *testing.T) {
+	m := opened(t, 12)
+	c := &capture{}
+	m.network = c.drop
+	window := 3 * max(m.s.rtt.pto(), minPreferred)
+	m.inject(addrB, m.craftOn(&m.c, m.c.spare(m.c.path), pingFrame(1)))
+	sent := c.take()
+	cookieB, _ := cookieOf(m.framesTo(sent, addrB))
+	cookieA, _ := cookieOf(m.framesTo(sent, addrA))
+	m.inject(addrB, m.craft(&m.c, wire.AppendResponse(nil, cookieB)))
+	if got := m.s.departures[0].until - m.now; got != window {
+		t.Errorf("the old path may claim the session for %v, want %v", got, window)
+	}
+	loser := m.s.Info().LocalID
+	if m.slots[loser] != addrB {
+		t.Fatal("not moved")
+	}
+	m.inject(addrA, m.craft(&m.c, wire.AppendResponse(nil, cookieA)))
+	m.s.wants(t, "return", EventMoveReverted, 1)
+	if m.slots[loser] != addrA || m.slots[m.s.Info().LocalID] != addrA {
+		t.Errorf("slots %v", m.slots)
+	}
+	if m.s.rid.Seq < m.s.sentSeq {
+		t.Error("the server sends on an id that the client may have retired")
 	}
 }
 

@@ -3,8 +3,6 @@
 package session
 
 import (
-	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
@@ -257,11 +255,6 @@ func (s *Session) addrs(f *wire.Frame, out *Output) {
 	if s.role != Client {
 		s.counts[WrongSide]++
 		return
-	}
-	for _, a := range s.serverAddrs {
-		if a != s.path.Remote {
-			s.known = slices.DeleteFunc(s.known, func(k netip.AddrPort) bool { return k == a })
-		}
 	}
 	s.serverAddrs = append(s.serverAddrs[:0], f.Addrs()...)
 	for _, a := range s.serverAddrs {

@@ -55,17 +55,10 @@ func (s *Session) finish(now Time, out *Output, start int, path Path, rid *remot
 	return false
 }
 
-// sendProbe sends a packet of one CHALLENGE, RESPONSE or NOT_PREFERRED.
-func (s *Session) sendProbe(now Time, out *Output, path Path, rid *remoteID, t wire.FrameType, c wire.Cookie) {
+// sendChallenge sends a packet of one CHALLENGE.
+func (s *Session) sendChallenge(now Time, out *Output, path Path, rid *remoteID, c wire.Cookie) {
 	start := begin(out, wire.ChallengeLen)
-	switch t {
-	case wire.FrameChallenge:
-		out.arena = wire.AppendChallenge(out.arena, c)
-	case wire.FrameResponse:
-		out.arena = wire.AppendResponse(out.arena, c)
-	case wire.FrameNotPreferred:
-		out.arena = wire.AppendNotPreferred(out.arena, c)
-	}
+	out.arena = wire.AppendChallenge(out.arena, c)
 	s.finish(now, out, start, path, rid, true)
 }
 

@@ -125,6 +125,9 @@ func (s *Session) Tick(now Time, out *Output) {
 	if s.keysBuilt && now >= max(s.lastReceived, s.lastSent)+keyIdle {
 		s.releaseKeys()
 		s.parts.idle = nil
+		if !s.ctl.armed {
+			s.ctl.pings = nil
+		}
 	}
 	s.guard(now, out)
 }
