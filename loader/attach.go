@@ -156,10 +156,9 @@ func (i *Instance) attachLink(t *transaction, nic *Interface, a *attachment) err
 		a.ours = before.ours
 	}
 	if xdp := info.XDP(); xdp == nil || int(xdp.Ifindex) != nic.Index || nic.XDP == nil || nic.XDP.ID != uint32(info.Program) {
-		// Of an interface that was removed since, or its namesake.
-		if err := errors.Join(removeLink(pinned), pinned.Close()); err != nil {
-			return diagnose(opDetach, err, facts{nic: nic})
-		}
+		// Of an interface that was removed since, or its namesake. The dead
+		// link stays until there is a new one: it is what status goes by.
+		pinned.Close()
 		return i.attachNew(t, nic, a)
 	}
 	old := i.oldProgram(t, info.Program)
@@ -220,7 +219,8 @@ func (i *Instance) attachNew(t *transaction, nic *Interface, a *attachment) erro
 	return nil
 }
 
-// newLink attaches a program to an interface without one, and pins the link.
+// newLink attaches a program to an interface without one, and pins the link in
+// the place of a dead one.
 func (i *Instance) newLink(nic *Interface, program *ebpf.Program, mode Mode) (link.Link, error) {
 	if nic.XDP != nil {
 		return nil, conflict(nic, mode)
@@ -233,7 +233,8 @@ func (i *Instance) newLink(nic *Interface, program *ebpf.Program, mode Mode) (li
 	if err != nil {
 		return nil, diagnose(opAttach, err, facts{nic: nic, mode: mode})
 	}
-	if err := l.Pin(i.pins.link(nic.Name)); err != nil {
+	path := i.pins.link(nic.Name)
+	if err := errors.Join(unpinLink(path), l.Pin(path)); err != nil {
 		return nil, errors.Join(diagnose(opPin, err, facts{dir: i.pins.links}), l.Close())
 	}
 	return l, nil

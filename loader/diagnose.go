@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strings"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -113,27 +112,16 @@ func diagnoseAdopt(err error, f facts) *Error {
 	return e
 }
 
+// The library has picked the verifier's last word out of its log already.
 func diagnoseLoad(err error) *Error {
 	e := &Error{What: "cannot load the programs"}
 	var refused *ebpf.VerifierError
 	if errors.As(err, &refused) && len(refused.Log) > 0 {
 		e.Kind = ErrUnsupported
 		e.What = fmt.Sprintf("the verifier of this kernel (%s) refused a program", kernelRelease())
-		e.Cause = lastLine(refused.Log)
 		e.fix = "this is a fault of this program or this kernel: report it with the whole log, which -v prints"
 	}
 	return e
-}
-
-// lastLine is the verifier's verdict: what stands before its statistics.
-func lastLine(log []string) string {
-	for i := len(log) - 1; i >= 0; i-- {
-		line := strings.TrimSpace(log[i])
-		if line != "" && !strings.HasPrefix(line, "processed ") && !strings.HasPrefix(line, "verification time") && !strings.HasPrefix(line, "stack depth") {
-			return line
-		}
-	}
-	return ""
 }
 
 const fixNoNative = "--mode generic works on any interface but is slower; --mode socket does without XDP"

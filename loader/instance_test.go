@@ -336,7 +336,11 @@ func TestLargeMTUIsRefused(t *testing.T) {
 
 func TestDevicesThatAreRefused(t *testing.T) {
 	m := newMachine(t)
-	m.must(netlink.LinkAdd(&netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "tun0"}, Mode: netlink.TUNTAP_MODE_TUN}))
+	err := netlink.LinkAdd(&netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "tun0"}, Mode: netlink.TUNTAP_MODE_TUN})
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) {
+		t.Skip("this kernel has no TUN device to make a layer 3 interface with")
+	}
+	m.must(err)
 	i := m.open()
 	for _, mode := range []Mode{ModeXDP, ModeGeneric} {
 		_, err := i.Attach([]string{"tun0"}, mode)
@@ -427,6 +431,39 @@ func TestFailureWhilePinningLeavesNothing(t *testing.T) {
 	i := m.open()
 	m.must(i.Close())
 	m.wantNothing()
+}
+
+// Open fails at one step after another, for want of a file descriptor, and
+// leaves nothing at any.
+func TestFailedOpenLeavesNothing(t *testing.T) {
+	m := newMachine(t)
+	m.must(m.open().Close()) // what is probed once and remembered
+	var before unix.Rlimit
+	m.must(unix.Getrlimit(unix.RLIMIT_NOFILE, &before))
+	restore := func() { m.must(unix.Setrlimit(unix.RLIMIT_NOFILE, &before)) }
+	defer restore()
+
+	failures := 0
+	for limit := uint64(4); ; limit++ {
+		m.must(unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: limit, Max: before.Max}))
+		i, err := Open(m.options)
+		restore()
+		if err == nil {
+			m.must(i.Close())
+			m.wantNothing()
+			break
+		}
+		failures++
+		if left := m.pinned(); len(left) != 0 {
+			t.Fatalf("with %d descriptors (%v) these stay: %v", limit, err, left)
+		}
+		if limit > 200 {
+			t.Fatalf("does not open: %v", err)
+		}
+	}
+	if want := len(maps.Names()) + 3; failures < want { // maps, lock, netlink, programs
+		t.Errorf("only %d failures, expected at least %d", failures, want)
+	}
 }
 
 func TestUnloadLeavesWhatIsNotOurs(t *testing.T) {

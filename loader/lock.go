@@ -27,12 +27,15 @@ type lock struct {
 // instance that another process holds is a conflict.
 func acquire(p *pins, create bool) (*lock, error) {
 	for {
+		made := false
 		if create {
 			// Two levels, each of which an unload may remove meanwhile.
 			for _, dir := range []string{p.base, p.root} {
-				if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) {
+				err := os.Mkdir(dir, 0o700)
+				if err != nil && !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) {
 					return nil, err
 				}
+				made = err == nil
 			}
 		}
 		dir, err := os.Open(p.root)
@@ -40,6 +43,9 @@ func acquire(p *pins, create bool) (*lock, error) {
 			continue
 		}
 		if err != nil {
+			if made {
+				err = errors.Join(err, p.removeRoot())
+			}
 			return nil, err
 		}
 		if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {

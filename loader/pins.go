@@ -181,10 +181,11 @@ func (p *pins) removeRoot() error {
 
 // removeDir removes a directory of pins, if there is one.
 func removeDir(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
+	// To look into it takes a descriptor, which may be what is lacking.
+	if err := os.Remove(dir); err == nil || errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}

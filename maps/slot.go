@@ -9,9 +9,6 @@ import (
 	"unsafe"
 )
 
-// slotSize is the size of a slot in bytes.
-const slotSize = unsafe.Sizeof(slot{})
-
 // The data plane compares ids and addresses as the 8-byte words that lie in
 // memory, so the words of an id are in the host's byte order.
 func words(b *[16]byte) (w0, w1 uint64) {
