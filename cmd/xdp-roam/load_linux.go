@@ -155,19 +155,28 @@ func newUnloadCommand(e *env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return showAttachments(e, detached(names))
+			return showDetached(e, names)
 		},
 	}
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return c
 }
 
-func detached(names []string) []attachmentItem {
-	items := make([]attachmentItem, len(names))
+// detachedItem is one interface that `unload` freed.
+type detachedItem struct {
+	Interface string `json:"interface"`
+	State     string `json:"state"` // detached
+}
+
+func showDetached(e *env, names []string) error {
+	items := make([]detachedItem, len(names))
 	for i, name := range names {
-		items[i] = attachmentItem{Interface: name, Reason: "detached"}
+		items[i] = detachedItem{Interface: name, State: "detached"}
 	}
-	return items
+	return show(e, "Detachment", items, []column[detachedItem]{
+		{name: "interface", value: func(d detachedItem) string { return d.Interface }},
+		{name: "state", value: func(d detachedItem) string { return d.State }},
+	})
 }
 
 // confirmUnload asks on a terminal, and wants --yes elsewhere: the sessions of

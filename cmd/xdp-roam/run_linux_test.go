@@ -298,7 +298,7 @@ func TestLoadRunUnload(t *testing.T) {
 	if code, _, stderr := b.run("unload"); code != exitUsage || !strings.Contains(stderr, "--yes") {
 		t.Errorf("unload without --yes: exit code %d\n%s", code, stderr)
 	}
-	if gone := items[attachmentItem](b, "unload", "--yes"); len(gone) != 1 || gone[0].Interface != "edge0" {
+	if gone := items[detachedItem](b, "unload", "--yes"); len(gone) != 1 || gone[0] != (detachedItem{"edge0", "detached"}) {
 		t.Errorf("unload: %+v", gone)
 	}
 	b.nothingLeft()

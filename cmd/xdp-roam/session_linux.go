@@ -25,7 +25,7 @@ func newSessionListCommand(e *env) *cobra.Command {
 		Short: "Every session: who, which service, from where, how often it moved",
 		Long: `list asks the daemon for its sessions. Where no daemon answers but the maps of
 the instance are pinned, it shows the ids in the session table instead, of which
-a session has up to three, and says so on stderr.`,
+a session has several, and says so on stderr.`,
 		Args: arguments(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			sessions, err := control.NewClient(e.controlPath()).Sessions(c.Context())

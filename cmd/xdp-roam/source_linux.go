@@ -49,7 +49,7 @@ func interfaceItem(a loader.Attachment) control.Interface {
 	case a.Degraded != "":
 		item.State, item.Reason = "degraded", a.Degraded
 	case a.Mode == loader.ModeSocket:
-		item.State = "without XDP"
+		item.State = "unattached"
 	case a.Mode == loader.ModeXDP:
 		item.Mode = "native"
 	default:

@@ -76,7 +76,7 @@ type Interface struct {
 	// Mode is native or generic; empty while it is not attached.
 	Mode   string `json:"mode"`
 	Driver string `json:"driver,omitempty"`
-	// State is attached, "without XDP" or degraded; Reason says why the mode is
+	// State is attached, unattached (mode socket) or degraded; Reason says why the mode is
 	// that one, or what is wrong.
 	State  string `json:"state"`
 	Reason string `json:"reason,omitempty"`
