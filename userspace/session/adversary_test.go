@@ -88,7 +88,7 @@ func (a *adversary) victim() netip.AddrPort { return a.socket[a.c.Path().Socket]
 func TestAdversary(t *testing.T) {
 	runs := uint64(1000)
 	if testing.Short() {
-		runs = 30
+		runs = 200
 	}
 	var moves, alarms, reverts, backoffs uint64
 	for seed := range runs {

@@ -23,8 +23,7 @@ const (
 	// From.
 	EventMoveCommitted
 	// EventMoveRefused: Path is no candidate any more; the session stays on From.
-	// Reason says why: RefusedPreferred, RefusedTimeout, RefusedLeft, RefusedReplaced
-	// or RefusedCurrent.
+	// Reason says why: one of the Refused reasons.
 	EventMoveRefused
 	// EventMoveReverted: the session was on From and is back on Path, whose owner
 	// answered that it prefers it.

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
+)
+
+func TestChallengeResends(t *testing.T) {
+	b := beginMove(t)
+	start, pto := b.now, b.s.rtt.pto()
+	var atA, atB []Time
+	b.network = func(f flight) []flight {
+		if f.toServer {
+			return nil
+		}
+		if c, n := cookieOf(b.framesTo([]flight{f}, f.dst)); n == 1 {
+			switch {
+			case f.dst == addrA && c == b.cookieA:
+				atA = append(atA, b.now-start)
+			case f.dst == addrB && c == b.cookieB:
+				atB = append(atB, b.now-start)
+			default:
+				t.Errorf("challenge %v to %v", c, f.dst)
+			}
+		}
+		return nil
+	}
+	// Enough budget for all of them.
+	b.inject(addrB, b.craft(&b.c, wire.AppendPad(nil, 300)))
+	b.run(5 * time.Second)
+	want := []Time{pto, 2 * pto, 4 * pto}
+	if !slices.Equal(atA, want) || !slices.Equal(atB, want) {
+		t.Errorf("resent at %v and %v, want %v", atA, atB, want)
+	}
+}
+
+// After the RESPONSE of A, B is no candidate for 10 s, doubling to 60 s.
+func TestBackoff(t *testing.T) {
+	b := beginMove(t)
+	b.answer(addrA, wire.AppendResponse, b.cookieA)
+	for _, period := range []time.Duration{10, 20, 40, 60, 60} {
+		period *= time.Second
+		b.now += period - 1
+		b.inject(addrB, b.craft(&b.c, pingFrame(1)))
+		if b.s.Info().NumCandidates != 0 {
+			t.Fatalf("candidate again within %v", period)
+		}
+		b.now++
+		b.take()
+		b.inject(addrB, b.craft(&b.c, pingFrame(1)))
+		if b.s.Info().NumCandidates != 1 {
+			t.Fatalf("no candidate after %v", period)
+		}
+		c, _ := cookieOf(b.framesTo(b.take(), addrA))
+		b.answer(addrA, wire.AppendResponse, c)
+	}
+	if n := b.s.Info().Counts[BackedOff]; n != 5 {
+		t.Errorf("backed off %d times", n)
+	}
+}
+
+// Back-offs are remembered for a bounded number of addresses, and end.
+func TestBackoffsAreBounded(t *testing.T) {
+	s := &Session{}
+	at := func(n int) Path { return Path{Remote: netip.AddrPortFrom(addrX.Addr(), uint16(n))} }
+	for n := range 10 {
+		s.backOff(Time(n), at(n))
+	}
+	if len(s.backoffs) != maxBackoffs || !s.backedOff(10, at(9)) || !s.backedOff(10, at(6)) || s.backedOff(10, at(5)) {
+		t.Errorf("%v", s.backoffs)
+	}
+	// Long forgotten: the period starts over.
+	s.backOff(time.Second, at(9))
+	var later Time
+	for i := range s.backoffs {
+		if s.backoffs[i].path == at(9) {
+			later = s.backoffs[i].until + maxBackoff
+		}
+	}
+	s.backOff(later, at(9))
+	if s.backedOff(later+minBackoff, at(9)) {
+		t.Error("the period did not start over")
+	}
+}
+
+// At most 3 candidates; a fourth replaces the oldest.
+func TestCandidatesAreBounded(t *testing.T) {
+	b := beginMove(t)
+	addrs := []netip.AddrPort{addrB}
+	for port := range uint16(6) {
+		a := netip.AddrPortFrom(addrX.Addr(), 1000+port)
+		addrs = append(addrs, a)
+		b.now += time.Millisecond
+		b.inject(a, b.craft(&b.c, pingFrame(1)))
+		i := b.s.Info()
+		got := []netip.AddrPort{}
+		for _, p := range i.Candidates[:i.NumCandidates] {
+			got = append(got, p.Remote)
+		}
+		if want := addrs[max(0, len(addrs)-maxCandidates):]; !slices.Equal(got, want) {
+			t.Errorf("candidates %v, want %v", got, want)
+		}
+	}
+}
+
+// A packet that is not the newest delivers its data and moves nothing.
+func TestNotNewest(t *testing.T) {
+	m := opened(t, 5)
+	old := m.craft(&m.c, wire.AppendDatagram(nil, []byte("late")))
+	m.clientSend("newer")
+	m.run(time.Second)
+	var c capture
+	m.network = c.drop
+	if r := m.inject(addrX, old); r != Delivered {
+		t.Error(r)
+	}
+	if got := m.s.got; len(got) != 2 || got[1] != "late" {
+		t.Errorf("got %q", got)
+	}
+	if m.s.Info().Counts[NotNewest] != 1 || m.s.Info().NumCandidates != 0 || len(c.flights) != 0 {
+		t.Errorf("counted %d, sent %d", m.s.Info().Counts[NotNewest], len(c.flights))
+	}
+}
+
+// The data to a candidate stays within its budget and leaves room for one more
+// CHALLENGE; the rest goes to the current path.
+func TestDataBudget(t *testing.T) {
+	b := beginMove(t)
+	b.inject(addrB, b.craft(&b.c, wire.AppendPad(pingFrame(1), 200)))
+	b.take()
+	for range 10 {
+		b.serverSend(string(make([]byte, 100)))
+	}
+	toA, toB := 0, 0
+	for _, f := range b.take() {
+		switch f.dst {
+		case addrA:
+			toA++
+		case addrB:
+			toB++
+		}
+	}
+	// 49 + 249 bytes came, 66 + 49 were sent, 57 are kept back: 722 for datagrams of
+	// 141.
+	if toB != 5 || toA != 5 {
+		t.Errorf("%d to the candidate, %d to the current path", toB, toA)
+	}
+	if b.sent[addrB]+probeSize > 3*b.received[addrB] {
+		t.Errorf("sent %d for %d: no room for a challenge", b.sent[addrB], b.received[addrB])
+	}
+}
+
+// A probing packet is answered to its source at no larger size, and moves
+// neither the path nor the newest gate nor the retirement of ids.
+func TestProbing(t *testing.T) {
+	m := opened(t, 5)
+	var c capture
+	m.network = c.drop
+	cookie := wire.Cookie{9}
+	spare := m.c.spare(m.c.path)
+	probe := m.craftOn(&m.c, spare, wire.AppendChallenge(nil, cookie))
+	newest := m.s.newest
+	if r := m.inject(addrB, probe); r != Probed {
+		t.Error(r)
+	}
+	sent := c.take()
+	frames := m.framesTo(sent, addrB)
+	if len(frames) != 1 || frames[0].Type != wire.FrameResponse || frames[0].Cookie != cookie {
+		t.Errorf("answer %v", frames)
+	}
+	for _, f := range sent {
+		if f.dst == addrB && len(f.data) > len(probe) {
+			t.Errorf("%d bytes for %d", len(f.data), len(probe))
+		}
+	}
+	if m.s.newest != newest || m.s.Info().NumCandidates != 0 || m.s.local[0].superseded {
+		t.Error("a probe moved the gate, the path or the ids")
+	}
+	_, onID, _ := wire.ParseData(sent[0].data)
+	if onID == m.s.rid.ID {
+		t.Error("a probe on a newer id was answered on the current path's id")
+	}
+	// The id is kept for that source if it becomes a candidate.
+	m.inject(addrB, m.craftOn(&m.c, spare, pingFrame(3)))
+	for _, f := range c.take() {
+		if _, id, _ := wire.ParseData(f.data); f.dst == addrB && id != onID {
+			t.Error("the candidate got another id than its probe")
+		}
+	}
+	if m.s.Info().NumCandidates != 1 {
+		t.Error("no candidate")
+	}
+	// On the current id the answer comes on the current path's.
+	c.take()
+	m.inject(addrX, m.craft(&m.c, wire.AppendChallenge(nil, cookie)))
+	for _, f := range c.take() {
+		if _, id, _ := wire.ParseData(f.data); f.dst == addrX && id != m.s.rid.ID {
+			t.Error("a probe on the current id was answered on another")
+		}
+	}
+}
+
+// A PONG goes to where its PING came from if that is the current path or a
+// candidate, else to the current path.
+func TestPongGoesHome(t *testing.T) {
+	b := beginMove(t)
+	b.answer(addrA, wire.AppendResponse, b.cookieA) // B is backed off
+	b.take()
+	b.inject(addrB, b.craft(&b.c, pingFrame(5)))
+	sent := b.take()
+	if len(b.framesTo(sent, addrB)) != 0 {
+		t.Error("something to a source that is no candidate")
+	}
+	if f := b.framesTo(sent, addrA); len(f) != 1 || f[0].Type != wire.FramePong || f[0].Token != 5 {
+		t.Errorf("to the current path: %v", f)
+	}
+}
+
+// On a client only a known address of the server may take the session.
+func TestServerAddresses(t *testing.T) {
+	m := opened(t, 10)
+	other := netip.MustParseAddrPort("[2001:db8:7::1]:7626")
+	receive := func(from netip.AddrPort, frames []byte) {
+		m.c.Receive(m.now, Path{Socket: 1, Remote: from}, m.craft(&m.s, frames), &m.c.out)
+		m.flush(&m.c)
+	}
+	receive(other, wire.AppendDatagram(nil, []byte("from elsewhere")))
+	if len(m.c.got) != 1 || m.c.Info().NumCandidates != 0 || m.c.Info().Counts[UnknownServer] != 1 {
+		t.Errorf("got %q, %d candidates", m.c.got, m.c.Info().NumCandidates)
+	}
+	receive(serverAddr, wire.AppendAddrs(nil, []netip.AddrPort{other}))
+	if !slices.Equal(m.c.ServerAddrs(), []netip.AddrPort{other}) {
+		t.Errorf("known %v", m.c.ServerAddrs())
+	}
+	var toOther [][]byte
+	m.network = func(f flight) []flight {
+		if f.dst == other {
+			toOther = append(toOther, f.data)
+		}
+		return nil
+	}
+	receive(other, pingFrame(1))
+	if m.c.Info().NumCandidates != 1 || len(toOther) != 1 {
+		t.Fatalf("%d candidates, %d packets there", m.c.Info().NumCandidates, len(toOther))
+	}
+	counter, id, _ := wire.ParseData(toOther[0])
+	plain, _ := m.s.open(m.s.findLocal(&id), counter, toOther[0])
+	var f wire.Frame
+	for r := wire.NewFrameReader(plain); r.Next(&f); {
+		if f.Type == wire.FrameChallenge {
+			receive(other, wire.AppendResponse(nil, f.Cookie))
+		}
+	}
+	if m.c.Path().Remote != other {
+		t.Errorf("sends to %v", m.c.Path())
+	}
+}
