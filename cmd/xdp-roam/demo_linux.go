@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"syscall"
 	"time"
 
@@ -38,7 +39,11 @@ func runDemo(ctx context.Context, e *env, flags demoFlags) error {
 	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EACCES):
 		return &fault{code: exitPermission, what: "the demo may not do what it needs to", err: err, fix: demoPrivileges}
 	case err != nil:
-		return fmt.Errorf("the demo could not be played to its end: %w", err)
+		f := &fault{what: "the demo could not be played to its end", err: err}
+		if part := (*exec.ExitError)(nil); errors.As(err, &part) && part.ExitCode() > exitFailure {
+			f.code = part.ExitCode() // the edge's own: 5 for a kernel that cannot do it
+		}
+		return f
 	}
 	if e.format.isJSON() {
 		err = writeJSON(e.stdout, e.format, demo.Kind, []*demo.Report{report})

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/signal"
 	"slices"
 	"strings"
@@ -16,11 +17,15 @@ import (
 	"github.com/xdp-roam/xdp-roam/cmd/xdp-roam/internal/config"
 )
 
-// run executes one command line and returns its exit code. The first SIGINT
-// or SIGTERM cancels the command's context; a second one kills the process,
-// because a command that hangs must be stoppable.
+// run executes one command line and returns its exit code. The first SIGINT,
+// SIGTERM or, unless nohup ignores it, SIGHUP cancels the command's context; a
+// second one kills the process, because a command that hangs must be stoppable.
 func run(e *env) int {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	signals := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		signals = append(signals, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	defer stop()
 	context.AfterFunc(ctx, stop)
 	root := newRootCommand(e)

@@ -5,6 +5,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -50,6 +52,8 @@ works, but nothing is filtered before it reaches the daemon.`,
 		if err != nil {
 			return err
 		}
+		// Whoever read the log may go: that must not kill the daemon and leave its programs attached.
+		signal.Ignore(syscall.SIGPIPE)
 		d, err := newEdge(e, conf)
 		if err != nil {
 			return err

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"io"
@@ -110,82 +111,6 @@ func (b *labBench) startBackend() netip.AddrPort {
 		}
 	}()
 	return netip.MustParseAddrPort(conn.LocalAddr().String())
-}
-
-// sessions lists the sessions by service and waits until there are so many.
-func (b *labBench) sessions(n int) []control.Session {
-	b.t.Helper()
-	var sessions []control.Session
-	until(b.t, fmt.Sprintf("%d sessions", n), func() bool {
-		sessions = items[control.Session](b, "session", "list")
-		return len(sessions) == n
-	})
-	slices.SortFunc(sessions, func(x, y control.Session) int { return int(x.Service) - int(y.Service) })
-	return sessions
-}
-
-func (b *labBench) checkStatus() {
-	b.t.Helper()
-	status := items[control.Status](b, "status")
-	if len(status) != 1 {
-		b.t.Fatalf("status: %+v", status)
-	}
-	s := status[0]
-	if s.Mode != "xdp" || len(s.Interfaces) != 1 || s.Interfaces[0].Name != "edge0" || s.Interfaces[0].Mode != "native" ||
-		s.Interfaces[0].State != "attached" || s.Sessions != 2 || s.TableSlots != 4096 || s.TableUsed < 2 || len(s.Services) != 2 ||
-		s.PublicKey != b.serverKey.Public().String() {
-		b.t.Errorf("status: %+v", s)
-	}
-}
-
-// checkMaps compares the session table in the kernel with the sessions.
-func (b *labBench) checkMaps(sessions []control.Session) {
-	b.t.Helper()
-	slots := make(map[string]slotItem)
-	for _, s := range items[slotItem](b, "map", "dump", "slots") {
-		slots[s.ID] = s
-	}
-	for _, s := range sessions {
-		if slot, ok := slots[s.CurrentID]; !ok || slot.Kind != "roam" || slot.Remote != s.Remote {
-			b.t.Errorf("session %s at %s: its id %s is in the table as %+v", s.ID, s.Remote, s.CurrentID, slot)
-		}
-	}
-	listeners := items[listenerItem](b, "map", "dump", "listeners")
-	want := netip.AddrPortFrom(edgeAddr, 7626).String()
-	if !slices.ContainsFunc(listeners, func(l listenerItem) bool { return l.Address == want && l.Stages == "xdp,socket" }) {
-		b.t.Errorf("listeners: %+v, want %s among them", listeners, want)
-	}
-	lanes := items[laneItem](b, "map", "dump", "lanes")
-	if len(lanes) < 3 || slices.ContainsFunc(lanes, func(l laneItem) bool { return !l.Open }) {
-		b.t.Errorf("lanes: %+v", lanes)
-	}
-	config := items[configItem](b, "map", "dump", "config")
-	if len(config) != 1 || config[0].Slots != 4096 || config[0].CookiePolicy != "auto" || len(config[0].CookieEpochs) < 2 || config[0].MAC1Keys != 1 {
-		b.t.Errorf("config: %+v", config)
-	}
-	if list := items[mapItem](b, "map", "list"); len(list) < 5 || list[0].Name != "slots" || list[0].MaxEntries != 4096 {
-		b.t.Errorf("map list: %+v", list)
-	}
-}
-
-// checkStats wants one counter above zero, in `stats` and, if the data plane
-// counted it, in the dump of its map.
-func (b *labBench) checkStats(stage, verdict, reason string) {
-	b.t.Helper()
-	has := func(counters []control.Counter) bool {
-		return slices.ContainsFunc(counters, func(c control.Counter) bool {
-			return c.Stage == stage && c.Verdict == verdict && c.Reason == reason && c.Value > 0
-		})
-	}
-	if counters := items[control.Counter](b, "stats"); !has(counters) {
-		b.t.Errorf("stats has no %s %s %s: %+v", stage, verdict, reason, counters)
-	}
-	if stage == "server" {
-		return
-	}
-	if counters := items[control.Counter](b, "map", "dump", "cpus"); !has(counters) {
-		b.t.Errorf("map dump cpus has no %s %s %s: %+v", stage, verdict, reason, counters)
-	}
 }
 
 // Whatever goes wrong at the start, nothing stays.
@@ -351,6 +276,42 @@ func TestRunShowsEvents(t *testing.T) {
 	}
 	edge.waitFor("stage=xdp verdict=drop reason=id_forged from=" + conn.LocalAddr().String() + " to=192.0.2.1:7626 bytes=64 id=" + strings.Repeat("ab", 16))
 	b.checkStats("xdp", "drop", "id_forged")
+}
+
+// A daemon whose log nobody reads any more goes on, and ends in order when its
+// terminal does.
+func TestRunOutlivesItsReader(t *testing.T) {
+	b := newLabBench(t)
+	program, err := exec.LookPath("xdp-roam")
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, stderr, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program, append([]string{"--control", b.path("control.sock")}, b.edgeArgs("--mode", "xdp", "--interface", "edge0")...)...)
+	cmd.Stderr = stderr
+	if err := b.edge.Start(cmd); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill() })
+	stderr.Close()
+	lines := bufio.NewScanner(log)
+	for lines.Scan() && !strings.HasPrefix(lines.Text(), "ready: ") {
+	}
+	log.Close()
+
+	client := b.startClient("-L", "5007:7") // which the log would tell of
+	ask(t, b.program(5007), "hello")
+	client.stop(syscall.SIGTERM)
+	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("run ended with %v", err)
+	}
+	b.nothingLeft()
 }
 
 // Every mode serves, and says what it is and why.
