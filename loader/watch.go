@@ -146,11 +146,11 @@ func (i *Instance) repair(a *attachment) {
 		return
 	}
 	var t transaction
-	err = i.attachLink(&t, nic, a)
-	t.commit()
-	if err != nil {
-		a.Degraded = causeOf(err)
+	if err := i.attachLink(&t, nic, a); err != nil {
+		a.Degraded = causeOf(errors.Join(err, t.rollback()))
+		return
 	}
+	t.commit()
 }
 
 // holds reports whether the link is on its interface still.
