@@ -47,8 +47,10 @@ func ParseAuthorized(name string, r io.Reader) (Authorized, error) {
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue
 		}
-		text, peer, _ := strings.Cut(strings.ReplaceAll(line, "\t", " "), " ")
-		peer = strings.TrimSpace(peer)
+		text, peer := line, ""
+		if i := strings.IndexAny(line, " \t"); i >= 0 {
+			text, peer = line[:i], strings.TrimSpace(line[i:])
+		}
 		var key handshake.PublicKey
 		if err := key.UnmarshalText([]byte(text)); err != nil {
 			fail("%v", err)
