@@ -105,8 +105,8 @@ func (a *attacker) obey(ctx context.Context, following <-chan Order) error {
 			}
 			continue
 		}
-		make := a.attack(order.Attack)
-		if make == nil {
+		next := a.attack(order.Attack)
+		if next == nil {
 			return fmt.Errorf("attacker: no attack is called %q", order.Attack)
 		}
 		sender, err := newSender(a)
@@ -120,7 +120,7 @@ func (a *attacker) obey(ctx context.Context, following <-chan Order) error {
 				limited, done = context.WithTimeout(ctx, order.For)
 				defer done()
 			}
-			sender.run(limited, order.Attack, order.Rate, make)
+			sender.run(limited, order.Attack, order.Rate, next)
 			_ = a.out.say(Message{Volley: sender.finish()})
 		})
 	}

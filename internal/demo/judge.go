@@ -41,8 +41,8 @@ func (r *Report) judgeSession() {
 	r.expect("XDP runs natively on the edge's veth", r.XDP == "native", "the kernel says: %s", orNone(r.XDP))
 	accepted := count(r.Counters, stageServer, "resp_accepted")
 	r.expect("one session, opened by one handshake, for the whole run",
-		len(r.Sessions) == 1 && accepted == 1 && r.Inits == 2,
-		"%d session, %d accepted handshake, %d INITs sent (without and with the cookie)", len(r.Sessions), accepted, r.Inits)
+		len(r.Sessions) == 1 && r.Sessions[0].ID == r.SessionID && accepted == 1 && r.Inits == 2,
+		"%d session, %s; %d accepted handshake, %d INITs sent (without and with the cookie)", len(r.Sessions), r.SessionID, accepted, r.Inits)
 	if len(r.Sessions) == 1 {
 		moves := r.Sessions[0].Moves
 		r.expect("the edge committed every move and no other", moves == uint64(len(r.Moves)), "%d of %d", moves, len(r.Moves))
@@ -66,8 +66,8 @@ func (r *Report) judgeMoves() {
 			r.expect(m.Name+": no datagram lost", lost == 0, "%d of %d", lost, m.Account.Sent)
 			continue
 		}
-		r.expect(m.Name+": lost only what was sent while no path worked", lost == m.Excused,
-			"%d of %d lost, %d of them then", lost, m.Account.Sent, m.Excused)
+		r.expect(m.Name+": lost only what was on its way or sent while no path worked", lost == m.Excused,
+			"%d of %d lost, %d of them then, outage %s", lost, m.Account.Sent, m.Excused, round(m.Outage))
 	}
 }
 

@@ -62,10 +62,10 @@ func (p *printer) close() error {
 }
 
 func (p *printer) moves(r *Report) {
-	p.title("Moves (times since the new network could be used)")
-	p.row("MOVE", "FIRST BYTE", "ITS ANSWER", "COMMITTED", "SENT", "LOST", "TWICE", "CLIENT SEEN AT")
+	p.title("Moves (times since the new network could be used; outage: from the end of the old path to the first packet on the new one)")
+	p.row("MOVE", "FIRST BYTE", "ITS ANSWER", "COMMITTED", "OUTAGE", "SENT", "LOST", "TWICE", "CLIENT SEEN AT")
 	for _, m := range r.Moves {
-		p.row(m.Name, round(m.FirstByte), round(m.FirstAnswer), round(m.Commit), m.Account.Sent, lost(m.Account),
+		p.row(m.Name, round(m.FirstByte), round(m.FirstAnswer), round(m.Commit), round(m.Outage), m.Account.Sent, lost(m.Account),
 			m.Account.Duplicates, m.To)
 	}
 	for _, m := range r.Moves {

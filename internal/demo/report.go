@@ -24,6 +24,8 @@ type Report struct {
 	// Handshake is the time from the client's start to its open session.
 	Handshake time.Duration `json:"handshake_ns"`
 	Inits     int           `json:"inits"` // INIT packets that the client sent for it
+	// SessionID is the id that named the session at the edge when it began.
+	SessionID string `json:"session_id"`
 
 	Rate  int     `json:"rate"` // datagrams each second
 	Size  int     `json:"size"` // bytes of each
@@ -65,6 +67,9 @@ type Move struct {
 	FirstByte   time.Duration `json:"first_byte_ns"`
 	FirstAnswer time.Duration `json:"first_answer_ns"`
 	Commit      time.Duration `json:"commit_ns"`
+	// Outage is the time without any path: from the old one's death to the first
+	// packet on the new one. None where the old one outlived the move.
+	Outage time.Duration `json:"outage_ns"`
 	// Offline is how long the client was kept without any network.
 	Offline time.Duration `json:"offline_ns"`
 

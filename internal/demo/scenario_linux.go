@@ -80,6 +80,7 @@ func (s *scenario) quiet() error {
 		if err != nil || len(sessions) == 0 {
 			return false, err
 		}
+		s.report.SessionID = sessions[0].ID
 		s.at, err = netip.ParseAddrPort(sessions[0].Remote)
 		return true, err
 	})
@@ -191,6 +192,9 @@ func (s *scenario) follow(to *lab.Access, m Move, broken, since Instant) error {
 		return err
 	}
 	m.From, m.FirstPacket = s.at, first.Sub(since)
+	if !m.Seamless {
+		m.Outage = first.Sub(broken)
+	}
 	err = s.until(m.Name+": the edge's commit of "+m.To.String(), patience, func() (bool, error) {
 		sessions, err := s.sessions()
 		if err != nil || sessions[0].Remote != m.To.String() {
@@ -277,14 +281,16 @@ func (s *scenario) volley(name string, flood bool, rate int, attacks ...string) 
 	return nil
 }
 
-// finished returns the volleys of these attacks that are over.
+// finished returns the volleys of these attacks that are over, in their order.
 func (s *scenario) finished(attacks []string) []Volley {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var done []Volley
-	for _, v := range s.volleys {
-		if slices.Contains(attacks, v.Attack) {
-			done = append(done, v)
+	for _, attack := range attacks {
+		for _, v := range s.volleys {
+			if v.Attack == attack {
+				done = append(done, v)
+			}
 		}
 	}
 	return done

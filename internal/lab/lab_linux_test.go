@@ -15,6 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+
 	"github.com/xdp-roam/xdp-roam/internal/testutil"
 )
 
@@ -237,6 +241,51 @@ func TestATapSeesBothDirectionsAndTheAttackerCanSpoof(t *testing.T) {
 	for end := time.Now().Add(time.Second); topology.A.NAT.Stats().In == in; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("the spoofed packet was not answered to the client")
+		}
+	}
+}
+
+// On an idle link, what the edge's XDP program sends back arrives by itself.
+func TestTheCoreReceivesXDPTransmissions(t *testing.T) {
+	topology := topology(t)
+	reflect, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.XDP, License: "Apache-2.0",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 3), asm.Return()}, // XDP_TX
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reflect.Close()
+	index, err := topology.Edge.Index(EdgeLink)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var attached link.Link
+	err = topology.Edge.Do(func() (err error) {
+		attached, err = link.AttachXDP(link.XDPOptions{Program: reflect, Interface: index, Flags: link.XDPDriverMode})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer attached.Close()
+	if mode, err := topology.Edge.XDP(EdgeLink); mode != "native" || err != nil {
+		t.Errorf("attached as %q (%v)", mode, err)
+	}
+	wire, err := topology.Core.OpenPacket("edge", EtherIPv4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer wire.Close()
+	sent := frame(netip.MustParseAddrPort("192.0.2.1:1"), netip.AddrPortFrom(EdgeV4, 2), 0, []byte("come back"))
+	for range 20 {
+		if _, err := wire.Write(sent); err != nil {
+			t.Fatal(err)
+		}
+		wire.SetReadDeadline(time.Now().Add(time.Second))
+		got := make([]byte, 200)
+		if size, err := wire.Read(got); err != nil || !bytes.Equal(got[:size], sent) {
+			t.Fatalf("sent back: %x (%v), want %x", got[:size], err, sent)
 		}
 	}
 }

@@ -18,7 +18,6 @@ const (
 	EtherNone uint16 = 0              // nothing: to send only
 	EtherAll  uint16 = unix.ETH_P_ALL // everything, in both directions
 	EtherIPv4 uint16 = unix.ETH_P_IP  // received IPv4 only
-	EtherIPv6 uint16 = unix.ETH_P_IPV6
 )
 
 // OpenPacket opens a raw socket on a link: each Read is one received frame from

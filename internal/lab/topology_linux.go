@@ -4,7 +4,6 @@ package lab
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 )
@@ -304,21 +303,4 @@ func prefixes(texts ...string) []netip.Prefix {
 		all = append(all, netip.MustParsePrefix(text))
 	}
 	return all
-}
-
-// Describe names who is behind a public address, for reports; the address itself
-// when nobody known is.
-func (t *Topology) Describe(addr netip.Addr) string {
-	for _, a := range []*Access{t.A, t.B, t.Six} {
-		if a.Public == addr {
-			return fmt.Sprintf("client on %s", a.Name)
-		}
-	}
-	switch addr {
-	case EdgeV4, EdgeV6:
-		return "edge"
-	case AttackerV4, AttackerV6:
-		return "attacker"
-	}
-	return addr.String()
 }
