@@ -103,6 +103,15 @@ func TestAnswers(t *testing.T) {
 			b.now = b.s.departures[0].until
 			b.answer(addrA, response, b.cookieA)
 		}, addrA, RefusedPreferred},
+		{"still preferred after the switch, from elsewhere", func(b begun) {
+			b.answer(addrB, response, b.cookieB)
+			b.answer(addrX, response, b.cookieA)
+		}, addrB, AnswerElsewhere},
+		{"the loser of a return is backed off", func(b begun) {
+			b.answer(addrB, response, b.cookieB)
+			b.answer(addrA, response, b.cookieA)
+			b.inject(addrB, b.craft(&b.c, pingFrame(1)))
+		}, addrA, BackedOff},
 		{"still preferred too late after the switch", func(b begun) {
 			b.answer(addrB, response, b.cookieB)
 			b.now = b.s.departures[0].until + 1

@@ -261,3 +261,19 @@ func TestServerAddresses(t *testing.T) {
 		t.Errorf("sends to %v", m.c.Path())
 	}
 }
+
+// Whatever wants to send: nothing goes to a candidate beyond its budget.
+func TestBudgetHolds(t *testing.T) {
+	b := beginMove(t)
+	c := b.s.findCandidate(Path{Remote: addrB})
+	c.ledger.sent = 3*c.ledger.received - probeSize + 1
+	b.s.sendChallenge(b.now, &b.s.out, c.path, c.rid, wire.Cookie{})
+	if len(b.s.out.Packets) != 0 || b.s.Info().Counts[OverBudget] != 1 {
+		t.Error("one byte too many was sent")
+	}
+	c.ledger.sent--
+	b.s.sendChallenge(b.now, &b.s.out, c.path, c.rid, wire.Cookie{})
+	if len(b.s.out.Packets) != 1 || c.ledger.sent != 3*c.ledger.received {
+		t.Error("the last byte of the budget was not given out")
+	}
+}

@@ -95,6 +95,26 @@ func TestMove(t *testing.T) {
 	}
 }
 
+// Nothing that was measured on the old path holds on the new one, and a PONG
+// that comes late says nothing of it.
+func TestMoveForgetsRTT(t *testing.T) {
+	m := opened(t, 7)
+	if err := m.c.Ping(m.now, &m.c.out); err != nil {
+		t.Fatal(err)
+	}
+	m.flush(&m.c)
+	m.run(m.rtt/2 + 1) // the PONG is on its way
+	m.network = func(flight) []flight { return nil }
+	m.move(2, addrB)
+	m.run(m.rtt)
+	if i := m.c.Info(); i.SRTT != 0 || i.PTO != initialPTO {
+		t.Errorf("srtt %v, PTO %v after a move", i.SRTT, i.PTO)
+	}
+	if m.c.Info().Counts[PongUnknown] != 0 {
+		t.Error("the PONG was not known")
+	}
+}
+
 // While the old network is gone the move does not wait for it.
 func TestMoveWithoutOldPath(t *testing.T) {
 	m := opened(t, 7)

@@ -166,7 +166,11 @@ func TestClosesCross(t *testing.T) {
 	m.s.Close(m.now, wire.CloseDone, "s", &m.s.out)
 	m.flush(&m.c)
 	m.flush(&m.s)
+	c, s := m.c.Info().Sent.Packets, m.s.Info().Sent.Packets
 	m.run(time.Minute)
+	if c, s = m.c.Info().Sent.Packets-c, m.s.Info().Sent.Packets-s; c != 1 || s != 1 {
+		t.Errorf("%d and %d packets after the CLOSEs, want a PONG each", c, s)
+	}
 	m.c.wants(t, "cross", EventClosed, 1)
 	m.s.wants(t, "cross", EventClosed, 1)
 	if !m.c.ended || !m.s.ended {
