@@ -15,14 +15,7 @@ import (
 // root is the repository, seen from this package.
 const root = "../.."
 
-// shellBlock is one block of shell commands in a document.
-type shellBlock struct {
-	where    string // file:line
-	host     string // where a person types it: "server", "client"; empty: in a checkout
-	commands []string
-}
-
-// documents are those whose commands are tested.
+// documents are those whose code is tested.
 func documents(t *testing.T) []string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
@@ -32,74 +25,122 @@ func documents(t *testing.T) []string {
 	return append([]string{filepath.Join(root, "README.md")}, files...)
 }
 
-// fences are the languages of code blocks: with another name for shell, a
-// block would go untested.
-var fences = []string{"", "sh", "go", "c", "toml", "json"}
+// codeBlock is one fenced block of a document.
+type codeBlock struct {
+	where    string // file:line
+	language string
+	lines    []string
+}
 
-// hostLine is the first line of a block that is typed on one of two machines.
-var hostLine = regexp.MustCompile(`^# on the (server|client)\b`)
+// languages are those of the documents' blocks: under another name for shell,
+// commands would go untested.
+var languages = []string{"", "sh", "go", "c", "toml", "json"}
 
-func shellBlocks(t *testing.T, file string) []shellBlock {
+func codeBlocks(t *testing.T, file, language string) []codeBlock {
 	t.Helper()
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var blocks []shellBlock
-	var body []string
-	language, opened := "", 0
+	var blocks []codeBlock
+	var open *codeBlock
 	for i, line := range strings.Split(string(text), "\n") {
 		fence, ok := strings.CutPrefix(strings.TrimSpace(line), "```")
 		switch {
-		case !ok && opened > 0:
-			body = append(body, line)
-		case !ok:
-		case opened == 0:
-			language, opened, body = fence, i+1, nil
-			if !slices.Contains(fences, language) {
-				t.Errorf("%s:%d: a block of %q: write sh for commands, or teach this test the language", file, opened, language)
+		case ok && open == nil:
+			open = &codeBlock{where: fmt.Sprintf("%s:%d", file, i+1), language: fence}
+			if !slices.Contains(languages, fence) {
+				t.Errorf("%s: a block of %q: write sh for commands, or teach this test the language", open.where, fence)
 			}
-		case language == "sh":
-			blocks = append(blocks, newShellBlock(t, fmt.Sprintf("%s:%d", file, opened), body))
-			opened = 0
-		default:
-			opened = 0
+		case ok:
+			if open.language == language {
+				blocks = append(blocks, *open)
+			}
+			open = nil
+		case open != nil:
+			open.lines = append(open.lines, line)
 		}
 	}
-	if opened > 0 {
-		t.Errorf("%s:%d: the block does not end", file, opened)
+	if open != nil {
+		t.Errorf("%s: the block does not end", open.where)
 	}
 	return blocks
 }
 
-// newShellBlock splits a block into commands: lines, those that a backslash
-// continues, and here-documents with quoted delimiters.
-func newShellBlock(t *testing.T, where string, body []string) shellBlock {
+// shellBlock is a block of shell commands.
+type shellBlock struct {
+	where    string
+	host     string // where a person types it: "server", "client"; empty: in a checkout
+	commands []string
+}
+
+// hostLine is the first line of a block that is typed on one of two machines.
+var hostLine = regexp.MustCompile(`^# on the (server|client)\b`)
+
+// shellBlocks splits the shell blocks of a document into commands: lines, those
+// that a backslash continues, and here-documents with quoted delimiters.
+func shellBlocks(t *testing.T, file string) []shellBlock {
 	t.Helper()
-	b := shellBlock{where: where}
-	if host := hostLine.FindStringSubmatch(strings.Join(body, "\n")); host != nil {
-		b.host = host[1]
-	}
-	for i := 0; i < len(body); i++ {
-		first := i
-		if _, delimiter, ok := strings.Cut(body[i], "<<'"); ok {
-			end := slices.Index(body[i:], strings.TrimSuffix(delimiter, "'"))
-			if end < 0 {
-				t.Fatalf("%s: a here-document without end: %s", where, body[i])
+	var blocks []shellBlock
+	for _, code := range codeBlocks(t, file, "sh") {
+		b, lines := shellBlock{where: code.where}, code.lines
+		if host := hostLine.FindStringSubmatch(strings.Join(lines, "\n")); host != nil {
+			b.host = host[1]
+		}
+		for i := 0; i < len(lines); i++ {
+			first := i
+			if _, delimiter, ok := strings.Cut(lines[i], "<<'"); ok {
+				end := slices.Index(lines[i:], strings.TrimSuffix(delimiter, "'"))
+				if end < 0 {
+					t.Fatalf("%s: a here-document without end: %s", b.where, lines[i])
+				}
+				i += end
 			}
-			i += end
+			for strings.HasSuffix(lines[i], `\`) && i+1 < len(lines) {
+				i++
+			}
+			if command := strings.Join(lines[first:i+1], "\n"); strings.TrimSpace(command) != "" && !strings.HasPrefix(command, "#") {
+				b.commands = append(b.commands, command)
+			}
 		}
-		for strings.HasSuffix(body[i], `\`) && i+1 < len(body) {
-			i++
+		if len(b.commands) == 0 {
+			t.Errorf("%s: a block without commands", b.where)
 		}
-		if command := strings.Join(body[first:i+1], "\n"); strings.TrimSpace(command) != "" && !strings.HasPrefix(command, "#") {
-			b.commands = append(b.commands, command)
+		blocks = append(blocks, b)
+	}
+	return blocks
+}
+
+// The Go of the documents is lines, in their order, of an example that runs.
+func TestDocumentedGo(t *testing.T) {
+	examples := []string{"userspace/server/example_test.go", "userspace/client/example_test.go"}
+	var parts []codeBlock
+	for _, file := range documents(t) {
+		for _, block := range codeBlocks(t, file, "go") {
+			for _, part := range strings.Split(strings.Join(block.lines, "\n"), "\n\n") {
+				parts = append(parts, codeBlock{where: block.where, lines: strings.Split(part, "\n")})
+			}
 		}
 	}
-	if len(b.commands) == 0 {
-		t.Errorf("%s: a block without commands", where)
+	if len(parts) != len(examples) {
+		t.Fatalf("the documents have %d pieces of Go, and there are %d examples: one piece each, between empty lines", len(parts), len(examples))
 	}
-	return b
+	for i, example := range examples {
+		text, err := os.ReadFile(filepath.Join(root, example))
+		if err != nil {
+			t.Fatal(err)
+		}
+		rest := strings.Split(string(text), "\n")
+		for _, line := range parts[i].lines {
+			code, _, _ := strings.Cut(line, " //")
+			at := slices.IndexFunc(rest, func(l string) bool { return strings.TrimSpace(l) == strings.TrimSpace(code) })
+			if at < 0 {
+				t.Errorf("%s: %s has no such line there: %s", parts[i].where, example, code)
+				continue
+			}
+			rest = rest[at+1:]
+		}
+	}
 }
 
 // Commands for a checkout are make's: CI runs them, this test sees that they exist.
