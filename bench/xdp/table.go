@@ -8,6 +8,7 @@ import (
 	"math/bits"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -70,9 +71,6 @@ func newID(r *rand.Rand, slot, mask uint32, forged bool) harnessHarnessId {
 	return harnessHarnessId{Word: [2]uint64{w0, w1&0xffffffff | uint64(t)<<32}}
 }
 
-// slotsFor is the table for a number of sessions at half its capacity.
-func slotsFor(sessions int) uint32 { return uint32(1) << bits.Len(uint(2*sessions-1)) }
-
 // mapArray is the memory of a mmapable array map, until unmap is called.
 func mapArray[T any](m *ebpf.Map) (values []T, unmap func() error, err error) {
 	var value T
@@ -95,28 +93,27 @@ func live(id harnessHarnessId) bpf.RoamRoamSlot {
 	}
 }
 
-// fillSlots gives half of the slots a session and returns the ids in random order.
-func fillSlots(r *rand.Rand, m *ebpf.Map, sessions int) ([]harnessHarnessId, error) {
-	slots, unmap, err := mapArray[bpf.RoamRoamSlot](m)
+// fillSlots gives every slot a session and returns the ids in random order.
+func fillSlots(r *rand.Rand, m *ebpf.Map) ([]harnessHarnessId, error) {
+	table, unmap, err := mapArray[bpf.RoamRoamSlot](m)
 	if err != nil {
 		return nil, err
 	}
-	ids := make([]harnessHarnessId, sessions)
+	ids := make([]harnessHarnessId, m.MaxEntries())
 	mask := m.MaxEntries() - 1
 	for i := range ids {
-		slot := uint32(i) * 2
-		if i > 0 { // the first slot is the one that variant.bpf.c takes without a lookup
-			slot += r.Uint32() & 1
-		}
-		ids[i] = newID(r, slot, mask, false)
-		slots[uint32(ids[i].Word[0])&mask] = live(ids[i])
+		ids[i] = newID(r, uint32(i), mask, false)
+		table[uint32(ids[i].Word[0])&mask] = live(ids[i])
 	}
 	r.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
 	return ids, unmap()
 }
 
-// fillHash puts the same sessions into a hash map.
-func fillHash(m *ebpf.Map, ids []harnessHarnessId) error {
+// fillHash puts the same sessions into a hash map, in another order than they
+// will be looked up: its elements would lie in memory in just that order.
+func fillHash(r *rand.Rand, m *ebpf.Map, ids []harnessHarnessId) error {
+	ids = slices.Clone(ids)
+	r.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
 	const batch = 1 << 14
 	values := make([]bpf.RoamRoamSlot, 0, batch)
 	for len(ids) > 0 {
