@@ -20,12 +20,11 @@ const (
 	xdpTX       = 3
 	xdpRedirect = 4
 
-	frameIDAt    = 14 + 20 + 8 + 8
-	testRuns     = 1 << 20
-	liveRuns     = 2 << 20
-	liveFrames   = 2 // BPF_F_TEST_XDP_LIVE_FRAMES
-	liveBatch    = 64
-	lookupPlaces = 1 << 22 // ids in the list, at most
+	frameIDAt  = 14 + 20 + 8 + 8
+	testRuns   = 1 << 20
+	liveRuns   = 2 << 20
+	liveFrames = 2 // BPF_F_TEST_XDP_LIVE_FRAMES
+	liveBatch  = 64
 )
 
 // bench is a harness around one program, loaded.
@@ -88,33 +87,38 @@ func (b *bench) configurePlane(change func(c *bpf.RoamRoamConfig)) error {
 	return b.Maps["xsks"].Put(uint32(0), uint32(b.xsk))
 }
 
-// giveFrame makes the harness run over a frame with a payload: restored before
-// each run, or with the ids of the list.
-func (b *bench) giveFrame(payload []byte, restore bool, ids []harnessHarnessId) error {
+// What a frame is given before each run.
+type preparation int
+
+const (
+	asItIs  preparation = iota // nothing: the program leaves it alone
+	restore                    // its length and first bytes
+	oneID                      // the same session's id
+	liveIDs                    // the id of another session
+	forged                     // such an id with a wrong tag
+)
+
+// giveFrame makes the harness run over a frame with a payload.
+func (b *bench) giveFrame(payload []byte, p preparation) error {
 	b.frame = frameOf(payload)
-	cfg := harnessHarnessConfig{Length: uint32(len(b.frame))}
-	if restore {
+	cfg := harnessHarnessConfig{Length: uint32(len(b.frame)), Random: 0x9e3779b97f4a7c15}
+	cfg.Key.K0, cfg.Key.K1 = idKey.K0, idKey.K1
+	var f harnessHarnessFrame
+	switch p {
+	case restore:
 		cfg.Restore = 1
-		var f harnessHarnessFrame
 		copy(f.Bytes[:], b.frame)
-		if err := b.Maps["harness_frames"].Put(uint32(0), f); err != nil {
-			return err
-		}
+	case oneID:
+		id := idOf(0, b.Maps["slots"].MaxEntries()-1)
+		binary.LittleEndian.PutUint64(b.frame[frameIDAt:], id[0])
+		binary.LittleEndian.PutUint64(b.frame[frameIDAt+8:], id[1])
+	case forged:
+		cfg.Forge = 1
+		fallthrough
+	case liveIDs:
+		cfg.IdAt, cfg.IdMask = frameIDAt, b.Maps["slots"].MaxEntries()-1
 	}
-	if len(ids) > 0 {
-		cfg.IdAt, cfg.IdMask = frameIDAt, b.Maps["harness_ids"].MaxEntries()-1
-		list, unmap, err := mapArray[harnessHarnessId](b.Maps["harness_ids"])
-		if err != nil {
-			return err
-		}
-		for i := range list {
-			list[i] = ids[i%len(ids)]
-		}
-		if err := unmap(); err != nil {
-			return err
-		}
-	}
-	return b.Maps["harness_configs"].Put(uint32(0), cfg)
+	return errors.Join(b.Maps["harness_frames"].Put(uint32(0), f), b.Maps["harness_configs"].Put(uint32(0), cfg))
 }
 
 // frameOf wraps a payload in plain headers. XDP looks at no checksum.

@@ -14,14 +14,19 @@ import (
 )
 
 type harnessHarnessConfig struct {
-	_        structs.HostLayout
-	Length   uint32
-	IdAt     uint32
-	IdMask   uint32
-	Restore  uint32
-	Verdict  uint32
-	Pad      uint32
-	Next     uint64
+	_       structs.HostLayout
+	Length  uint32
+	IdAt    uint32
+	IdMask  uint32
+	Restore uint32
+	Verdict uint32
+	Forge   uint32
+	Random  uint64
+	Key     struct {
+		_  structs.HostLayout
+		K0 uint64
+		K1 uint64
+	}
 	Verdicts [8]uint64
 }
 
@@ -30,18 +35,12 @@ type harnessHarnessFrame struct {
 	Bytes [128]uint8
 }
 
-type harnessHarnessId struct {
-	_    structs.HostLayout
-	Word [2]uint64
-}
-
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	harnessMapHarnessConfigs = "harness_configs"
 	harnessMapHarnessFrames  = "harness_frames"
-	harnessMapHarnessIds     = "harness_ids"
 	harnessProgBareDrop      = "bare_drop"
 	harnessProgHarness       = "harness"
 	harnessProgHarnessReturn = "harness_return"
@@ -102,7 +101,6 @@ type harnessProgramSpecs struct {
 type harnessMapSpecs struct {
 	HarnessConfigs *ebpf.MapSpec `ebpf:"harness_configs"`
 	HarnessFrames  *ebpf.MapSpec `ebpf:"harness_frames"`
-	HarnessIds     *ebpf.MapSpec `ebpf:"harness_ids"`
 }
 
 // harnessVariableSpecs contains global variables before they are loaded into the kernel.
@@ -133,14 +131,12 @@ func (o *harnessObjects) Close() error {
 type harnessMaps struct {
 	HarnessConfigs *ebpf.Map `ebpf:"harness_configs"`
 	HarnessFrames  *ebpf.Map `ebpf:"harness_frames"`
-	HarnessIds     *ebpf.Map `ebpf:"harness_ids"`
 }
 
 func (m *harnessMaps) Close() error {
 	return _HarnessClose(
 		m.HarnessConfigs,
 		m.HarnessFrames,
-		m.HarnessIds,
 	)
 }
 
