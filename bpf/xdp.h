@@ -21,7 +21,9 @@
 volatile const bool xsk_enabled = false;
 volatile const __u32 xsk_interface = 0;
 
-#define FAST_PATH_DECLINED (-1)
+/* What a path returns instead of an XDP action. */
+#define PATH_DECLINED (-1) /* the slow path's; nothing is counted or changed */
+#define PATH_INIT (-2)	   /* an INIT to one of our listeners: xdp_init_path's; as above */
 
 static __always_inline int xdp_action(__u32 reason)
 {
@@ -173,9 +175,9 @@ static __always_inline bool plain_headers(struct xdp_md *ctx, struct packet *p)
 }
 
 /*
- * An INIT to one of our listeners, from either path. It reads the headers again:
- * one copy of this code, and no struct packet in a frame where every DATA packet
- * would pay for it. Global, as parse() is.
+ * An INIT to one of our listeners, found by either path. It reads the headers
+ * again: one copy of this code, and no struct packet in a frame where every DATA
+ * packet would pay for it. Global, as parse() is.
  */
 __noinline int xdp_init_path(struct xdp_md *ctx)
 {
@@ -188,6 +190,7 @@ __noinline int xdp_init_path(struct xdp_md *ctx)
 	return xdp_finish(ctx, cpu, &p, xdp_init(ctx, cfg, cpu, &p));
 }
 
+/* An XDP action, or PATH_INIT. Global, as parse() is. */
 __noinline int xdp_slow_path(struct xdp_md *ctx)
 {
 	struct packet p = { .stage = ROAM_STAGE_XDP };
@@ -205,7 +208,7 @@ __noinline int xdp_slow_path(struct xdp_md *ctx)
 		} else {
 			reason = judge(ctx, ROAM_STAGE_XDP, cfg, cpu, &p, &owner);
 			if (reason == UNDECIDED)
-				return xdp_init_path(ctx);
+				return PATH_INIT;
 		}
 	}
 	return xdp_finish(ctx, cpu, &p, reason);
@@ -223,13 +226,13 @@ static __always_inline int fast_data(struct xdp_md *ctx, const struct roam_confi
 		__u64 *forged = &cpu->packets[ROAM_STAGE_XDP][ROAM_REASON_ID_FORGED];
 
 		if (event_sampled(ROAM_REASON_ID_FORGED, *forged)) /* this one is shown */
-			return FAST_PATH_DECLINED;
+			return PATH_DECLINED;
 		++*forged;
 		return XDP_DROP;
 	}
 	slot = slot_find(cfg, f->id[0], f->id[1], ROAM_KIND_ROAM);
 	if (unlikely(!slot || slot_policed(slot->control) || !slot_path_matches(slot, f->src[0], f->src[1], f->sport)))
-		return FAST_PATH_DECLINED;
+		return PATH_DECLINED;
 	action = xdp_main(ctx, &reason);
 	count(cpu, ROAM_STAGE_XDP, reason);
 	return action;
@@ -242,20 +245,19 @@ static __always_inline int fast_packet(struct xdp_md *ctx, const struct fast *f)
 
 	if (!f->dport ||
 	    !listener_at(listener_hash(f->dst[0], f->dst[1], f->dport), f->dst[0], f->dst[1], f->dport))
-		return FAST_PATH_DECLINED;
+		return PATH_DECLINED;
 	cfg = config_get();
 	cpu = cpu_get();
 	if (!cfg || !cpu)
-		return FAST_PATH_DECLINED;
+		return PATH_DECLINED;
 	if (likely(f->type == ROAM_DATA))
 		return fast_data(ctx, cfg, cpu, f);
-	return f->type == ROAM_INIT ? xdp_init_path(ctx) : FAST_PATH_DECLINED;
+	return f->type == ROAM_INIT ? PATH_INIT : PATH_DECLINED;
 }
 
 /*
- * An XDP action, or FAST_PATH_DECLINED with nothing counted and nothing changed.
- * The two families do not come together before the end: half of an IPv4 address
- * is constant, and every offset is.
+ * An XDP action, PATH_INIT or PATH_DECLINED. The two families do not come
+ * together before the end: half of an IPv4 address is constant, and every offset is.
  */
 static __always_inline int xdp_fast_path(struct xdp_md *ctx)
 {
@@ -264,13 +266,13 @@ static __always_inline int xdp_fast_path(struct xdp_md *ctx)
 	struct fast f;
 
 	if (data + sizeof(struct ethhdr) > end)
-		return FAST_PATH_DECLINED;
+		return PATH_DECLINED;
 	proto = ethernet_proto(data);
 	if (proto == bpf_htons(ETH_P_IP))
-		return fast_ipv4(data, end, &f) ? fast_packet(ctx, &f) : FAST_PATH_DECLINED;
+		return fast_ipv4(data, end, &f) ? fast_packet(ctx, &f) : PATH_DECLINED;
 	if (proto == bpf_htons(ETH_P_IPV6))
-		return fast_ipv6(data, end, &f) ? fast_packet(ctx, &f) : FAST_PATH_DECLINED;
-	return FAST_PATH_DECLINED;
+		return fast_ipv6(data, end, &f) ? fast_packet(ctx, &f) : PATH_DECLINED;
+	return PATH_DECLINED;
 }
 
 #endif

@@ -32,11 +32,12 @@ type bench struct {
 	*ebpf.Collection
 	frame []byte
 	xsk   int
+	runs  int // of each measurement
 }
 
 // load loads the harness around a program, with the given sizes of maps and
 // with maps of another bench in the place of its own.
-func load(program string, tested *ebpf.CollectionSpec, entries map[string]uint32, shared map[string]*ebpf.Map) (*bench, error) {
+func load(program string, tested *ebpf.CollectionSpec, entries map[string]uint32, shared map[string]*ebpf.Map, runs int) (*bench, error) {
 	spec, err := under(program, tested)
 	if err != nil {
 		return nil, err
@@ -48,7 +49,7 @@ func load(program string, tested *ebpf.CollectionSpec, entries map[string]uint32
 	if err != nil {
 		return nil, fmt.Errorf("loading the harness around %s: %w", program, err)
 	}
-	return &bench{Collection: coll, xsk: -1}, nil
+	return &bench{Collection: coll, xsk: -1, runs: runs}, nil
 }
 
 // close gives everything back.
@@ -139,11 +140,11 @@ func (b *bench) testRun(program string, want uint32) (float64, error) {
 	if err := b.begin(0); err != nil {
 		return 0, err
 	}
-	_, d, err := b.Programs[program].Benchmark(b.frame, testRuns, nil)
+	_, d, err := b.Programs[program].Benchmark(b.frame, b.runs, nil)
 	if err != nil {
 		return 0, fmt.Errorf("%s: test run: %w", program, err)
 	}
-	_, err = b.expect(program, want, testRuns)
+	_, err = b.expect(program, want)
 	return float64(d.Nanoseconds()), err
 }
 
@@ -159,7 +160,7 @@ func (b *bench) liveRun(program string, want uint32) (float64, error) {
 			return 0, err
 		}
 		_, err = b.Programs[program].Run(&ebpf.RunOptions{
-			Data: b.frame, Repeat: liveRuns, Flags: liveFrames, BatchSize: liveBatch,
+			Data: b.frame, Repeat: uint32(b.runs), Flags: liveFrames, BatchSize: liveBatch,
 		})
 		if err != nil {
 			return 0, fmt.Errorf("%s: live frames: %w", program, err)
@@ -168,12 +169,12 @@ func (b *bench) liveRun(program string, want uint32) (float64, error) {
 		if err != nil {
 			return 0, err
 		}
-		ns := float64(end-start) / liveRuns
+		ns := float64(end-start) / float64(b.runs)
 		if want == 0 {
 			return ns, nil
 		}
-		n, err := b.expect(program, want, liveRuns)
-		if err != nil || n == liveRuns {
+		n, err := b.expect(program, want)
+		if err != nil || n == uint64(b.runs) {
 			return ns, err
 		}
 		// A signal had interrupted the run and it was started again: the time is not one run's.
@@ -209,7 +210,7 @@ func (b *bench) changeHarness(change func(c *harnessHarnessConfig)) error {
 // expect makes sure that the program did what is being measured: every run had
 // this verdict. It returns how many there were: more than asked for if a
 // signal made the library start again.
-func (b *bench) expect(program string, want uint32, runs uint64) (uint64, error) {
+func (b *bench) expect(program string, want uint32) (uint64, error) {
 	var c harnessHarnessConfig
 	if err := b.Maps["harness_configs"].Lookup(uint32(0), &c); err != nil {
 		return 0, err
@@ -218,9 +219,9 @@ func (b *bench) expect(program string, want uint32, runs uint64) (uint64, error)
 	for _, v := range c.Verdicts {
 		all += v
 	}
-	if n < runs || n != all {
+	if n < uint64(b.runs) || n != all {
 		return n, fmt.Errorf("%s: %d runs asked for, %d had verdict %d; all: %v; by reason: %v",
-			program, runs, n, want, c.Verdicts, b.reasons())
+			program, b.runs, n, want, c.Verdicts, b.reasons())
 	}
 	return n, nil
 }

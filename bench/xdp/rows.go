@@ -19,6 +19,7 @@ import (
 // options are the command's flags.
 type options struct {
 	pairs    int
+	runs     int
 	largest  int
 	onlyInit bool
 	cpu      int
@@ -122,7 +123,7 @@ func measureTable(o options, sessions int) ([]report.Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := load("roam_xdp", spec, map[string]uint32{"slots": uint32(sessions)}, nil)
+	b, err := load("roam_xdp", spec, map[string]uint32{"slots": uint32(sessions)}, nil, o.runs)
 	if err != nil {
 		return nil, err
 	}
@@ -234,7 +235,7 @@ func measureLookup(o options, b *bench, sessions int) (report.Row, error) {
 		}
 		vb, err := load("variant_xdp", spec, map[string]uint32{
 			"hash": entries, "slots": uint32(sessions),
-		}, shared)
+		}, shared, o.runs)
 		if err != nil {
 			return report.Row{}, err
 		}
@@ -274,7 +275,7 @@ func measureInit(o options) ([]report.Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := load("roam_xdp", spec, map[string]uint32{"slots": 1024}, nil)
+	b, err := load("roam_xdp", spec, map[string]uint32{"slots": 1024}, nil, o.runs)
 	if err != nil {
 		return nil, err
 	}
