@@ -36,7 +36,7 @@ func TestDiagnose(t *testing.T) {
 		{"MTU by ERANGE", opAttach, unix.ERANGE, facts{nic: nic, mode: ModeXDP}, ErrUnsupported, []string{"MTU", "1500"}},
 		{"other EINVAL", opAttach, unix.EINVAL, facts{nic: nic, mode: ModeXDP}, ErrUnsupported, []string{"lro off"}},
 		{"queues", opAttach, unix.ENOSPC, facts{nic: nic, mode: ModeXDP}, ErrUnsupported, []string{"queues", "ethtool -L eth0"}},
-		{"taken", opAttach, unix.EBUSY, facts{nic: taken, mode: ModeXDP}, ErrConflict, []string{`"xdp_filter"`, "42", "--mode socket"}},
+		{"taken", opAttach, unix.EBUSY, facts{nic: taken, mode: ModeXDP}, ErrConflict, []string{`"xdp_filter"`, "42", "bpftool link"}},
 		{"taken meanwhile", opAttach, unix.EEXIST, facts{nic: nic, mode: ModeXDP}, ErrConflict, []string{"another XDP program"}},
 		{"gone", opAttach, unix.ENODEV, facts{nic: nic, mode: ModeXDP}, ErrNoInterface, []string{"eth0"}},
 		{"not permitted", opAttach, unix.EPERM, facts{nic: nic, mode: ModeXDP}, ErrPermission, []string{"root", "seccomp"}},

@@ -176,6 +176,16 @@ func mtuLimit() int { return os.Getpagesize() - 256 - 320 - 14 }
 // singlePage are the drivers known to refuse a larger MTU outright.
 var singlePage = map[string]bool{"veth": true, "virtio_net": true}
 
+// warning says what cannot be seen to fail: a veth loses what XDP sends back,
+// and counts it as sent, unless its other end has a ring for it. That end is
+// in another network namespace as a rule, so nobody here can look.
+func (nic *Interface) warning(mode Mode) string {
+	if nic.Kind != "veth" || mode != ModeXDP {
+		return ""
+	}
+	return fmt.Sprintf("%s is a veth: when cookies are demanded, RETRY reaches nobody unless an XDP program is attached to the pair's other end too; without one use mode generic or socket", nic.Name)
+}
+
 // checkXDP says whether roam_xdp can run on the interface in the mode, as far
 // as that can be known without trying.
 func (nic *Interface) checkXDP(mode Mode) error {

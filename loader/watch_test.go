@@ -224,6 +224,29 @@ func TestWatchAttachesAgain(t *testing.T) {
 	m.wantNothing()
 }
 
+// An interface that comes back without XDP before anyone saw it go leaves the policing to the socket stage.
+func TestWatchTellsTheSocketStageOfAnotherMode(t *testing.T) {
+	m := newMachine(t)
+	i := m.open()
+	m.attach(i, ModeAuto, "edge0")
+	if i.Maps.Config.Read().SocketPolices {
+		t.Fatal("the socket stage polices behind XDP")
+	}
+	m.removeLink("edge0")
+	m.must(netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "edge0"}}))
+	if !i.reconcile(nil) {
+		t.Errorf("not whole: %+v", i.Attachments())
+	}
+	if a := i.Attachments()[0]; a.Mode != ModeSocket || a.Degraded != "" || a.Warning != "" {
+		t.Errorf("on a bridge: %+v", a)
+	}
+	if !i.Maps.Config.Read().SocketPolices {
+		t.Error("nobody polices")
+	}
+	m.must(i.Close())
+	m.wantNothing()
+}
+
 // A link that nobody watches is reported as what it is.
 func TestStatusOfALinkWithoutItsInterface(t *testing.T) {
 	m := newMachine(t)
