@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/xdp-roam/xdp-roam/loader"
+	"github.com/xdp-roam/xdp-roam/maps"
 	"github.com/xdp-roam/xdp-roam/userspace/server"
 )
 
@@ -29,4 +30,5 @@ var platformCodes = []codeOf{
 	{loader.ErrConflict, exitConflict},
 	{loader.ErrNotLoaded, exitNotLoaded},
 	{server.ErrConfig, exitUsage},
+	{maps.ErrSlots, exitUsage},
 }
