@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package main
 
 import (
@@ -21,8 +23,6 @@ const (
 	xdpRedirect = 4
 
 	frameIDAt  = 14 + 20 + 8 + 8
-	testRuns   = 1 << 20
-	liveRuns   = 2 << 20
 	liveFrames = 2 // BPF_F_TEST_XDP_LIVE_FRAMES
 	liveBatch  = 64
 )

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 // Command xdp measures the data plane: rows 1 to 6 of the goals in
 // docs/BENCHMARKS.md. It runs the committed programs as they are, called by a
 // harness that puts the frame right and gives it another id before each run, and
