@@ -85,6 +85,25 @@ func TestDiagnoseKeepsADiagnosis(t *testing.T) {
 	}
 }
 
+func TestWarning(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		nic  Interface
+		mode Mode
+		want string // "" is none
+	}{
+		{"NIC", Interface{Name: "eth0", Kind: "device"}, ModeXDP, ""},
+		{"VLAN, tags hidden", Interface{Name: "eth0", Kind: "device", Untagged: "eth0.10"}, ModeXDP, "eth0.10 leaves without its tag; `ethtool -K eth0 rxvlan off`"},
+		{"generic keeps the tag", Interface{Name: "eth0", Kind: "device", Untagged: "eth0.10"}, ModeGeneric, ""},
+		{"veth", Interface{Name: "eth0", Kind: "veth"}, ModeXDP, "the pair's other end"},
+		{"veth, generic", Interface{Name: "eth0", Kind: "veth"}, ModeGeneric, ""},
+	} {
+		if got := test.nic.warning(test.mode); (got == "") != (test.want == "") || !strings.Contains(got, test.want) {
+			t.Errorf("%s: %q, want %q", test.name, got, test.want)
+		}
+	}
+}
+
 func TestCheckXDP(t *testing.T) {
 	ether := Interface{Name: "eth0", Kind: "device", Driver: "mlx5_core", MTU: 1500, Encap: "ether", Native: SupportYes}
 	with := func(change func(*Interface)) *Interface {
