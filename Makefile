@@ -1,8 +1,6 @@
 # xdp-roam: `make demo` shows the main job, `make test` runs every test.
 
 GO          ?= go
-CLANG       ?= clang-19
-STRIP       ?= llvm-strip-19
 BIN         := bin/xdp-roam
 VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS     := -s -w -X main.version=$(VERSION)
@@ -60,11 +58,11 @@ cross:
 
 ## generate: rebuild the BPF objects and their Go (clang-19, llvm-strip-19)
 generate:
-	BPF2GO_CC=$(CLANG) BPF2GO_STRIP=$(STRIP) $(GO) generate ./bpf
+	$(GO) generate ./bpf ./bench/xdp
 
 ## generate-check: what is committed is what the sources make
 generate-check: generate
-	@out=$$(git status --porcelain -- bpf); if [ -n "$$out" ]; then \
+	@out=$$(git status --porcelain -- bpf bench/xdp); if [ -n "$$out" ]; then \
 	  echo "generated files are not current (run make generate and commit):"; echo "$$out"; exit 1; fi
 
 ## bench-xdp: the data plane's rows of docs/BENCHMARKS.md, into bench/results.json (root)
