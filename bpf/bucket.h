@@ -30,17 +30,10 @@ static __always_inline __u64 bucket_next(__u64 tat, __u64 ticks, __u32 rate, __u
 }
 
 /*
- * Does this stage charge what is to be charged once for a packet: slots, and
- * INITs without a cookie? XDP does; the socket stage only where there is none before it.
- */
-static __always_inline bool stage_polices(const struct roam_config *cfg, __u32 stage)
-{
-	return stage == ROAM_STAGE_XDP || cfg->socket_polices;
-}
-
-/*
- * The socket stage allows twice the rate of XDP: what one CPU let through may
- * reach the sockets bunched and by other CPUs, and is not to be refused again.
+ * Each stage has buckets of its own and always charges them: XDP sees neither
+ * fragments nor interfaces that it is not attached to. The socket stage allows
+ * twice the rate of XDP: what one CPU let through may reach the sockets bunched
+ * and by other CPUs, and is not to be refused again.
  */
 static __always_inline __u64 stage_bucket_next(struct roam_cpu *cpu, const struct roam_bucket *buckets, __u32 stage,
 					       __u32 rate, __u32 burst)
@@ -63,16 +56,20 @@ static __always_inline bool stage_bucket_take(struct roam_cpu *cpu, struct roam_
 }
 
 /*
- * Takes a token of a slot's bucket, which all CPUs share. Losing the exchange
- * to another CPU counts as a refusal: it happens only under a flood on this id.
+ * Takes a token of a slot's bucket for the stage, which all CPUs share. Losing
+ * the exchange to another CPU counts as a refusal: it happens only under a
+ * flood on this id.
  */
-static __always_inline bool slot_bucket_take(struct roam_slot *slot, struct roam_cpu *cpu,
+static __always_inline bool slot_bucket_take(struct roam_slot *slot, struct roam_cpu *cpu, __u32 stage,
 					     const struct roam_limits *limits)
 {
-	__u64 tat = READ_ONCE(slot->bucket);
-	__u64 next = bucket_next(tat, clock_get(cpu)->ticks, limits->slot_candidate_rate, limits->slot_candidate_burst);
+	__u32 scale = stage == ROAM_STAGE_SOCKET;
+	__u64 *bucket = &slot->bucket[scale];
+	__u64 tat = READ_ONCE(*bucket);
+	__u64 next = bucket_next(tat, clock_get(cpu)->ticks, limits->slot_candidate_rate << scale,
+				 limits->slot_candidate_burst << scale);
 
-	return next && __sync_val_compare_and_swap(&slot->bucket, tat, next) == tat;
+	return next && __sync_val_compare_and_swap(bucket, tat, next) == tat;
 }
 
 #endif

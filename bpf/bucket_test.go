@@ -70,13 +70,22 @@ func TestBuckets(t *testing.T) {
 }
 
 // A demanded cookie cannot be asked for by XDP where headers have options; Go
-// does it, out of a bucket of its own that leaves the others' alone.
+// does it, out of a bucket of its own that leaves the others' alone, as they
+// leave it.
 func TestBucketSlowInit(t *testing.T) {
 	p := newPlane(t)
 	p.setHandshake(policyAlways)
-	p.configure(func(c *bpf.RoamRoamConfig) { c.Limits.VersionBurst, c.Limits.HandshakeBurst = 2, 1 })
+	p.configure(func(c *bpf.RoamRoamConfig) {
+		c.Limits.SlowBurst, c.Limits.VersionBurst, c.Limits.HandshakeBurst = 2, 1, 1
+	})
+	unknown := frame{src: client4, dst: server4, payload: version(7)}.bytes()
+	for i, want := range []bpf.RoamRoamReason{reasonInitVersion, reasonVersionLimit} {
+		if got := p.run(unknown).reason; got != want {
+			t.Errorf("INIT %d of an unknown version: reason %d, want %d", i, got, want)
+		}
+	}
 	slow := frame{src: client4, dst: server4, options: make([]byte, 4), payload: initPacket()}.bytes()
-	for i, want := range []bpf.RoamRoamReason{reasonInitSlow, reasonInitSlow, reasonVersionLimit} {
+	for i, want := range []bpf.RoamRoamReason{reasonInitSlow, reasonInitSlow, reasonSlowLimit} {
 		if got := p.run(slow).reason; got != want {
 			t.Errorf("INIT %d with options: reason %d, want %d", i, got, want)
 		}

@@ -114,33 +114,32 @@ static __always_inline bool cookie_valid(const struct roam_config *cfg, struct r
 	return cookie_hash(p, in, head, &key->key) == in->cookie[1];
 }
 
-/*
- * Must this INIT without a valid cookie bring one? At the socket stage behind
- * XDP the bucket has been charged already.
- */
+/* Must this INIT without a valid cookie bring one? */
 static __always_inline bool cookie_demanded(const struct roam_config *cfg, struct roam_cpu *cpu, __u32 stage)
 {
-	__u64 next;
-
 	if (cfg->cookie_policy != ROAM_COOKIE_AUTO)
 		return cfg->cookie_policy == ROAM_COOKIE_ALWAYS;
-	if (!stage_polices(cfg, stage))
-		return false;
-	next = bucket_next(cpu->uncookied.tat, clock_get(cpu)->ticks, cfg->limits.uncookied_rate,
-			   cfg->limits.uncookied_burst);
-	if (!next)
-		return true;
-	cpu->uncookied.tat = next;
-	return false;
+	return !stage_bucket_take(cpu, cpu->uncookied, stage, cfg->limits.uncookied_rate,
+				  cfg->limits.uncookied_burst);
 }
 
-/* INITs that Go answers without any state have a bucket of their own: they must not starve those with a cookie. */
-static __always_inline __u32 init_stateless(const struct roam_config *cfg, struct roam_cpu *cpu, __u32 stage,
-					    __u32 reason)
+/*
+ * INITs that Go answers without any state have buckets of their own: they must
+ * not starve those with a cookie, nor unknown versions those that need a RETRY.
+ */
+static __always_inline __u32 init_version(const struct roam_config *cfg, struct roam_cpu *cpu, __u32 stage)
 {
 	if (!stage_bucket_take(cpu, cpu->version, stage, cfg->limits.version_rate, cfg->limits.version_burst))
 		return ROAM_REASON_VERSION_LIMIT;
-	return reason;
+	return ROAM_REASON_INIT_VERSION;
+}
+
+/* Go asks for the cookie where this stage cannot. */
+static __always_inline __u32 init_slow(const struct roam_config *cfg, struct roam_cpu *cpu, __u32 stage)
+{
+	if (!stage_bucket_take(cpu, cpu->slow, stage, cfg->limits.slow_rate, cfg->limits.slow_burst))
+		return ROAM_REASON_INIT_SLOW_LIMIT;
+	return ROAM_REASON_INIT_SLOW;
 }
 
 /*
@@ -156,7 +155,7 @@ static __always_inline __u32 init_judge(const struct roam_config *cfg, struct ro
 	if ((__u32)in->head != ROAM_INIT || !version)
 		return ROAM_REASON_INIT_MALFORMED;
 	if (version != ROAM_VERSION_1)
-		return init_stateless(cfg, cpu, p->stage, ROAM_REASON_INIT_VERSION);
+		return init_version(cfg, cpu, p->stage);
 	if (!mac1_valid(cfg, in))
 		return ROAM_REASON_MAC1;
 	if (cookie_valid(cfg, cpu, p, in))

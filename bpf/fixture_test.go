@@ -102,7 +102,7 @@ func TestPacketFixtures(t *testing.T) {
 	}
 	more := map[maps.Reason]string{
 		maps.ReasonCandidateLimit: "a limit", maps.ReasonHandshakeLimit: "a limit", maps.ReasonResetLimit: "a limit",
-		maps.ReasonVersionLimit: "a limit", maps.ReasonMainLimit: "a limit", maps.ReasonMainXSK: "needs an AF_XDP socket",
+		maps.ReasonVersionLimit: "a limit", maps.ReasonInitSlowLimit: "a limit", maps.ReasonMainLimit: "a limit", maps.ReasonMainXSK: "needs an AF_XDP socket",
 		maps.ReasonUnsteered: "of the socket stage", maps.ReasonForeignUnserved: "of the socket stage",
 	}
 	for r := range maps.Reasons {

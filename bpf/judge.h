@@ -43,7 +43,7 @@ static __noinline __u32 socket_init(struct sk_reuseport_md *ctx, struct roam_cpu
 		return ROAM_REASON_INIT_MALFORMED;
 	reason = init_judge(cfg, cpu, p, &in);
 	if (reason == ROAM_REASON_RETRY)
-		return init_stateless(cfg, cpu, p->stage, ROAM_REASON_INIT_SLOW);
+		return init_slow(cfg, cpu, p->stage);
 	return reason;
 }
 

@@ -102,7 +102,7 @@ func openPlane(t testing.TB, load func() (*bpf.RoamObjects, error)) *plane {
 		c.CookiePolicy = uint8(bpf.RoamRoamCookiePolicyROAM_COOKIE_NEVER)
 		c.Limits = bpf.RoamRoamLimits{
 			CandidateBurst: plenty, SlotCandidateBurst: plenty, HandshakeBurst: plenty, UncookiedBurst: plenty,
-			ResetBurst: plenty, VersionBurst: plenty,
+			ResetBurst: plenty, VersionBurst: plenty, SlowBurst: plenty,
 		}
 	})
 	p.listen(server4, 0, 0)

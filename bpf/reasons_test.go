@@ -44,6 +44,7 @@ const (
 	reasonVersionLimit   = bpf.RoamRoamReasonROAM_REASON_VERSION_LIMIT
 	reasonMainLimit      = bpf.RoamRoamReasonROAM_REASON_MAIN_LIMIT
 	reasonUnserved       = bpf.RoamRoamReasonROAM_REASON_FOREIGN_UNSERVED
+	reasonSlowLimit      = bpf.RoamRoamReasonROAM_REASON_INIT_SLOW_LIMIT
 )
 
 // actionOf is the XDP action that a reason implies.

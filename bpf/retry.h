@@ -169,7 +169,7 @@ static __always_inline __u32 retry_answer(struct xdp_md *ctx, const struct roam_
 	__u64 cookie[2];
 
 	if (!p->plain || !key)
-		return init_stateless(cfg, cpu, p->stage, ROAM_REASON_INIT_SLOW);
+		return init_slow(cfg, cpu, p->stage);
 	cookie[0] = cookie_head(key->epoch, cfg->server_id, now);
 	cookie[1] = cookie_hash(p, in, cookie[0], &key->key);
 	return retry_send(ctx, p, cookie);

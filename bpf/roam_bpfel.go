@@ -23,21 +23,20 @@ type RoamRoamClock struct {
 	Jiffies uint64
 	Ticks   uint64
 	Seconds uint64
-	Pad     [2]uint64
 }
 
 type RoamRoamConfig struct {
-	_             structs.HostLayout
-	Schema        uint32
-	SlotMask      uint32
-	UnixBase      uint32
-	ServerId      uint16
-	CookiePolicy  uint8
-	SocketPolices uint8
-	IdKeys        [4]RoamRoamSipkey
-	Mac1Keys      [2]RoamRoamSipkey
-	CookieKeys    [4]RoamRoamCookieKey
-	Limits        RoamRoamLimits
+	_            structs.HostLayout
+	Schema       uint32
+	SlotMask     uint32
+	UnixBase     uint32
+	ServerId     uint16
+	CookiePolicy uint8
+	Pad          uint8
+	IdKeys       [4]RoamRoamSipkey
+	Mac1Keys     [2]RoamRoamSipkey
+	CookieKeys   [4]RoamRoamCookieKey
+	Limits       RoamRoamLimits
 }
 
 type RoamRoamCookieKey struct {
@@ -62,10 +61,12 @@ type RoamRoamCpu struct {
 	Handshake  [2]RoamRoamBucket
 	Reset      [2]RoamRoamBucket
 	Version    [2]RoamRoamBucket
-	Uncookied  RoamRoamBucket
+	Slow       [2]RoamRoamBucket
+	Uncookied  [2]RoamRoamBucket
 	Event      RoamRoamBucket
 	EventsLost uint64
 	Clock      RoamRoamClock
+	Pad        [7]uint64
 }
 
 type RoamRoamEvent struct {
@@ -125,9 +126,10 @@ type RoamRoamLimits struct {
 	ResetBurst         uint32
 	VersionRate        uint32
 	VersionBurst       uint32
+	SlowRate           uint32
+	SlowBurst          uint32
 	EventRate          uint32
 	EventBurst         uint32
-	Pad                [2]uint32
 }
 
 type RoamRoamListener struct {
@@ -182,6 +184,7 @@ const (
 	RoamRoamReasonROAM_REASON_VERSION_LIMIT     RoamRoamReason = 59
 	RoamRoamReasonROAM_REASON_MAIN_LIMIT        RoamRoamReason = 60
 	RoamRoamReasonROAM_REASON_FOREIGN_UNSERVED  RoamRoamReason = 61
+	RoamRoamReasonROAM_REASON_INIT_SLOW_LIMIT   RoamRoamReason = 62
 	RoamRoamReasonROAM_REASON_MAX               RoamRoamReason = 64
 )
 
@@ -192,15 +195,14 @@ type RoamRoamSipkey struct {
 }
 
 type RoamRoamSlot struct {
-	_        structs.HostLayout
-	Id       [2]uint64
-	Control  uint64
-	Addr     [2]uint64
-	Port     uint16
-	Spare    uint16
-	Seen     uint32
-	Bucket   uint64
-	Reserved uint64
+	_       structs.HostLayout
+	Id      [2]uint64
+	Control uint64
+	Addr    [2]uint64
+	Port    uint16
+	Spare   uint16
+	Seen    uint32
+	Bucket  [2]uint64
 }
 
 type RoamRoamSlotFlag uint32

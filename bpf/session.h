@@ -81,7 +81,7 @@ static __always_inline __u32 candidate_lane(const struct roam_config *cfg, struc
 
 	if (!next)
 		return ROAM_REASON_CANDIDATE_LIMIT;
-	if (stage_polices(cfg, stage) && !slot_bucket_take(slot, cpu, limits))
+	if (!slot_bucket_take(slot, cpu, stage, limits))
 		return ROAM_REASON_CANDIDATE_LIMIT;
 	cpu->candidate[stage == ROAM_STAGE_SOCKET].tat = next;
 	return ROAM_REASON_CANDIDATE;
@@ -90,8 +90,7 @@ static __always_inline __u32 candidate_lane(const struct roam_config *cfg, struc
 static __always_inline __u32 main_lane(const struct roam_config *cfg, struct roam_cpu *cpu, __u32 stage,
 				       struct roam_slot *slot)
 {
-	if (unlikely(slot_policed(slot->control)) && stage_polices(cfg, stage) &&
-	    !slot_bucket_take(slot, cpu, &cfg->limits))
+	if (unlikely(slot_policed(slot->control)) && !slot_bucket_take(slot, cpu, stage, &cfg->limits))
 		return ROAM_REASON_MAIN_LIMIT;
 	return ROAM_REASON_MAIN;
 }

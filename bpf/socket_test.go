@@ -359,13 +359,7 @@ func TestSocketFragments(t *testing.T) {
 	inNamespace(t, func(p *plane) {
 		g := newGroup(p)
 		defer g.close()
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
-		p.must(err)
-		defer unix.Close(fd)
-		lo, err := unix.NewIfreq("lo")
-		p.must(err)
-		lo.SetUint32(1280)
-		p.must(unix.IoctlIfreq(fd, unix.SIOCSIFMTU, lo))
+		g.loopbackMTU(1280)
 		home := g.sender("::1")
 		defer unix.Close(home.fd)
 		id := newID(newRand(t), 1, 0, testServerID)
@@ -380,8 +374,7 @@ func TestSocketFragments(t *testing.T) {
 	})
 }
 
-// The socket stage has buckets of its own, of twice the rate, and charges slots
-// and cookies only where no XDP has done so.
+// The socket stage has buckets of its own, of twice the rate and depth.
 func TestSocketBuckets(t *testing.T) {
 	inNamespace(t, func(p *plane) {
 		g := newGroup(p)
@@ -402,35 +395,31 @@ func TestSocketBuckets(t *testing.T) {
 		roam := bpf.RoamRoamKindROAM_KIND_ROAM
 		for _, tt := range []struct {
 			name     string
-			polices  uint8
 			limit    func(l *bpf.RoamRoamLimits)
 			payload  []byte
 			want     bpf.RoamRoamReason
-			n        int
 			rest     bpf.RoamRoamReason
 			slotFlag uint8
 			path     netip.AddrPort
 		}{
-			{"candidate, CPU", 0, func(l *bpf.RoamRoamLimits) { l.CandidateBurst = 3 }, dataPacket(id), reasonCandidate, 6, reasonCandidateLimit, 0, server4},
-			{"candidate, slot behind XDP", 0, func(l *bpf.RoamRoamLimits) { l.SlotCandidateBurst = 3 }, dataPacket(id), reasonCandidate, 20, 0, 0, server4},
-			{"candidate, slot", 1, func(l *bpf.RoamRoamLimits) { l.SlotCandidateBurst = 3 }, dataPacket(id), reasonCandidate, 3, reasonCandidateLimit, 0, server4},
-			{"main, policed behind XDP", 0, func(l *bpf.RoamRoamLimits) { l.SlotCandidateBurst = 3 }, dataPacket(id), reasonMain, 20, 0, 1, home.addr},
-			{"main, policed", 1, func(l *bpf.RoamRoamLimits) { l.SlotCandidateBurst = 3 }, dataPacket(id), reasonMain, 3, reasonMainLimit, 1, home.addr},
-			{"handshake", 0, func(l *bpf.RoamRoamLimits) { l.HandshakeBurst = 3 }, initPacket(), reasonInit, 6, reasonHandshakeLimit, 0, home.addr},
-			{"cookies behind XDP", 0, func(l *bpf.RoamRoamLimits) { l.UncookiedBurst = 3 }, initPacket(), reasonInit, 20, 0, 0, home.addr},
-			{"cookies", 1, func(l *bpf.RoamRoamLimits) { l.UncookiedBurst = 3 }, initPacket(), reasonInit, 3, reasonInitSlow, 0, home.addr},
-			{"reset", 0, func(l *bpf.RoamRoamLimits) { l.ResetBurst = 3 }, dataPacket(newID(newRand(t), 9, 0, testServerID)), reasonReset, 6, reasonResetLimit, 0, home.addr},
-			{"version", 0, func(l *bpf.RoamRoamLimits) { l.VersionBurst = 3 }, version(9), reasonInitVersion, 6, reasonVersionLimit, 0, home.addr},
+			{"candidate, CPU", func(l *bpf.RoamRoamLimits) { l.CandidateBurst = 3 }, dataPacket(id), reasonCandidate, reasonCandidateLimit, 0, server4},
+			{"candidate, slot", func(l *bpf.RoamRoamLimits) { l.SlotCandidateBurst = 3 }, dataPacket(id), reasonCandidate, reasonCandidateLimit, 0, server4},
+			{"main, policed", func(l *bpf.RoamRoamLimits) { l.SlotCandidateBurst = 3 }, dataPacket(id), reasonMain, reasonMainLimit, 1, home.addr},
+			{"handshake", func(l *bpf.RoamRoamLimits) { l.HandshakeBurst = 3 }, initPacket(), reasonInit, reasonHandshakeLimit, 0, home.addr},
+			{"cookies", func(l *bpf.RoamRoamLimits) { l.UncookiedBurst = 3 }, initPacket(), reasonInit, reasonInitSlow, 0, home.addr},
+			{"RETRY", func(l *bpf.RoamRoamLimits) { l.UncookiedBurst, l.SlowBurst = 0, 3 }, initPacket(), reasonInitSlow, reasonSlowLimit, 0, home.addr},
+			{"reset", func(l *bpf.RoamRoamLimits) { l.ResetBurst = 3 }, dataPacket(newID(newRand(t), 9, 0, testServerID)), reasonReset, reasonResetLimit, 0, home.addr},
+			{"version", func(l *bpf.RoamRoamLimits) { l.VersionBurst = 3 }, version(9), reasonInitVersion, reasonVersionLimit, 0, home.addr},
 		} {
 			limits := p.cfg.Limits
 			p.forget()
 			p.store(session{id: id, kind: roam, flags: tt.slotFlag, path: tt.path})
-			p.configure(func(c *bpf.RoamRoamConfig) { c.SocketPolices = tt.polices; tt.limit(&c.Limits) })
-			if n := count(tt.payload, tt.want); n != tt.n {
-				t.Errorf("%s: %d of 20 passed, want %d", tt.name, n, tt.n)
+			p.configure(func(c *bpf.RoamRoamConfig) { tt.limit(&c.Limits) })
+			if n := count(tt.payload, tt.want); n != 6 {
+				t.Errorf("%s: %d of 20 passed, want 6", tt.name, n)
 			}
-			if got := g.counters()[stageSocket][tt.rest]; tt.rest != 0 && got != uint64(20-tt.n) {
-				t.Errorf("%s: %d counted under reason %d, want %d", tt.name, got, tt.rest, 20-tt.n)
+			if got := g.counters()[stageSocket][tt.rest]; got != 14 {
+				t.Errorf("%s: %d counted under reason %d, want 14", tt.name, got, tt.rest)
 			}
 			p.configure(func(c *bpf.RoamRoamConfig) { c.Limits = limits })
 		}

@@ -66,7 +66,7 @@ enum roam_reason {
 	ROAM_REASON_INIT = 18,		/* no cookie demanded */
 	ROAM_REASON_INIT_COOKIE = 19,	/* with a valid cookie */
 	ROAM_REASON_INIT_VERSION = 20,	/* unknown version: Go answers VERSIONS */
-	ROAM_REASON_INIT_SLOW = 21,	/* cookie demanded, headers with options: Go answers RETRY */
+	ROAM_REASON_INIT_SLOW = 21,	/* cookie demanded, no RETRY in place (socket stage, headers with options): Go answers it */
 	ROAM_REASON_RESET = 22,		/* id of ours without a session: the reset lane */
 	ROAM_REASON_QUIC = 23,
 	ROAM_REASON_DTLS = 24,
@@ -86,9 +86,10 @@ enum roam_reason {
 	ROAM_REASON_WRONG_DIRECTION = 56, /* RETRY, RESP, VERSIONS: only clients receive those */
 	ROAM_REASON_GREASE = 57,	/* 0x0D..0x0F */
 	ROAM_REASON_SOURCE_PORT_ZERO = 58,
-	ROAM_REASON_VERSION_LIMIT = 59,	/* INITs that Go would answer without state: unknown version, INIT_SLOW */
+	ROAM_REASON_VERSION_LIMIT = 59,	/* unknown versions */
 	ROAM_REASON_MAIN_LIMIT = 60,	/* main lane of a slot with the police flag */
 	ROAM_REASON_FOREIGN_UNSERVED = 61, /* socket stage: QUIC or DTLS, and no socket for it */
+	ROAM_REASON_INIT_SLOW_LIMIT = 62,
 	ROAM_REASON_MAX = 64,
 };
 
@@ -102,13 +103,13 @@ enum roam_kind {
 
 /* Flags in the state byte of a slot. */
 enum roam_slot_flag {
-	ROAM_SLOT_POLICE = 1, /* also the main lane goes through the slot's bucket */
+	ROAM_SLOT_POLICE = 1, /* also the main lane goes through the slot's buckets */
 };
 
 /*
  * One id of one session: exactly one cache line. Go writes it through the
- * mapping in 8-byte words; the data plane writes bucket (candidate lane) and,
- * for QUIC and DTLS, seen. There is no sequence counter: a torn read picks a
+ * mapping in 8-byte words; the data plane writes the buckets (candidate lane)
+ * and, for QUIC and DTLS, seen. There is no sequence counter: a torn read picks a
  * slower lane and nothing else, because Go checks source and id again.
  */
 struct roam_slot {
@@ -118,12 +119,11 @@ struct roam_slot {
 	__u16 port;	    /* network order */
 	__u16 spare;
 	__u32 seen;	    /* QUIC and DTLS: coarse seconds */
-	__u64 bucket;	    /* GCRA: theoretical arrival time of the candidate lane */
-	__u64 reserved;
+	__u64 bucket[ROAM_STAGE_MAX]; /* GCRA: theoretical arrival time of the candidate lane */
 };
 _Static_assert(sizeof(struct roam_slot) == 64, "a slot is one cache line");
 _Static_assert(__builtin_offsetof(struct roam_slot, port) == 40, "path is words 3..5");
-_Static_assert(__builtin_offsetof(struct roam_slot, bucket) == 48, "bucket is a word of its own");
+_Static_assert(__builtin_offsetof(struct roam_slot, bucket) == 48, "each bucket is a word of its own");
 
 /* A SipHash key: two little-endian words. */
 struct roam_sipkey {
@@ -142,7 +142,10 @@ enum roam_cookie_policy {
 	ROAM_COOKIE_NEVER,
 };
 
-/* Rates of the data plane's buckets: each second, for each CPU unless said otherwise. */
+/*
+ * Rates of the data plane's buckets at the XDP stage, twice that at the socket
+ * stage: each second, for each CPU unless said otherwise.
+ */
 struct roam_limits {
 	__u32 candidate_rate, candidate_burst;		 /* each CPU, all slots together */
 	__u32 slot_candidate_rate, slot_candidate_burst; /* each slot: 4096/s, burst 1024 */
@@ -150,8 +153,8 @@ struct roam_limits {
 	__u32 uncookied_rate, uncookied_burst;		 /* INITs without a cookie before auto demands one */
 	__u32 reset_rate, reset_burst;
 	__u32 version_rate, version_burst;
-	__u32 event_rate, event_burst;
-	__u32 pad[2];
+	__u32 slow_rate, slow_burst;			 /* INITs to which Go answers RETRY */
+	__u32 event_rate, event_burst;			 /* both stages together */
 };
 
 /* What the control plane tells the data plane. Written by the one owning process. */
@@ -161,7 +164,7 @@ struct roam_config {
 	__u32 unix_base;	/* Unix time = CLOCK_MONOTONIC seconds + this */
 	__u16 server_id;	/* 0: single server */
 	__u8 cookie_policy;	/* enum roam_cookie_policy */
-	__u8 socket_polices;	/* the socket stage charges the slots' buckets: no XDP before it */
+	__u8 pad;
 	struct roam_sipkey id_keys[ROAM_ID_KEYS];	/* SipHash-1-3; zero: generation not in use, its ids are forged */
 	struct roam_sipkey mac1_keys[ROAM_MAX_MAC1_KEYS]; /* zero: none */
 	struct roam_cookie_key cookie_keys[ROAM_COOKIE_KEYS];
@@ -204,7 +207,6 @@ struct roam_clock {
 	__u64 jiffies;
 	__u64 ticks;	/* 2^20 ns, CLOCK_MONOTONIC */
 	__u64 seconds;
-	__u64 pad[2];
 };
 
 /* One CPU's counters and buckets, whole cache lines; read through the mapping without a system call. */
@@ -214,10 +216,12 @@ struct roam_cpu {
 	struct roam_bucket handshake[ROAM_STAGE_MAX];
 	struct roam_bucket reset[ROAM_STAGE_MAX];
 	struct roam_bucket version[ROAM_STAGE_MAX];
-	struct roam_bucket uncookied;
+	struct roam_bucket slow[ROAM_STAGE_MAX];
+	struct roam_bucket uncookied[ROAM_STAGE_MAX];
 	struct roam_bucket event;
 	__u64 events_lost;
 	struct roam_clock clock;
+	__u64 pad[7];
 };
 _Static_assert(sizeof(struct roam_cpu) % 64 == 0, "whole cache lines");
 

@@ -72,7 +72,7 @@ func (i *Instance) Attach(interfaces []string, mode Mode) ([]Attachment, error) 
 	if err := i.dropOthers(); err != nil {
 		return nil, err
 	}
-	return result, i.tellSocketStage()
+	return result, nil
 }
 
 // transaction is how to go back, and what to tidy up where nobody has to.
@@ -266,17 +266,6 @@ func (i *Instance) dropOthers() error {
 	return errors.Join(errs...)
 }
 
-// tellSocketStage lets the socket stage police what no XDP program has.
-func (i *Instance) tellSocketStage() error {
-	unpoliced := len(i.attached) == 0
-	for _, a := range i.attached {
-		if a.Mode == ModeSocket || a.Degraded != "" {
-			unpoliced = true
-		}
-	}
-	return i.Maps.Config.SetSocketPolices(unpoliced)
-}
-
 // Detach takes roam_xdp off an interface.
 func (i *Instance) Detach(name string) error {
 	i.mu.Lock()
@@ -285,7 +274,7 @@ func (i *Instance) Detach(name string) error {
 		return err
 	}
 	delete(i.attached, name)
-	return i.tellSocketStage()
+	return nil
 }
 
 func (i *Instance) detach(name string) error {

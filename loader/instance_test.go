@@ -278,15 +278,9 @@ func TestModes(t *testing.T) {
 	if p := m.attached("edge0"); p == nil || p.Mode != ModeXDP {
 		t.Errorf("generic, then xdp: %v", p)
 	}
-	if i.Maps.Config.Read().SocketPolices {
-		t.Error("the socket stage polices behind XDP")
-	}
 	m.attach(i, ModeSocket, "edge0")
 	if p := m.attached("edge0"); p != nil {
 		t.Errorf("xdp, then socket: %v", p)
-	}
-	if !i.Maps.Config.Read().SocketPolices {
-		t.Error("nobody polices")
 	}
 	list := m.attach(i, ModeAuto, "lo")
 	if len(list) != 1 || list[0].Mode != ModeSocket || list[0].Reason == "" {

@@ -107,8 +107,6 @@ func (i *Instance) reconcile(changed func(Attachment)) bool {
 			changes = append(changes, a.Attachment)
 		}
 	}
-	// Each time, since an interface that was made anew can change its mode without having been seen degraded.
-	whole = i.tellSocketStage() == nil && whole
 	i.mu.Unlock()
 	if changed != nil {
 		for _, a := range changes {

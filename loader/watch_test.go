@@ -185,9 +185,6 @@ func TestWatchAttachesAgain(t *testing.T) {
 	if d := s.Degraded(); len(d) != 1 || d[0].Degraded != "the interface is gone" {
 		t.Errorf("status: %+v", s)
 	}
-	if !i.Maps.Config.Read().SocketPolices {
-		t.Error("nobody polices while the interface is gone")
-	}
 
 	m.addVeth("edge0", "far0", 1500)
 	expect("")
@@ -198,9 +195,6 @@ func TestWatchAttachesAgain(t *testing.T) {
 	m.must(err)
 	if len(s.Degraded()) != 0 || s.Attachments[0].Mode != ModeXDP {
 		t.Errorf("status: %+v", s)
-	}
-	if i.Maps.Config.Read().SocketPolices {
-		t.Error("the socket stage polices behind XDP")
 	}
 
 	// Made anew with something that another process attached first: said, not forced.
@@ -225,8 +219,8 @@ func TestWatchAttachesAgain(t *testing.T) {
 	m.wantNothing()
 }
 
-// An interface that comes back without XDP before anyone saw it go leaves the policing to the socket stage.
-func TestWatchTellsTheSocketStageOfAnotherMode(t *testing.T) {
+// An interface can come back without XDP before anyone saw it go.
+func TestWatchSeesAnotherMode(t *testing.T) {
 	for name, remake := range map[string]func(m *machine){
 		"known beforehand": func(m *machine) { m.addVeth("edge0", "far0", 9000) },
 		"the driver refuses": func(m *machine) {
@@ -241,9 +235,6 @@ func TestWatchTellsTheSocketStageOfAnotherMode(t *testing.T) {
 			m := newMachine(t)
 			i := m.open()
 			m.attach(i, ModeAuto, "edge0")
-			if i.Maps.Config.Read().SocketPolices {
-				t.Fatal("the socket stage polices behind XDP")
-			}
 			m.removeLink("edge0")
 			remake(m)
 			if !i.reconcile(nil) {
@@ -251,9 +242,6 @@ func TestWatchTellsTheSocketStageOfAnotherMode(t *testing.T) {
 			}
 			if a := i.Attachments()[0]; a.Mode != ModeSocket || a.Degraded != "" || a.Warning != "" {
 				t.Errorf("without XDP: %+v", a)
-			}
-			if !i.Maps.Config.Read().SocketPolices {
-				t.Error("nobody polices")
 			}
 			m.must(i.Close())
 			m.wantNothing()

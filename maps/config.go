@@ -13,21 +13,22 @@ type Rate struct {
 	Burst     uint32
 }
 
-// Limits are the rates of the data plane's buckets. All but SlotCandidate
-// count for each CPU.
+// Limits are the rates of the data plane's buckets at the XDP stage; the socket
+// stage has its own, twice as wide. All but SlotCandidate count for each CPU.
 type Limits struct {
 	Candidate     Rate // candidate lane, all sessions together
 	SlotCandidate Rate // candidate lane of one id, all CPUs together
 	Handshake     Rate // INITs handed to the control plane
 	Uncookied     Rate // INITs without a cookie before CookieAuto demands one
 	Reset         Rate // ids of ours without a session
-	Version       Rate // INITs that the control plane answers without state
+	Version       Rate // INITs of an unknown version
+	Slow          Rate // INITs to which the control plane answers RETRY, because XDP has not
 	Event         Rate // events in the ring buffer
 }
 
 // DefaultLimits returns the limits that docs/PROTOCOL.md states; where it is
 // silent, what one core of the control plane can work off: a handshake costs
-// it some 0.2 ms, a candidate's packet some microseconds.
+// it some 0.2 ms, a candidate's packet or a RETRY some microseconds.
 func DefaultLimits() Limits {
 	return Limits{
 		Candidate:     Rate{65536, 16384},
@@ -36,6 +37,7 @@ func DefaultLimits() Limits {
 		Uncookied:     Rate{200, 200},
 		Reset:         Rate{10000, 1000},
 		Version:       Rate{100, 100},
+		Slow:          Rate{20000, 20000},
 		Event:         Rate{100, 200},
 	}
 }
@@ -126,17 +128,6 @@ func (c *Config) SetUnixBase(seconds uint32) error {
 	return c.write(func(e *config) { e.UnixBase = seconds })
 }
 
-// SetSocketPolices tells the socket stage whether the buckets of slots are its
-// to charge, because packets come to it that no XDP program has policed.
-func (c *Config) SetSocketPolices(on bool) error {
-	return c.write(func(e *config) {
-		e.SocketPolices = 0
-		if on {
-			e.SocketPolices = 1
-		}
-	})
-}
-
 // SetLimits replaces the rates of all buckets.
 func (c *Config) SetLimits(l Limits) error {
 	return c.write(func(e *config) {
@@ -147,22 +138,22 @@ func (c *Config) SetLimits(l Limits) error {
 		t.UncookiedRate, t.UncookiedBurst = l.Uncookied.PerSecond, l.Uncookied.Burst
 		t.ResetRate, t.ResetBurst = l.Reset.PerSecond, l.Reset.Burst
 		t.VersionRate, t.VersionBurst = l.Version.PerSecond, l.Version.Burst
+		t.SlowRate, t.SlowBurst = l.Slow.PerSecond, l.Slow.Burst
 		t.EventRate, t.EventBurst = l.Event.PerSecond, l.Event.Burst
 	})
 }
 
 // ConfigInfo is the configuration as plain values, without any key.
 type ConfigInfo struct {
-	Schema        uint32
-	Slots         uint32
-	UnixBase      uint32 // seconds
-	ServerID      uint16
-	CookiePolicy  CookiePolicy
-	SocketPolices bool
-	IDKeys        []int    // generations that have a key
-	MAC1Keys      int      // how many
-	CookieEpochs  []uint32 // epochs that have a key
-	Limits        Limits
+	Schema       uint32
+	Slots        uint32
+	UnixBase     uint32 // seconds
+	ServerID     uint16
+	CookiePolicy CookiePolicy
+	IDKeys       []int    // generations that have a key
+	MAC1Keys     int      // how many
+	CookieEpochs []uint32 // epochs that have a key
+	Limits       Limits
 }
 
 // Read returns the configuration as it stands.
@@ -172,7 +163,7 @@ func (c *Config) Read() ConfigInfo {
 	e, t := c.entry, &c.entry.Limits
 	info := ConfigInfo{
 		Schema: e.Schema, Slots: e.SlotMask + 1, UnixBase: e.UnixBase, ServerID: e.ServerId,
-		CookiePolicy: CookiePolicy(e.CookiePolicy), SocketPolices: e.SocketPolices != 0,
+		CookiePolicy: CookiePolicy(e.CookiePolicy),
 		Limits: Limits{
 			Candidate:     Rate{t.CandidateRate, t.CandidateBurst},
 			SlotCandidate: Rate{t.SlotCandidateRate, t.SlotCandidateBurst},
@@ -180,6 +171,7 @@ func (c *Config) Read() ConfigInfo {
 			Uncookied:     Rate{t.UncookiedRate, t.UncookiedBurst},
 			Reset:         Rate{t.ResetRate, t.ResetBurst},
 			Version:       Rate{t.VersionRate, t.VersionBurst},
+			Slow:          Rate{t.SlowRate, t.SlowBurst},
 			Event:         Rate{t.EventRate, t.EventBurst},
 		},
 	}

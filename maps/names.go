@@ -30,7 +30,7 @@ func (k Kind) String() string { return nameOf(kindNames, uint(k), "kind") }
 // Flags of a slot.
 type Flags uint8
 
-// FlagPolice sends the session's main lane through its bucket too.
+// FlagPolice sends the session's main lane through its buckets too.
 const FlagPolice Flags = Flags(bpf.RoamRoamSlotFlagROAM_SLOT_POLICE)
 
 // String returns the names of the flags that are set, or "".

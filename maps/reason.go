@@ -49,6 +49,7 @@ const (
 	ReasonVersionLimit    Reason = Reason(bpf.RoamRoamReasonROAM_REASON_VERSION_LIMIT)
 	ReasonMainLimit       Reason = Reason(bpf.RoamRoamReasonROAM_REASON_MAIN_LIMIT)
 	ReasonForeignUnserved Reason = Reason(bpf.RoamRoamReasonROAM_REASON_FOREIGN_UNSERVED)
+	ReasonInitSlowLimit   Reason = Reason(bpf.RoamRoamReasonROAM_REASON_INIT_SLOW_LIMIT)
 )
 
 // What XDP makes of a packet for each reason; Verdict has the socket stage's
@@ -94,6 +95,7 @@ var reasons = [reasonCount]struct {
 	ReasonVersionLimit:    {"version_limit", VerdictDrop},
 	ReasonMainLimit:       {"main_limit", VerdictDrop},
 	ReasonForeignUnserved: {"foreign_unserved", VerdictDrop},
+	ReasonInitSlowLimit:   {"init_slow_limit", VerdictDrop},
 }
 
 // String returns the reason's name, such as "id_forged".

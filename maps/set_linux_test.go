@@ -216,7 +216,6 @@ func TestConfig(t *testing.T) {
 		s.Config.SetCookieKey(29453761, key),
 		s.Config.SetCookiePolicy(CookieAlways),
 		s.Config.SetUnixBase(1767225600),
-		s.Config.SetSocketPolices(true),
 	} {
 		if err != nil {
 			t.Fatal(err)
@@ -227,7 +226,7 @@ func TestConfig(t *testing.T) {
 	}
 	got = s.Config.Read()
 	if got.ServerID != 0x1234 || got.MAC1Keys != 1 || !slices.Equal(got.CookieEpochs, []uint32{29453760, 29453761}) ||
-		got.CookiePolicy != CookieAlways || got.UnixBase != 1767225600 || !got.SocketPolices {
+		got.CookiePolicy != CookieAlways || got.UnixBase != 1767225600 {
 		t.Errorf("after the setters: %+v", got)
 	}
 	// SipHash keys lie in memory as little-endian words.

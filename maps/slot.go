@@ -71,7 +71,7 @@ func (sl *slot) holds(id *ID) bool {
 // matches the id meets the new owner and no path of the slot's last session.
 func (sl *slot) publish(id *ID, kind Kind, owner uint16) {
 	sl.clearPath()
-	atomic.StoreUint64(&sl.Bucket, 0)
+	sl.clearBuckets()
 	sl.setControl(controlWord{owner: owner, kind: kind, generation: sl.control().generation + 1})
 	w0, w1 := words(id)
 	atomic.StoreUint64(&sl.Id[1], w1)
@@ -84,7 +84,7 @@ func (sl *slot) publish(id *ID, kind Kind, owner uint16) {
 func (sl *slot) retire() {
 	atomic.StoreUint64(&sl.Id[0], 0)
 	sl.clearPath()
-	atomic.StoreUint64(&sl.Bucket, 0)
+	sl.clearBuckets()
 	atomic.StoreUint64(&sl.Id[1], 0)
 	sl.setControl(controlWord{generation: sl.control().generation})
 }
@@ -104,6 +104,12 @@ func (sl *slot) setPath(addr netip.AddrPort) {
 func storeIfChanged(word *uint64, value uint64) {
 	if atomic.LoadUint64(word) != value {
 		atomic.StoreUint64(word, value)
+	}
+}
+
+func (sl *slot) clearBuckets() {
+	for i := range sl.Bucket {
+		atomic.StoreUint64(&sl.Bucket[i], 0)
 	}
 }
 

@@ -68,16 +68,15 @@ func showSlots(e *env, items []slotItem) error {
 
 // configItem is the data plane's configuration, without any key.
 type configItem struct {
-	Schema        uint32               `json:"schema"`
-	Slots         uint32               `json:"slots"`
-	UnixBase      uint32               `json:"unix_base_seconds"`
-	ServerID      uint16               `json:"server_id"`
-	CookiePolicy  string               `json:"cookie_policy"`
-	SocketPolices bool                 `json:"socket_polices"`
-	IDKeys        []int                `json:"id_key_generations"`
-	MAC1Keys      int                  `json:"mac1_keys"`
-	CookieEpochs  []time.Time          `json:"cookie_epochs"`
-	Limits        map[string]limitItem `json:"limits"`
+	Schema       uint32               `json:"schema"`
+	Slots        uint32               `json:"slots"`
+	UnixBase     uint32               `json:"unix_base_seconds"`
+	ServerID     uint16               `json:"server_id"`
+	CookiePolicy string               `json:"cookie_policy"`
+	IDKeys       []int                `json:"id_key_generations"`
+	MAC1Keys     int                  `json:"mac1_keys"`
+	CookieEpochs []time.Time          `json:"cookie_epochs"`
+	Limits       map[string]limitItem `json:"limits"`
 }
 
 type limitItem struct {
@@ -89,7 +88,7 @@ func dumpConfig(e *env, set *maps.Set) error {
 	c := set.Config.Read()
 	item := configItem{
 		Schema: c.Schema, Slots: c.Slots, UnixBase: c.UnixBase, ServerID: c.ServerID, CookiePolicy: c.CookiePolicy.String(),
-		SocketPolices: c.SocketPolices, IDKeys: append([]int{}, c.IDKeys...), MAC1Keys: c.MAC1Keys, CookieEpochs: []time.Time{},
+		IDKeys: append([]int{}, c.IDKeys...), MAC1Keys: c.MAC1Keys, CookieEpochs: []time.Time{},
 		Limits: map[string]limitItem{},
 	}
 	for _, epoch := range c.CookieEpochs {
@@ -101,7 +100,6 @@ func dumpConfig(e *env, set *maps.Set) error {
 		{"unix base", fmt.Sprintf("%d s", item.UnixBase)},
 		{"server id", fmt.Sprint(item.ServerID)},
 		{"cookie policy", item.CookiePolicy},
-		{"socket stage polices", fmt.Sprint(item.SocketPolices)},
 		{"id key generations", strings.Trim(fmt.Sprint(item.IDKeys), "[]")},
 		{"mac1 keys", fmt.Sprint(item.MAC1Keys)},
 	}
@@ -113,7 +111,8 @@ func dumpConfig(e *env, set *maps.Set) error {
 		rate maps.Rate
 	}{
 		{"candidate", c.Limits.Candidate}, {"slot_candidate", c.Limits.SlotCandidate}, {"handshake", c.Limits.Handshake},
-		{"uncookied", c.Limits.Uncookied}, {"reset", c.Limits.Reset}, {"version", c.Limits.Version}, {"event", c.Limits.Event},
+		{"uncookied", c.Limits.Uncookied}, {"reset", c.Limits.Reset}, {"version", c.Limits.Version},
+		{"slow", c.Limits.Slow}, {"event", c.Limits.Event},
 	} {
 		item.Limits[limit.name] = limitItem(limit.rate)
 		lines = append(lines, line{"limit " + limit.name, fmt.Sprintf("%d/s, burst %d", limit.rate.PerSecond, limit.rate.Burst)})

@@ -31,9 +31,6 @@ func newDataPlane(t *testing.T) *maps.Set {
 		t.Fatalf("%+v", err)
 	}
 	programs.XDP.Close()
-	if err := set.Config.SetSocketPolices(true); err != nil {
-		t.Fatal(err)
-	}
 	return set
 }
 
