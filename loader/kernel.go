@@ -21,9 +21,6 @@ var kernelFeatures = []struct {
 	since string
 	probe func() error
 }{
-	{"XDP programs that read any byte of a packet (bpf_xdp_load_bytes)", "5.18", func() error {
-		return features.HaveProgramHelper(ebpf.XDP, asm.FnXdpLoadBytes)
-	}},
 	{"the coarse clock for BPF (bpf_ktime_get_coarse_ns)", "5.11", func() error {
 		return features.HaveProgramHelper(ebpf.XDP, asm.FnKtimeGetCoarseNs)
 	}},
