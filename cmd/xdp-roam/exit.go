@@ -59,6 +59,7 @@ var codes = append([]codeOf{
 	{client.ErrConfig, exitUsage},
 	{control.ErrNotRunning, exitNotLoaded},
 	{control.ErrInUse, exitConflict},
+	{control.ErrPathTooLong, exitUsage},
 }, platformCodes...)
 
 type codeOf struct {
@@ -108,6 +109,9 @@ func (e *env) report(err error) int {
 	}
 	if item.Fix == "" && item.ExitCode == exitPermission {
 		item.Fix = "run it as a user who may do that, such as root"
+	}
+	if errors.Is(err, control.ErrPathTooLong) {
+		item.Fix = "--control PATH names a shorter one"
 	}
 	if e.format.isJSON() {
 		_ = writeJSON(e.stderr, e.format, control.KindError, []errorItem{item})

@@ -27,6 +27,9 @@ func NewClient(path string) *Client {
 	c.http.Transport = &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			if err := checkPath(path); err != nil {
+				return nil, err
+			}
 			return new(net.Dialer).DialContext(ctx, "unix", path)
 		},
 	}
@@ -64,6 +67,8 @@ func get[T any](ctx context.Context, c *Client, what, kind string) ([]T, error) 
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return nil, fmt.Errorf("%w: nothing answers on %s", ErrNotRunning, c.path)
+	case errors.Is(err, ErrPathTooLong):
+		return nil, checkPath(c.path)
 	case err != nil:
 		return nil, fmt.Errorf("cannot ask the daemon on %s: %w", c.path, cause(err))
 	}

@@ -5,6 +5,7 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -183,8 +184,29 @@ func TestOtherVersionIsNamed(t *testing.T) {
 	}
 }
 
+// The limit is the same for the daemon and for who asks it.
 func TestPathTooLong(t *testing.T) {
-	if _, err := Listen(filepath.Join(t.TempDir(), strings.Repeat("x", 120)), fixed{}); err == nil || !strings.Contains(err.Error(), "100 bytes") {
-		t.Errorf("long path: %v", err)
+	directory, err := os.MkdirTemp("/tmp", "roam") // t.TempDir's name may be too long itself
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(directory)
+	path := filepath.Join(directory, strings.Repeat("x", maxPath-len(directory)-1))
+	s, err := Listen(path, fixed{})
+	if err != nil {
+		t.Fatalf("%d bytes: %v", len(path), err)
+	}
+	go s.Serve()
+	if _, err := NewClient(path).Status(context.Background()); err != nil {
+		t.Errorf("%d bytes: %v", len(path), err)
+	}
+	s.Close()
+	path += "x"
+	_, ours := Listen(path, fixed{})
+	_, theirs := NewClient(path).Status(context.Background())
+	for _, err := range []error{ours, theirs} {
+		if !errors.Is(err, ErrPathTooLong) || strings.Count(err.Error(), path) != 1 || !strings.Contains(err.Error(), fmt.Sprint(maxPath)) {
+			t.Errorf("%d bytes: %v", len(path), err)
+		}
 	}
 }

@@ -25,8 +25,11 @@ type Server struct {
 // Listen makes the socket at path, mode 0600, and the directory for it. The
 // socket appears complete or not at all: it is made under another name and
 // renamed. A socket that a dead daemon left is replaced; ErrInUse when a
-// living one answers on it. A path that is no socket is never touched.
+// living one answers on it, ErrPathTooLong. A path that is no socket is never touched.
 func Listen(path string, source Source) (*Server, error) {
+	if err := checkPath(path); err != nil {
+		return nil, err
+	}
 	directory := filepath.Dir(path)
 	if err := os.MkdirAll(directory, 0o755); err != nil {
 		return nil, fmt.Errorf("cannot make the control socket's directory: %w", err)
@@ -39,13 +42,13 @@ func Listen(path string, source Source) (*Server, error) {
 	if err := checkStale(path); err != nil {
 		return nil, err
 	}
-	temporary := fmt.Sprintf("%s.%d", path, os.Getpid())
+	temporary := path + newSuffix
 	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("cannot make the control socket: %w", err)
 	}
 	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: temporary, Net: "unix"})
 	if err != nil {
-		return nil, fmt.Errorf("cannot make the control socket %s (the path may hold about 100 bytes): %w", path, err)
+		return nil, fmt.Errorf("cannot make the control socket %s: %w", path, err)
 	}
 	listener.SetUnlinkOnClose(false)
 	s := &Server{path: path, listener: listener}
