@@ -124,7 +124,7 @@ func diagnoseLoad(err error) *Error {
 	return e
 }
 
-const fixNoNative = "--mode generic works on any interface but is slower; --mode socket does without XDP"
+const fixNoNative = "--mode generic works on any interface but is slower; --mode auto does without XDP here"
 
 func fixMTU(nic *Interface) string {
 	fix := fmt.Sprintf("`ip link set dev %s mtu %d` (the limit here; some drivers want less), or --mode generic, which is slower", nic.Name, mtuLimit())

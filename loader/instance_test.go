@@ -288,7 +288,7 @@ func TestModes(t *testing.T) {
 	}
 	m.attach(i, ModeGeneric, "lo")
 	_, err := i.Attach([]string{"lo"}, ModeXDP)
-	wantError(t, err, ErrUnsupported, "lo", "native XDP", "--mode generic", "slower")
+	wantError(t, err, ErrUnsupported, "lo", "native XDP", "--mode generic", "slower", "--mode auto")
 	_, err = i.Attach([]string{"edge0"}, ModeAFXDP)
 	wantError(t, err, ErrUnsupported, "afxdp", "not in this release")
 	_, err = i.Attach([]string{"nosuch0"}, ModeAuto)

@@ -230,7 +230,7 @@ func (nic *Interface) warning(mode Mode) string {
 	case nic.Untagged != "":
 		return fmt.Sprintf("%s hides VLAN tags from XDP: when cookies are demanded, RETRY to clients on %s leaves without its tag; `ethtool -K %s rxvlan off` shows them", nic.Name, nic.Untagged, nic.Name)
 	case nic.Kind == "veth":
-		return fmt.Sprintf("%s is a veth: when cookies are demanded, RETRY reaches nobody unless an XDP program is attached to the pair's other end too; without one use mode generic or socket", nic.Name)
+		return fmt.Sprintf("%s is a veth: when cookies are demanded, RETRY reaches nobody unless an XDP program is attached to the pair's other end too; without one use mode generic, or `run --mode socket`", nic.Name)
 	}
 	return ""
 }
@@ -249,7 +249,7 @@ func (nic *Interface) checkXDP(mode Mode) error {
 	case nic.Master != "":
 		return refuse("it is part of a bond", fmt.Sprintf("attach to the bond %s", nic.Master))
 	case nic.Encap != "ether" && nic.Encap != "loopback":
-		return refuse(fmt.Sprintf("it is a layer 3 device (%s) without Ethernet headers", nic.Kind), "use --mode socket, or attach to the Ethernet device under it")
+		return refuse(fmt.Sprintf("it is a layer 3 device (%s) without Ethernet headers", nic.Kind), "attach to the Ethernet device under it, or use --mode auto, which does without XDP here")
 	case mode == ModeGeneric:
 		return nil
 	case nic.Native == SupportNo || nic.Encap == "loopback":

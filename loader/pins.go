@@ -73,10 +73,13 @@ func (o *Options) pins() (pins, error) {
 	}, nil
 }
 
-// MapsDir returns where the instance's maps are pinned.
+// MapsDir returns where the instance's maps are pinned, or why no maps can be.
 func (o Options) MapsDir() (string, error) {
 	p, err := o.pins()
-	return p.maps, err
+	if err != nil {
+		return "", err
+	}
+	return p.maps, checkBPFFS(p.bpffs)
 }
 
 // checkBPFFS makes sure that pins can be made in dir.

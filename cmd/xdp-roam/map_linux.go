@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/xdp-roam/xdp-roam/loader"
 	"github.com/xdp-roam/xdp-roam/maps"
 )
 
@@ -20,7 +21,11 @@ func newMapCommand(e *env) *cobra.Command {
 // openMaps opens the instance's pinned maps to look at them.
 func (e *env) openMaps() (*maps.Set, error) {
 	directory, err := e.loaderOptions().MapsDir()
-	if err != nil {
+	var unmounted *loader.Error
+	switch {
+	case errors.As(err, &unmounted) && !errors.Is(err, loader.ErrPermission):
+		return nil, &fault{code: exitNotLoaded, err: err, fix: unmounted.Fix() + "; then `xdp-roam run` or `xdp-roam load` loads it"}
+	case err != nil:
 		return nil, err
 	}
 	set, err := maps.OpenReadOnly(directory)

@@ -3,6 +3,9 @@
 package main
 
 import (
+	"errors"
+	"io/fs"
+
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -41,7 +44,11 @@ func addSettings(e *env, c *cobra.Command) *settings {
 func (s *settings) read(set *pflag.FlagSet) (config.Config, error) {
 	c := config.Default()
 	if s.file != "" {
-		if err := c.ReadFile(s.file); err != nil {
+		err := c.ReadFile(s.file)
+		if errors.Is(err, fs.ErrNotExist) {
+			return c, &fault{err: err, fix: "--config names another file; `xdp-roam run --help` shows what one holds, and flags do without one"}
+		}
+		if err != nil {
 			return c, err
 		}
 	}
