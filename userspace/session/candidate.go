@@ -110,7 +110,7 @@ func (s *Session) gate(now Time, from Path, in *localID, counter uint64, n int, 
 	s.newest, s.heardAny = m, true
 	s.supersede(now, in.Seq)
 	if !elsewhere {
-		s.path.Local = from.Local
+		s.follow(now, from, out)
 		s.dropCandidates(now, RefusedCurrent, out)
 		if in.Seq > s.pathLocal.Seq {
 			s.pathLocal = in.LocalID
@@ -152,7 +152,7 @@ func (s *Session) mayMove(now Time, from Path) Reason {
 		if from.Socket != s.path.Socket {
 			return LeftPath
 		}
-		if !slices.Contains(s.known, from.Remote) {
+		if !s.knows(from.Remote) {
 			return UnknownServer
 		}
 	}

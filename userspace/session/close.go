@@ -73,13 +73,14 @@ func (s *Session) end(out *Output) {
 		s.ids.Retire(l.ID)
 	}
 	s.releaseKeys()
-	s.local, s.remote = nil, []*remoteID{s.rid}
+	s.local, s.remote, s.sentSeq = nil, []*remoteID{s.rid}, s.rid.Seq
 	s.candidates, s.departures, s.backoffs = nil, nil, nil
 	s.parts = partials{}
 	for len(s.left) > 0 {
 		s.release(0, out)
 	}
-	s.c2s, s.s2c = [32]byte{}, [32]byte{}
+	s.c2s, s.s2c, s.epoch.change = [32]byte{}, [32]byte{}, nil
+	s.endRace(s.path.Socket, out)
 	s.state = StateEnded
 	out.event(Event{Kind: EventEnded, Path: s.path})
 	s.ctl.pings = slices.Clip(s.ctl.pings[:0])

@@ -16,6 +16,8 @@ const (
 	// maxPings is how many open PINGs are remembered: all tries of a control packet
 	// and a search for the path MTU beside them.
 	maxPings = 8
+	// maxControl is room for every control frame at once.
+	maxControl = 1024
 	// greaseOneIn control packets carry an extension that nobody knows, so that
 	// peers keep skipping them.
 	greaseOneIn = 16
@@ -34,8 +36,11 @@ type ping struct {
 	ids uint32
 	// observed: OBSERVED_ADDR rode along; closing: CLOSE did.
 	observed, closing bool
-	// control: sent by sendControl, not by the search for the path MTU.
+	// control: sent by sendControl, not by a silence or the search for the path MTU.
 	control bool
+	// addrs, if any, is the ADDRS that rode along; rekey the epoch of REKEY_*, or 0.
+	addrs *addrsFrame
+	rekey uint32
 }
 
 // control is the reliable delivery of control frames: they travel with a PING,
@@ -44,6 +49,7 @@ type control struct {
 	pings []ping
 	// want: a PONG is wanted for its own sake; observe: OBSERVED_ADDR is to be sent.
 	want, observe bool
+	addrs         *addrsFrame // to be sent
 	closeAcked    bool
 	tries         int
 	armed         bool // next is when to try again
@@ -62,7 +68,7 @@ func (s *Session) pending() bool {
 	case StateClosing:
 		return !s.ctl.closeAcked
 	case StateOpen:
-		if s.ctl.want || s.ctl.observe {
+		if k := s.epoch.change; k != nil && !k.acked || s.ctl.want || s.ctl.observe || s.ctl.addrs != nil {
 			return true
 		}
 		for _, l := range s.local {
@@ -80,13 +86,25 @@ func (s *Session) sendControl(now Time, out *Output, size int) {
 	s.renew(now, &s.rid, s.path)
 	token := s.randomToken()
 	p := ping{token: token, at: now, generation: s.pathGeneration, control: true}
-	start := begin(out, max(size, 512))
+	start := begin(out, max(size, maxControl))
 	b := wire.AppendPing(out.arena, token)
 	if s.ctl.observe {
 		b = wire.AppendObservedAddr(b, s.path.Remote)
 		p.observed = true
 	}
+	if a := s.ctl.addrs; a != nil {
+		b = wire.AppendAddrs(b, a.addrs)
+		p.addrs = a
+	}
 	if s.state != StateClosing {
+		if k := s.epoch.change; k != nil && !k.acked {
+			if s.role == Client {
+				b = wire.AppendRekeyInit(b, k.epoch, k.localFirst, k.ours)
+			} else {
+				b = wire.AppendRekeyResp(b, k.epoch, k.localFirst, k.ours)
+			}
+			p.rekey = k.epoch
+		}
 		for _, l := range s.local {
 			if !l.acked { // in order of seq, so every lower one comes too
 				b = wire.AppendNewID(b, l.Seq, l.ID, l.Reset)
@@ -107,6 +125,7 @@ func (s *Session) sendControl(now Time, out *Output, size int) {
 	if s.finish(now, out, start, s.path, s.rid, false) {
 		s.remember(p)
 	}
+	s.expect(now)
 	s.ctl.tries++
 	s.ctl.armed, s.ctl.last = true, now
 	s.ctl.next = now + s.rtt.pto()<<(s.ctl.tries-1)
@@ -149,6 +168,12 @@ func (s *Session) pong(now Time, token uint64) {
 	s.ctl.want = false
 	if p.observed && p.generation == s.pathGeneration {
 		s.ctl.observe = false
+	}
+	if p.addrs != nil && p.addrs == s.ctl.addrs {
+		s.ctl.addrs = nil
+	}
+	if k := s.epoch.change; k != nil && p.rekey == k.epoch {
+		k.acked, k.again = true, now+rekeyAgain
 	}
 	s.ctl.closeAcked = s.ctl.closeAcked || p.closing
 	if !s.pending() {

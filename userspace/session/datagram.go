@@ -95,7 +95,8 @@ func sizeOf(n, mtu int) int {
 }
 
 func (s *Session) sendDatagram(now Time, path Path, rid *remoteID, mtu int, datagram []byte, out *Output) {
-	s.carried = true
+	s.carried, s.epoch.carried = true, true
+	s.expect(now)
 	s.sent.Datagrams++
 	s.sent.DatagramBytes += uint64(len(datagram))
 	if len(datagram)+wire.MinData <= mtu {
@@ -118,7 +119,7 @@ func (s *Session) sendDatagram(now Time, path Path, rid *remoteID, mtu int, data
 
 // deliver hands a datagram of the peer out.
 func (s *Session) deliver(data []byte, out *Output) {
-	s.carried = true
+	s.carried, s.epoch.carried = true, true
 	if len(data) > s.maxDatagram {
 		s.counts[DatagramTooLarge]++
 		return

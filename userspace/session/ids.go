@@ -103,6 +103,7 @@ func (s *Session) spare(source Path) *remoteID {
 		case r.taken || !s.usable(r) || r.Seq < s.sentSeq:
 		case r.probed && r.source.Same(source):
 			return r
+		case s.races(r): // it may be the winner's
 		case r.Seq <= s.unusedAbove():
 		case !r.probed && fresh == nil:
 			fresh = r
@@ -142,12 +143,6 @@ func (s *Session) spareForProbe(source Path) *remoteID {
 	}
 	r.probed, r.source = true, source
 	return r
-}
-
-// usable reports whether keys exist for the id: NEW_IDs from an announced rekey
-// boundary on are held until the new secrets exist.
-func (s *Session) usable(r *remoteID) bool {
-	return !s.rekeyAnnounced || r.Seq < s.rekeyFirst
 }
 
 // take makes the next spare id that of the path to source. Without one it
@@ -242,7 +237,7 @@ func (s *Session) forgetRemote() {
 // pathNeeds reports whether r is the id of a path, or the newest that carried
 // packets of ours.
 func (s *Session) pathNeeds(r *remoteID) bool {
-	if r == s.rid || r.Seq == s.sentSeq {
+	if r == s.rid || r.Seq == s.sentSeq || s.localMove != nil && s.localMove.rid == r {
 		return true
 	}
 	for i := range s.candidates {
@@ -260,7 +255,7 @@ func (s *Session) pathNeeds(r *remoteID) bool {
 			return true
 		}
 	}
-	return false
+	return s.races(r)
 }
 
 // newRemote takes a NEW_ID. A repeat that differs, a gap, or more ids than may
@@ -303,8 +298,11 @@ func (s *Session) spareLocal() (n int) {
 
 // topUp keeps spareIDs unused ids at the peer, within maxLive. It reports whether
 // there is something new to tell.
-func (s *Session) topUp(now Time) (issued bool) {
-	for n := s.spareLocal(); n < spareIDs && len(s.local) < maxLive; n++ {
+func (s *Session) topUp(now Time) (issued bool) { return s.issue(now, spareIDs-s.spareLocal()) > 0 }
+
+// issue issues up to n ids, within maxLive, and returns how many it did.
+func (s *Session) issue(now Time, n int) (issued int) {
+	for ; issued < n && len(s.local) < maxLive; issued++ {
 		id, reset, err := s.ids.Issue()
 		if err != nil {
 			s.counts[IssueFailed]++
@@ -313,7 +311,6 @@ func (s *Session) topUp(now Time) (issued bool) {
 		}
 		s.localTop++
 		s.local = append(s.local, &localID{LocalID: LocalID{s.localTop, id, reset}, heard: now})
-		issued = true
 	}
 	return issued
 }
@@ -334,9 +331,14 @@ func (s *Session) retireAfter() time.Duration { return max(3*s.rtt.pto(), minRet
 // retireDue retires the superseded ids that have been silent for long enough.
 func (s *Session) retireDue(now Time) {
 	silence := s.retireAfter()
+	s.retire(func(l *localID) bool { return l.superseded && now >= l.heard+silence })
+}
+
+// retire gives up the ids of ours that done names.
+func (s *Session) retire(done func(*localID) bool) {
 	keep := s.local[:0]
 	for _, l := range s.local {
-		if l.superseded && now >= l.heard+silence {
+		if done(l) {
 			l.key.release()
 			s.ids.Retire(l.ID)
 			continue

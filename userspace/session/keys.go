@@ -8,6 +8,7 @@ import (
 	"crypto/hkdf"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
@@ -36,11 +37,17 @@ func deriveID(secret *[32]byte, seq uint32, id *wire.ID) ([]byte, error) {
 	return hkdf.Expand(sha256.New, secret[:], string(info[:]), keyLen+nonceLen)
 }
 
-// build makes the key ready for use. It fails only where the Go runtime refuses
-// the algorithms, which New finds out at once.
+// errNoSecret: the id belongs to an epoch that is not agreed on.
+var errNoSecret = errors.New("session: no secret for this id")
+
+// build makes the key ready for use. It fails where there is no secret, and where
+// the Go runtime refuses the algorithms, which New finds out at once.
 func (k *idKey) build(secret *[32]byte, seq uint32, id *wire.ID) error {
 	if k.aead != nil {
 		return nil
+	}
+	if secret == nil {
+		return errNoSecret
 	}
 	okm, err := deriveID(secret, seq, id)
 	if err != nil {

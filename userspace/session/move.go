@@ -76,6 +76,9 @@ func (s *Session) answer(now Time, from Path, f *wire.Frame, out *Output) {
 			return
 		}
 	}
+	if s.raceAnswer(now, from, f, out) {
+		return
+	}
 	for i := range s.departures {
 		d := &s.departures[i]
 		if f.Cookie != d.cookie {
@@ -169,6 +172,7 @@ func (s *Session) enter(p Path) {
 	s.rtt.reset()
 	s.mtu.reset(p)
 	s.alarmOpen = false
+	s.localMove = nil
 }
 
 // settled finishes a change of path: remaining candidates are held against the
@@ -227,6 +231,13 @@ func (s *Session) Move(now Time, to Path, out *Output) error {
 	case to.Same(s.path):
 		return ErrSamePath
 	}
+	s.moveTo(now, to, out)
+	return nil
+}
+
+// moveTo moves a client.
+func (s *Session) moveTo(now Time, to Path, out *Output) {
+	s.endRace(to.Socket, out)
 	s.dropCandidates(now, RefusedMoved, out)
 	s.departures = nil
 	pto := s.rtt.pto()
@@ -249,7 +260,6 @@ func (s *Session) Move(now Time, to Path, out *Output) error {
 	s.ctl.restart()
 	// Padded, so that the server's 3x budget lets data flow to the new path at once.
 	s.sendControl(now, out, moveSize)
-	return nil
 }
 
 // moveSize is the UDP payload of the first packet on a new path.
@@ -275,7 +285,13 @@ func (s *Session) release(i int, out *Output) {
 		s.left = nil
 	}
 	s.forgetRemote()
-	if p.Socket == s.path.Socket || s.findLeft(p) != nil {
+	s.releaseSocket(p, out)
+}
+
+// releaseSocket tells that nothing needs the socket of p any more, if so.
+func (s *Session) releaseSocket(p Path, out *Output) {
+	racing := s.race != nil && slices.ContainsFunc(s.race.runners, func(r runner) bool { return r.path.Socket == p.Socket })
+	if p.Socket == s.path.Socket || s.findLeft(p) != nil || racing {
 		return
 	}
 	out.event(Event{Kind: EventPathReleased, Path: p})

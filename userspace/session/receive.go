@@ -26,7 +26,7 @@ func (s *Session) receive(now Time, from Path, pkt []byte, out *Output) Reason {
 	in := s.findLocal(&id)
 	switch {
 	case in == nil:
-		return UnknownID
+		return s.unopened(UnknownID, from, pkt, out)
 	case counter >= wire.MaxCounter:
 		return CounterLimit
 	case s.state >= StateDraining:
@@ -34,7 +34,7 @@ func (s *Session) receive(now Time, from Path, pkt []byte, out *Output) Reason {
 	}
 	plain, ok := s.open(in, counter, pkt)
 	if !ok {
-		return AuthFailed
+		return s.unopened(AuthFailed, from, pkt, out)
 	}
 	// From here on the peer has sent these bytes, though perhaps long ago and
 	// perhaps someone else sends them now.
@@ -48,6 +48,8 @@ func (s *Session) receive(now Time, from Path, pkt []byte, out *Output) Reason {
 		return r
 	}
 	s.lastReceived = now
+	s.heardPeer()
+	s.heardEpoch(now, in, out)
 	s.received.Packets++
 	s.received.Bytes += uint64(len(pkt))
 	if !in.used {
@@ -94,6 +96,7 @@ func (s *Session) receive(now Time, from Path, pkt []byte, out *Output) Reason {
 	if s.state > StateOpen {
 		return Delivered // a CLOSE: its PONG is sent, now silence
 	}
+	s.followRekey(now, out)
 	s.heardControl(now, out)
 	s.replenish(now, out)
 	s.guard(now, out)
@@ -101,6 +104,16 @@ func (s *Session) receive(now Time, from Path, pkt []byte, out *Output) Reason {
 		return Probed
 	}
 	return Delivered
+}
+
+// unopened handles a packet that is not authentic: only the server's word that it
+// lost the session means anything.
+func (s *Session) unopened(why Reason, from Path, pkt []byte, out *Output) Reason {
+	if !s.isReset(pkt) {
+		return why
+	}
+	s.reset(from, out)
+	return StatelessReset
 }
 
 // classify reads all frames without acting: one bad frame closes the session and
@@ -128,7 +141,7 @@ func (s *Session) answers(now Time, from Path, plain []byte, out *Output) {
 // act carries out the frames and sends the answers to them.
 func (s *Session) act(now Time, from Path, in *localID, plain []byte, out *Output) error {
 	f := &out.frame
-	home := from.Same(s.path)
+	home := from.Same(s.path) && !s.leftHere(from)
 	closing := false
 	for r := wire.NewFrameReader(plain); r.Next(f); {
 		switch f.Type {
@@ -162,8 +175,14 @@ func (s *Session) act(now Time, from Path, in *localID, plain []byte, out *Outpu
 			s.addrs(f, out)
 		case wire.FrameParams:
 			s.params(f)
-		case wire.FrameRekeyInit, wire.FrameRekeyResp:
-			s.rekey(f)
+		case wire.FrameRekeyInit:
+			if err := s.rekeyInit(now, f, out); err != nil {
+				return err
+			}
+		case wire.FrameRekeyResp:
+			if err := s.rekeyResp(now, f, out); err != nil {
+				return err
+			}
 		}
 		// PAD, VERSIONS (RESP has the one that matters) and extensions say nothing to
 		// us; RESPONSE and NOT_PREFERRED have had their turn.
@@ -184,10 +203,10 @@ func (s *Session) pongFits(from Path, out *Output) bool {
 // challenged answers a CHALLENGE to where it came from, at no larger size.
 func (s *Session) challenged(from Path, cookie wire.Cookie, out *Output) {
 	switch {
-	case from.Same(s.path) || s.findCandidate(from) != nil:
-	case s.findLeft(from) != nil:
+	case s.leftHere(from), s.findLeft(from) != nil:
 		out.source = wire.AppendNotPreferred(out.source, cookie)
 		return
+	case from.Same(s.path) || s.findCandidate(from) != nil:
 	case s.role == Client && from.Socket != s.path.Socket:
 		s.counts[NoAnswerSocket]++
 		return
@@ -200,7 +219,9 @@ func (s *Session) challenged(from Path, cookie wire.Cookie, out *Output) {
 func (s *Session) reply(now Time, from Path, in *localID, out *Output) {
 	if len(out.source) > 0 {
 		rid, probing := s.rid, true
-		if from.Same(s.path) {
+		if s.leftHere(from) {
+			rid = s.localMove.rid
+		} else if from.Same(s.path) {
 			probing = false
 		} else if c := s.findCandidate(from); c != nil {
 			rid, probing = c.rid, false
@@ -238,29 +259,20 @@ func (s *Session) confirm(now Time, out *Output) {
 	s.commit(out)
 }
 
-// replenish keeps spare ids at the peer after it has used one.
+// replenish keeps spare ids at the peer after it has used one, and sends what else
+// has become urgent.
 func (s *Session) replenish(now Time, out *Output) {
-	if !s.needIDs || now < s.retryIDs || s.state != StateOpen {
+	if s.state != StateOpen {
 		return
 	}
-	s.needIDs = false
-	if s.topUp(now) {
+	if s.needIDs && now >= s.retryIDs {
+		s.needIDs = false
+		s.urgent = s.topUp(now) || s.urgent
+	}
+	if s.urgent {
+		s.urgent = false
 		s.pushControl(now, out)
 	}
-}
-
-// addrs remembers where else the server can be reached: addresses that it may
-// move to. Reaching out to them first comes with the racing of addresses.
-func (s *Session) addrs(f *wire.Frame, out *Output) {
-	if s.role != Client {
-		s.counts[WrongSide]++
-		return
-	}
-	s.serverAddrs = append(s.serverAddrs[:0], f.Addrs()...)
-	for _, a := range s.serverAddrs {
-		s.learn(a)
-	}
-	out.event(Event{Kind: EventAddrs, Path: s.path})
 }
 
 func (s *Session) params(f *wire.Frame) {
@@ -268,22 +280,4 @@ func (s *Session) params(f *wire.Frame) {
 		s.idle = min(s.idle, t)
 	}
 	s.peerMaxDatagram = int(f.MaxDatagram)
-}
-
-// rekey takes note of a REKEY_INIT, which this version does not answer: the
-// session stays in its epoch. The client's ids from its first seq on belong to
-// keys that never come to be, so they are held and not sent on; when the ids
-// before them are used up the session roams on with the last one.
-func (s *Session) rekey(f *wire.Frame) {
-	switch {
-	case f.Type == wire.FrameRekeyInit && s.role == Server:
-		s.counts[RekeyUnsupported]++
-		if !s.rekeyAnnounced {
-			s.rekeyAnnounced, s.rekeyFirst = true, f.FirstSeq
-		}
-	case f.Type == wire.FrameRekeyResp && s.role == Client:
-		s.counts[RekeyUnasked]++
-	default:
-		s.counts[WrongSide]++
-	}
 }

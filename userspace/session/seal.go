@@ -29,7 +29,7 @@ func (s *Session) finish(now Time, out *Output, start int, path Path, rid *remot
 	case rid.counter >= wire.MaxCounter-reserve || rid.bytes+uint64(size) > wire.MaxIDBytes-reserve*wire.MaxPacket:
 	case c != nil && !c.ledger.fits(size):
 		s.counts[OverBudget]++
-	case rid.key.build(s.sendSecret(), rid.Seq, &rid.ID) != nil:
+	case rid.key.build(s.sendSecret(rid.Seq), rid.Seq, &rid.ID) != nil:
 	default:
 		s.keysBuilt = true
 		head := out.arena[start : start+wire.HeaderLen]
@@ -75,7 +75,7 @@ func (s *Session) sendFrames(now Time, out *Output, path Path, rid *remoteID, fr
 // open decrypts pkt in place with the key of one of our ids.
 func (s *Session) open(l *localID, counter uint64, pkt []byte) (plain []byte, ok bool) {
 	fresh := l.key.aead == nil
-	if err := l.key.build(s.receiveSecret(), l.Seq, &l.ID); err != nil {
+	if err := l.key.build(s.receiveSecret(l.Seq), l.Seq, &l.ID); err != nil {
 		return nil, false
 	}
 	body := pkt[wire.HeaderLen:]
@@ -89,20 +89,4 @@ func (s *Session) open(l *localID, counter uint64, pkt []byte) (plain []byte, ok
 	}
 	s.keysBuilt = true
 	return plain, true
-}
-
-// sendSecret returns the direction secret of the peer's ids, receiveSecret that
-// of ours: ids that the server issued use k_c2s, ids of the client k_s2c.
-func (s *Session) sendSecret() *[32]byte {
-	if s.role == Server {
-		return &s.s2c
-	}
-	return &s.c2s
-}
-
-func (s *Session) receiveSecret() *[32]byte {
-	if s.role == Server {
-		return &s.c2s
-	}
-	return &s.s2c
 }

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
@@ -28,8 +27,13 @@ var (
 	ErrTooLarge = errors.New("session: datagram is too large")
 	// ErrSamePath: Move to the path that the session is on.
 	ErrSamePath = errors.New("session: already on that path")
-	// ErrNotClient: Move is the client's.
-	ErrNotClient = errors.New("session: only a client moves itself")
+	// ErrNotClient: Move, Race, Resume and Rekey are the client's.
+	ErrNotClient = errors.New("session: only a client does that")
+	// ErrNotServer: SetAddrs and MoveLocal are the server's.
+	ErrNotServer = errors.New("session: only a server does that")
+	// ErrTooManyPaths: Race was given no path, more than 64, or more than
+	// MaxRaceServers addresses of the server, with those that race already.
+	ErrTooManyPaths = errors.New("session: no path to race, or too many")
 )
 
 // What the peer's NEW_ID may not do.
@@ -72,10 +76,7 @@ type Session struct {
 	remote              []*remoteID // held, in order of seq
 	localTop, remoteTop uint32      // highest seq issued by us, by the peer
 	sentSeq             uint32      // highest seq of the peer that carried a non-probing packet of ours
-	// rekeyFirst is the seq from which on the peer's ids belong to the next epoch,
-	// once it announced one: no keys of ours are theirs.
-	rekeyAnnounced bool
-	rekeyFirst     uint32
+	epoch               epochs
 
 	newest     mark // the newest non-probing packet, if heardAny
 	heardAny   bool
@@ -85,9 +86,12 @@ type Session struct {
 	left       []leftPath
 	moved      bool // Move's new path has not been heard on yet
 	movedFrom  Path
+	localMove  *localMove // server
 
 	known       []netip.AddrPort // client: where the server may be
-	serverAddrs []netip.AddrPort // of them, those of the last ADDRS
+	serverAddrs []netip.AddrPort // and where it says it is
+	race        *race
+	silence     silence
 	observed    netip.AddrPort
 
 	rtt rtt
@@ -108,6 +112,7 @@ type Session struct {
 	carried                         bool // a DATAGRAM, ever
 	keysBuilt                       bool
 	needIDs                         bool // the peer used an id: see topUp
+	urgent                          bool // control frames are to go with this call
 	retryIDs                        Time // not before this: the last try failed
 
 	closeCode wire.CloseCode
@@ -144,7 +149,7 @@ func New(cfg Config, now Time) (*Session, error) {
 		source: cfg.Random, grease: !cfg.NoGrease, path: cfg.Path,
 		idle: cfg.IdleTimeout, keepalive: cfg.Keepalive,
 		maxDatagram: int(cfg.MaxDatagram), peerMaxDatagram: int(cfg.PeerMaxDatagram),
-		started: now, lastReceived: now, lastSent: now,
+		started: now, lastReceived: now, lastSent: now, epoch: epochs{begun: now},
 	}
 	for i, id := range cfg.Local {
 		if id.Seq != uint32(i) {
@@ -163,7 +168,7 @@ func New(cfg Config, now Time) (*Session, error) {
 	}
 	s.rid, s.pathLocal = s.remote[0], s.local[0].LocalID
 	s.rid.taken = true
-	if err := s.rid.key.build(s.sendSecret(), s.rid.Seq, &s.rid.ID); err != nil {
+	if err := s.rid.key.build(s.sendSecret(s.rid.Seq), s.rid.Seq, &s.rid.ID); err != nil {
 		return nil, fmt.Errorf("%w: AES-256-GCM or HKDF is not to be had: %w", ErrConfig, err)
 	}
 	s.keysBuilt = true
@@ -188,16 +193,6 @@ func New(cfg Config, now Time) (*Session, error) {
 		s.ctl.want, s.ctl.armed, s.ctl.next = true, true, now
 	}
 	return s, nil
-}
-
-// maxKnown bounds the addresses of the server that a client remembers.
-const maxKnown = 32
-
-// learn makes a an address of the server that the client may move its sending to.
-func (s *Session) learn(a netip.AddrPort) {
-	if s.role == Client && len(s.known) < maxKnown && !slices.Contains(s.known, a) {
-		s.known = append(s.known, a)
-	}
 }
 
 // random fills b, at most len(s.scratch) bytes.
@@ -233,10 +228,6 @@ func (s *Session) MaxDatagram() int {
 	return min(s.peerMaxDatagram, wire.MaxParts*partRoom(s.mtu.size))
 }
 
-// ServerAddrs returns, on a client, the addresses of the last ADDRS: where else
-// the server can be reached.
-func (s *Session) ServerAddrs() []netip.AddrPort { return slices.Clone(s.serverAddrs) }
-
 // Info returns what an operator may want to see.
 func (s *Session) Info() Info {
 	i := Info{
@@ -247,7 +238,11 @@ func (s *Session) Info() Info {
 		LocalID: s.pathLocal.ID, LocalSeq: s.pathLocal.Seq,
 		RemoteID: s.rid.ID, RemoteSeq: s.rid.Seq, SendCounter: s.rid.counter,
 		Moves: s.moves, ForwardingAlarms: s.alarms, Received: s.received, Sent: s.sent,
+		Epoch: s.epoch.now, Rekeying: s.epoch.change != nil, Silent: s.silence.told,
 		Counts: s.counts,
+	}
+	if s.race != nil {
+		i.Racing = len(s.race.runners)
 	}
 	for n := range s.candidates {
 		i.Candidates[n] = s.candidates[n].path

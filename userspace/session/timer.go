@@ -69,6 +69,20 @@ func (s *Session) Deadline() (at Time, ok bool) {
 	for i := range s.left {
 		e.add(s.left[i].until)
 	}
+	if s.localMove != nil {
+		e.add(s.localMove.until)
+	}
+	if t, ok := s.rekeyDeadline(); ok {
+		e.add(t)
+	}
+	if t, ok := s.silence.deadline(); ok && s.state == StateOpen {
+		e.add(t)
+	}
+	if s.race != nil {
+		for i := range s.race.runners {
+			e.add(s.race.runners[i].next())
+		}
+	}
 	for _, l := range s.local {
 		if l.superseded {
 			e.add(l.heard + s.retireAfter())
@@ -80,8 +94,10 @@ func (s *Session) Deadline() (at Time, ok bool) {
 	return e.at, e.ok
 }
 
-// Tick does what has become due by now. Calling it early or late is harmless.
+// Tick does what has become due by now. Calling it early or late is harmless: what
+// was due several times meanwhile is done once.
 func (s *Session) Tick(now Time, out *Output) {
+	due, timed := s.Deadline()
 	switch s.state {
 	case StateEnded:
 		return
@@ -109,13 +125,20 @@ func (s *Session) Tick(now Time, out *Output) {
 		s.Close(now, wire.CloseIdle, "nothing was heard for "+s.idleTimeout().String(), out)
 		return
 	}
+	if timed {
+		s.noticeJump(now, due, out)
+	}
 	s.tickCandidates(now, out)
 	s.tickDepartures(now, out)
 	s.tickLeft(now, out)
+	s.tickLocalMove(now, out)
+	s.tickRace(now, out)
 	s.expireParts(now)
 	s.tickMTU(now, out)
 	s.tickControl(now, out)
+	s.tickSilence(now, out)
 	s.retireDue(now)
+	s.tickRekey(now, out)
 	s.replenish(now, out)
 	if s.keepalive > 0 && s.state == StateOpen && now >= s.lastSent+s.keepalive {
 		s.freshen(now)

@@ -73,9 +73,9 @@ func TestVectorKeys(t *testing.T) {
 	check := func(ids []vectorID, c2s, s2c string) {
 		for _, id := range ids {
 			s := vectorSession(t, Server, c2s, s2c)
-			secret := s.receiveSecret()
+			secret := s.receiveSecret(id.Seq)
 			if id.Issuer == "client" {
-				secret = s.sendSecret()
+				secret = s.sendSecret(id.Seq)
 			}
 			okm, err := deriveID(secret, id.Seq, (*wire.ID)(unhex(t, id.ID)))
 			if err != nil {
