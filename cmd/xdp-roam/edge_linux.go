@@ -129,12 +129,13 @@ func (d *edge) startDataPlane() (*maps.Set, error) {
 }
 
 func (d *edge) startServer(address netip.AddrPort, set *maps.Set) error {
-	secret, err := handshake.LoadOrCreateStateSecret(d.conf.StateDir)
+	state, err := handshake.LoadState(d.conf.StateDir)
 	if err != nil {
 		return err
 	}
 	c := server.Config{
-		Listen: address, Static: d.key, StateSecret: secret, TableSlots: d.conf.TableSlots, Maps: set, Log: d.log,
+		Listen: address, Static: d.key, TableSlots: d.conf.TableSlots, Maps: set, Log: d.log,
+		State: state, SaveState: func(was, now handshake.State) error { return handshake.SaveState(d.conf.StateDir, was, now) },
 		HasService: func(port uint16) bool { return d.backends[port] != nil },
 	}
 	if d.authorized != nil {

@@ -28,25 +28,30 @@ type attempt struct {
 	source    source
 	born      time.Duration
 	// The lock of attempts guards the rest.
-	resp     []byte   // nil until the handshake is done, and for one that failed
-	session  *Session // nil unless accepted
-	halfOpen bool     // counted as such
-	gone     bool     // no longer in the map; in the queue until its time is up
+	resp       []byte   // nil until the handshake is done, and for one that failed
+	session    *Session // nil unless accepted
+	halfOpen   bool     // counted as such
+	gone       bool     // no longer remembered
+	prev, next *attempt // in the order of birth
 }
 
 // attempts is the half-open table and the cache of RESPs in one. Everything in
-// it lives equally long, so a queue in the order of birth is its clock.
+// it lives equally long, so a list in the order of birth is its clock. What is
+// forgotten early leaves the list at once: a flood that the handshake workers do
+// not keep up with must not pile up for its ten seconds.
 type attempts struct {
 	mu       sync.Mutex
 	limits   Limits
 	sources  sources
 	of       map[attemptKey]*attempt
-	queue    []*attempt // oldest first
+	list     attempt // head of the circular list: next is the oldest
 	halfOpen int
 }
 
 func newAttempts(l Limits) *attempts {
-	return &attempts{limits: l, sources: newSources(l), of: make(map[attemptKey]*attempt)}
+	t := &attempts{limits: l, sources: newSources(l), of: make(map[attemptKey]*attempt)}
+	t.list.prev, t.list.next = &t.list, &t.list
+	return t
 }
 
 // recall looks an INIT up. With a RESP, the INIT is a repeat to be answered by
@@ -83,7 +88,8 @@ func (t *attempts) begin(now time.Duration, key attemptKey, ephemeral [wire.Ephe
 	}
 	a := &attempt{key: key, ephemeral: ephemeral, source: src, born: now, halfOpen: true}
 	t.of[key] = a
-	t.queue = append(t.queue, a)
+	a.prev, a.next = t.list.prev, &t.list
+	a.prev.next, t.list.prev = a, a
 	t.halfOpen++
 	return a, 0
 }
@@ -121,19 +127,12 @@ func (t *attempts) forget(a *attempt) {
 func (t *attempts) expire(now time.Duration, sessions []*Session) []*Session {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n := 0
-	for ; n < len(t.queue) && now-t.queue[n].born >= attemptLife; n++ {
-		a := t.queue[n]
+	for a := t.list.next; a != &t.list && now-a.born >= attemptLife; a = t.list.next {
 		if a.session != nil {
 			sessions = append(sessions, a.session)
 		}
 		t.close(a)
 		t.remove(a)
-		t.queue[n] = nil
-	}
-	t.queue = t.queue[n:]
-	if len(t.queue) == 0 {
-		t.queue = nil // let the array go
 	}
 	t.sources.sweep(now)
 	return sessions
@@ -158,6 +157,7 @@ func (t *attempts) remove(a *attempt) {
 	if !a.gone {
 		a.gone = true
 		delete(t.of, a.key)
-		a.resp, a.session = nil, nil
+		a.prev.next, a.next.prev = a.next, a.prev
+		a.resp, a.session, a.prev, a.next = nil, nil, nil, nil
 	}
 }

@@ -72,7 +72,7 @@ func TestAttempts(t *testing.T) {
 	if over := table.expire(attemptLife-1, nil); len(over) != 0 || table.open() != 4 {
 		t.Errorf("before its time: %d over, %d open", len(over), table.open())
 	}
-	if over := table.expire(attemptLife, nil); len(over) != 1 || table.open() != 0 || len(table.of) != 0 || len(table.queue) != 0 {
+	if over := table.expire(attemptLife, nil); len(over) != 1 || table.open() != 0 || len(table.of) != 0 || table.list.next != &table.list {
 		t.Errorf("after 10 s: %d sessions over, %d open, %d in the table", len(over), table.open(), len(table.of))
 	}
 	if table.answered(a, nil, nil) {

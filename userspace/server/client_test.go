@@ -135,6 +135,7 @@ type client struct {
 	got     chan []byte
 	sent    [][]byte // every packet, for attackers who listen
 	block   bool     // they are made and not sent
+	deaf    int      // so many packets are lost on their way to it
 	closed  bool
 }
 
@@ -214,6 +215,11 @@ func (c *client) readFrom(i int) {
 			return
 		}
 		c.mu.Lock()
+		if c.deaf > 0 {
+			c.deaf--
+			c.mu.Unlock()
+			continue
+		}
 		var out session.Output
 		c.state.Receive(c.now(), session.Path{Socket: uint32(i), Remote: ms[0].Remote}, ms[0].Data(), &out)
 		for _, d := range out.Datagrams {

@@ -39,7 +39,15 @@ func newDataPlane(t *testing.T) *maps.Set {
 
 func steered(t *testing.T, set *maps.Set, cookie CookiePolicy) *Server {
 	t.Helper()
-	srv := listen(t, func(c *Config) { c.Maps, c.Cookie = set, cookie })
+	return steeredBy(t, set, func(c *Config) { c.Cookie = cookie })
+}
+
+func steeredBy(t *testing.T, set *maps.Set, change func(*Config)) *Server {
+	t.Helper()
+	srv := listen(t, func(c *Config) {
+		c.Maps = set
+		change(c)
+	})
 	if err := set.Listeners.Add(maps.Listener{Addr: netip.AddrPortFrom(netip.IPv6Unspecified(), srv.Addr().Port()), Index: listenerIndex}); err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +144,7 @@ func TestOwners(t *testing.T) {
 // TestStaleSlots takes over the maps of a process that crashed.
 func TestStaleSlots(t *testing.T) {
 	set := newDataPlane(t)
-	if err := set.Identify(0, handshake.StateSecret{1}.IDKey); err != nil {
+	if err := set.Identify(0, handshake.NewState(handshake.StateSecret{1}).IDKey); err != nil {
 		t.Fatal(err)
 	}
 	for range 10 {
@@ -184,5 +192,26 @@ func TestCookieKeysShared(t *testing.T) {
 	srv.rotateCookies(srv.clock.now() + handshake.CookieEpoch*1e9)
 	if got := set.Config.Read().CookieEpochs; got[(epoch+2)%4] != epoch+2 {
 		t.Errorf("after a minute: %v lacks epoch %d", got, epoch+2)
+	}
+}
+
+// The data plane takes INITs for either key, and ids of every generation.
+func TestRotationSteered(t *testing.T) {
+	set := newDataPlane(t)
+	previous := handshake.NewPrivateKey()
+	testPreviousKey(t, previous, steeredBy(t, set, func(c *Config) { c.Previous = []handshake.PrivateKey{previous} }))
+	if n := set.Config.Read().MAC1Keys; n != 2 {
+		t.Errorf("the data plane has %d mac1 keys", n)
+	}
+
+	set = newDataPlane(t)
+	srv, k := rotating(t, set)
+	testRotateState(t, srv, k)
+	if got := set.Config.Read().IDKeys; len(got) != 3 { // all but generation 2, which went
+		t.Errorf("generations with a key in the data plane: %v", got)
+	}
+	counts := set.Counters.Read()
+	if counts.Packets[maps.StageSocket][maps.ReasonReset] == 0 || counts.Packets[maps.StageSocket][maps.ReasonIDForged] == 0 {
+		t.Errorf("the reset lane, or the drop of a retired generation: %+v", counts.Counts())
 	}
 }

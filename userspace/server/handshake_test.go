@@ -336,7 +336,7 @@ func TestDropped(t *testing.T) {
 		{"QUIC long, last", first(255), QUIC},
 		{"DATA too short", data(wire.ID{})[:40], Malformed},
 		{"DATA with a made-up id", data(wire.ID{9}), IDForged},
-		{"DATA with an id of a session that is gone", data(gone), IDGone},
+		{"DATA with an id of a session that is gone, too short for a reset", data(gone)[:41], IDGone},
 		{"DATA with an id that leads to no session", data(unknown), UnknownID},
 	} {
 		s := newSocket(t, "127.0.0.1", srv)

@@ -43,9 +43,12 @@ type refusal struct {
 
 func (h *handshaker) handle(job *initJob) Reason {
 	srv := h.srv
-	req, err := srv.responder.Open(job.packet[:])
+	req, err := job.identity.responder.Open(job.packet[:])
 	if err != nil {
 		return InitNotOpened
+	}
+	if job.identity.previous {
+		srv.totals.previousKey.Add(1)
 	}
 	name, no := h.admit(req, job)
 	var s *Session
@@ -97,6 +100,9 @@ func (h *handshaker) admit(req *handshake.Request, job *initJob) (name string, n
 	case !srv.cfg.HasService(req.Service):
 		return "", &refusal{wire.StatusNoService, wire.CloseServiceGone, fmt.Sprintf("no service on port %d", req.Service)}
 	}
+	if srv.draining.Load() {
+		return "", &refusal{wire.StatusBusy, wire.CloseShuttingDown, drainReason}
+	}
 	if text := srv.caps.room(req.Client, job.remote.Addr()); text != "" {
 		return "", &refusal{wire.StatusBusy, wire.CloseLimit, text}
 	}
@@ -128,6 +134,7 @@ func (h *handshaker) accept(req *handshake.Request, job *initJob, name string) (
 		Params:   srv.cfg.Params,
 		NewID:    handshake.NewID{ID: id, Reset: reset},
 		Observed: job.remote,
+		Addrs:    srv.cfg.Addresses,
 	})
 	if err != nil {
 		return fail(err)
@@ -180,4 +187,5 @@ type totals struct {
 	opened, closed                                   atomic.Uint64
 	movesStarted, movesCommitted, movesRefused       atomic.Uint64
 	movesReverted, forwardingAlarms, acceptQueueFull atomic.Uint64
+	previousKey, orphans, takeovers, policed         atomic.Uint64
 }

@@ -39,6 +39,7 @@ func (i *SessionInfo) Age() time.Duration { return time.Since(i.Opened) }
 func (s *Session) Info() SessionInfo {
 	s.mu.Lock()
 	info := s.state.Info()
+	owner := int(s.worker.index)
 	s.mu.Unlock()
 	wall := func(t session.Time) time.Time {
 		if t == 0 {
@@ -47,7 +48,7 @@ func (s *Session) Info() SessionInfo {
 		return s.srv.clock.wall(t)
 	}
 	return SessionInfo{
-		ID: s.first, PeerKey: s.key, PeerName: s.name, Service: s.service, Owner: int(s.worker.index),
+		ID: s.first, PeerKey: s.key, PeerName: s.name, Service: s.service, Owner: owner,
 		Opened: wall(info.Started), LastReceived: wall(info.LastReceived), LastSent: wall(info.LastSent),
 		MoveStarted: wall(info.Moves.LastStarted), MoveCommitted: wall(info.Moves.LastCommitted),
 		MoveRefused: wall(info.Moves.LastRefused), MoveReverted: wall(info.Moves.LastReverted),
@@ -85,6 +86,17 @@ type Stats struct {
 	RoamsStarted, RoamsCommitted, RoamsRefused, RoamsReverted uint64
 	ForwardingAlarms                                          uint64
 
+	// PreviousKey: handshakes by a previous key of the server; when there are none
+	// any more, its rotation is complete.
+	PreviousKey uint64
+	// Takeovers: sessions that went to the worker that opens their packets.
+	Takeovers uint64
+	// Policed: ids whose main lane was put under the candidates' limit, because of
+	// packets from the session's own address that do not open.
+	Policed uint64
+	// OrphansFreed: ids in the table that no session owned.
+	OrphansFreed uint64
+
 	// Sessions are those open now, HalfOpen those whose client has not spoken yet.
 	Sessions, HalfOpen uint64
 	// TableUsed of TableSlots slots hold an id. TableFull: sessions refused for want of one.
@@ -100,8 +112,10 @@ func (srv *Server) Stats() Stats {
 		RoamsStarted:    t.movesStarted.Load(), RoamsCommitted: t.movesCommitted.Load(),
 		RoamsRefused: t.movesRefused.Load(), RoamsReverted: t.movesReverted.Load(),
 		ForwardingAlarms: t.forwardingAlarms.Load(),
-		HalfOpen:         uint64(srv.attempts.open()),
-		TableUsed:        uint64(srv.table.Len()), TableSlots: uint64(srv.table.Capacity()), TableFull: t.tableFull.Load(),
+		PreviousKey:      t.previousKey.Load(), Takeovers: t.takeovers.Load(), Policed: t.policed.Load(),
+		OrphansFreed: t.orphans.Load(),
+		HalfOpen:     uint64(srv.attempts.open()),
+		TableUsed:    uint64(srv.table.Len()), TableSlots: uint64(srv.table.Capacity()), TableFull: t.tableFull.Load(),
 	}
 	st.Sessions = st.Opened - min(st.Closed, st.Opened)
 	for i := range t.refused {

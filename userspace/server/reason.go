@@ -33,6 +33,8 @@ const (
 	RetrySent
 	// VersionsSent: an INIT of an unknown version.
 	VersionsSent
+	// ResetSent: DATA on an id of ours whose session is gone.
+	ResetSent
 
 	// Dropped: DATA.
 
@@ -40,9 +42,11 @@ const (
 	Malformed
 	// IDForged: the id was never issued by a server with our key.
 	IDForged
-	// IDGone: the id was ours, its session is gone. A later release answers
-	// with a stateless reset.
+	// IDGone: the id was ours, its session is gone, and the packet is too short
+	// to be answered by something shorter.
 	IDGone
+	// ResetLimit: the id was ours, over the rate of resets.
+	ResetLimit
 	// UnknownID and what follows: see the reasons of that name in package session.
 	UnknownID
 	CounterLimit
@@ -124,7 +128,7 @@ func (r Reason) Verdict() Verdict {
 	switch {
 	case r <= Probed:
 		return VerdictDeliver
-	case r <= VersionsSent:
+	case r <= ResetSent:
 		return VerdictAnswer
 	}
 	return VerdictDrop
@@ -132,8 +136,8 @@ func (r Reason) Verdict() Verdict {
 
 var reasonNames = [NumReasons]string{
 	RespAccepted: "resp_accepted", RespRefused: "resp_refused", RespRepeated: "resp_repeated",
-	RetrySent: "retry", VersionsSent: "versions",
-	IDForged: "id_forged", IDGone: "id_gone",
+	RetrySent: "retry", VersionsSent: "versions", ResetSent: "reset",
+	IDForged: "id_forged", IDGone: "id_gone", ResetLimit: "reset_limit",
 	InitMalformed: "init_malformed", MAC1: "mac1", VersionLimit: "version_limit",
 	InitPending: "init_pending", InitConflict: "init_conflict", InitNotOpened: "init_not_opened",
 	PrefixLimit: "prefix_limit", HalfOpenLimit: "half_open_limit",

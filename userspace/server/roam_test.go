@@ -255,11 +255,11 @@ func TestRetirement(t *testing.T) {
 		_, tag := srv.table.Find(first)
 		return tag == maps.TagOurs
 	})
-	count(t, srv, IDGone, 0)
+	count(t, srv, ResetSent, 0)
 	pkt := make([]byte, 60)
 	wire.PutDataHeader(pkt, 99, first)
 	newSocket(t, "127.0.0.1", srv).send(pkt)
-	count(t, srv, IDGone, 1)
+	count(t, srv, ResetSent, 1)
 	talk(t, s, c, "after")
 	if n := srv.table.Len(); n > 8 {
 		t.Errorf("one session holds %d slots", n)

@@ -76,7 +76,7 @@ func (s *Session) event(now session.Time, e session.Event, out *session.Output) 
 		t.forwardingAlarms.Add(1)
 		s.log(slog.LevelWarn, "forwarding_alarm", slog.Any("path", e.Path.Remote), slog.Any("current", e.From.Remote))
 	case session.EventClosed:
-		s.closed(&ClosedError{Code: e.Code, Reason: e.Text, Remote: e.Remote})
+		s.closed(now, &ClosedError{Code: e.Code, Reason: e.Text, Remote: e.Remote})
 	case session.EventEnded:
 		s.worker.wheel.disarm(&s.timer)
 		s.srv.directory.remove(s.number)
@@ -118,11 +118,11 @@ func (s *Session) counted(addr netip.Addr) {
 }
 
 // closed ends the session for its reader and for every count.
-func (s *Session) closed(err *ClosedError) {
+func (s *Session) closed(now session.Time, err *ClosedError) {
 	if s.err != nil {
 		return
 	}
-	s.err = err
+	s.err, s.closedAt = err, now
 	s.inbox.close()
 	close(s.done)
 	if s.attempt != nil {

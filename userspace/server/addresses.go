@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/xdp-roam/xdp-roam/userspace/netio"
+	"github.com/xdp-roam/xdp-roam/userspace/session"
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
+)
+
+// checkAddresses refuses what ADDRS cannot say.
+func checkAddresses(addrs []netip.AddrPort) error {
+	if len(addrs) > wire.MaxAddrs {
+		return fmt.Errorf("%w: %d addresses: clients can be told %d", ErrConfig, len(addrs), wire.MaxAddrs)
+	}
+	for i, a := range addrs {
+		if !a.IsValid() || a.Port() == 0 || a.Addr().IsUnspecified() || a.Addr().IsMulticast() || slices.Contains(addrs[:i], a) {
+			return fmt.Errorf("%w: address %v: give each address and port that clients can reach, once", ErrConfig, a)
+		}
+	}
+	return nil
+}
+
+// lostAddresses are addresses of ours that the host has no more: an address that
+// moved to another machine, or a link that went away. Sessions still answer from
+// the address that their client asked, which the kernel refuses then.
+type lostAddresses struct {
+	lost atomic.Pointer[[]netip.Addr] // nil: none, as nearly always
+
+	mu      sync.Mutex
+	checked map[netip.Addr]session.Time
+}
+
+const (
+	// lostAgain is how soon an address is looked at again after a refusal.
+	lostAgain = 100 * time.Millisecond
+	// maxChecked bounds the memory for that.
+	maxChecked = 256
+)
+
+func (l *lostAddresses) has(a netip.Addr) bool {
+	lost := l.lost.Load()
+	return lost != nil && slices.Contains(*lost, a)
+}
+
+// look finds out whether the host has lost a, of which it refused a packet, and
+// reports whether that is news.
+func (l *lostAddresses) look(now session.Time, a netip.Addr) (news bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if at, ok := l.checked[a]; ok && now-at < lostAgain || l.has(a) {
+		return false
+	}
+	if l.checked == nil || len(l.checked) >= maxChecked {
+		l.checked = make(map[netip.Addr]session.Time)
+	}
+	l.checked[a] = now
+	if hostHas(a) {
+		return false
+	}
+	l.set(append(slices.Clone(l.list()), a))
+	return true
+}
+
+// review takes the addresses off the list that are back.
+func (l *lostAddresses) review() (back []netip.Addr) {
+	if l.lost.Load() == nil {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var left []netip.Addr
+	for _, a := range l.list() {
+		if hostHas(a) {
+			back = append(back, a)
+			delete(l.checked, a)
+		} else {
+			left = append(left, a)
+		}
+	}
+	l.set(left)
+	return back
+}
+
+func (l *lostAddresses) list() []netip.Addr {
+	if lost := l.lost.Load(); lost != nil {
+		return *lost
+	}
+	return nil
+}
+
+func (l *lostAddresses) set(list []netip.Addr) {
+	if len(list) == 0 {
+		l.lost.Store(nil)
+		return
+	}
+	l.lost.Store(&list)
+}
+
+// hostHas asks the kernel in the one way that is the same everywhere: only an
+// address of the host can be bound.
+func hostHas(a netip.Addr) bool {
+	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(a, 0)))
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
+}
+
+// reroute lets the kernel choose the source of those messages, of which it
+// refused some, whose own the host has lost, and returns them.
+func (srv *Server) reroute(ms []netio.Message) (again []netio.Message) {
+	now := srv.clock.now()
+	for _, m := range ms {
+		if !m.Local.IsValid() || m.Local.Addr().IsUnspecified() {
+			continue
+		}
+		if srv.lost.look(now, m.Local.Addr()) {
+			srv.cfg.Log.Warn("address_lost", "address", m.Local.Addr())
+			select {
+			case srv.readdress <- struct{}{}:
+			default:
+			}
+		}
+		if srv.lost.has(m.Local.Addr()) {
+			m.Local = netip.AddrPort{}
+			again = append(again, m)
+		}
+	}
+	return again
+}
+
+// announce speaks up on every session whose client knows us by an address that
+// we have lost: it sees then which of the server's others its answers come from.
+func (srv *Server) announce() {
+	srv.directory.each(func(s *Session) bool {
+		if srv.lost.has(s.LocalAddr().Addr()) {
+			snd, now := s.begin()
+			_ = s.finish(snd, now, s.state.Ping(now, &snd.out)) // closed: nobody to tell
+		}
+		return srv.ctx.Err() == nil
+	})
+}
+
+// reviewAddresses notices that a lost address is back.
+func (srv *Server) reviewAddresses() {
+	for _, a := range srv.lost.review() {
+		srv.cfg.Log.Info("address_back", "address", a)
+	}
+}
