@@ -284,8 +284,12 @@ func (f *feed) batch(now session.Time, packets [][]byte) {
 // newFeed opens a session whose client does nothing by itself any more, and
 // returns it with n packets that the client has sealed: datagrams of the size.
 func newFeed(t testing.TB, size, n int) (*feed, *Session, [][]byte) {
+	return newFeedOf(t, 1, size, n)
+}
+
+func newFeedOf(t testing.TB, workers, size, n int) (*feed, *Session, [][]byte) {
 	t.Helper()
-	srv := listen(t, func(c *Config) { c.Workers = 1 })
+	srv := listen(t, func(c *Config) { c.Workers = workers })
 	c := dial(t, srv, "127.0.0.1", nil)
 	s := accept(t, srv)
 	c.sendDatagram("settle")
