@@ -16,15 +16,15 @@ import (
 func TestControlTries(t *testing.T) {
 	m := opened(t, 1)
 	m.run(5 * time.Second)
-	pto := m.c.rtt.pto()
+	pto := m.s.rtt.pto()
 	start := m.now
 	var at []Time
 	var tokens []uint64
 	m.network = func(f flight) []flight {
-		if f.toServer {
+		if !f.toServer {
 			at = append(at, m.now-start)
 			counter, id, _ := wire.ParseData(f.data)
-			plain, _ := m.s.open(m.s.findLocal(&id), counter, f.data)
+			plain, _ := m.c.open(m.c.findLocal(&id), counter, f.data)
 			var fr wire.Frame
 			for r := wire.NewFrameReader(plain); r.Next(&fr); {
 				if fr.Type == wire.FramePing {
@@ -37,16 +37,16 @@ func TestControlTries(t *testing.T) {
 		}
 		return nil
 	}
-	m.c.Ping(m.now, &m.c.out)
-	m.flush(&m.c)
+	m.s.Ping(m.now, &m.s.out)
+	m.flush(&m.s)
 	m.run(20 * time.Second)
 	want := []Time{0, pto, 3 * pto, 7 * pto, 15 * pto, 31 * pto}
 	if !slices.Equal(at, want) {
 		t.Errorf("sent at %v, want %v", at, want)
 	}
 	at, start = nil, m.now
-	m.c.Receive(m.now, m.c.Path(), m.craft(&m.s, wire.AppendDatagram(nil, nil)), &m.c.out)
-	m.flush(&m.c)
+	m.s.Receive(m.now, m.s.Path(), m.craft(&m.c, wire.AppendDatagram(nil, nil)), &m.s.out)
+	m.flush(&m.s)
 	if !slices.Equal(at, []Time{0}) {
 		t.Errorf("after a sign of life: sent at %v", at)
 	}

@@ -84,26 +84,6 @@ func TestIgnoredFrames(t *testing.T) {
 	}
 }
 
-// After a REKEY_INIT the client's ids of the announced epoch are held: sealed
-// with the keys of this epoch they would not open.
-func TestRekeyHoldsIDs(t *testing.T) {
-	m := opened(t, 1)
-	var noise [wire.RekeyNoiseLen]byte
-	frames := wire.AppendRekeyInit(nil, 1, 3, noise)
-	frames = wire.AppendNewID(frames, 3, wire.ID{3}, wire.Token{})
-	frames = wire.AppendNewID(frames, 4, wire.ID{4}, wire.Token{})
-	m.inject(addrA, m.craft(&m.c, append(frames, pingFrame(1)...)))
-	for range 5 {
-		m.s.rotate()
-		if m.s.rid.Seq > 2 {
-			t.Fatalf("the server sends on id %d", m.s.rid.Seq)
-		}
-	}
-	if m.s.rid.Seq != 2 || m.s.State() != StateOpen {
-		t.Errorf("server on id %d, %v", m.s.rid.Seq, m.s.State())
-	}
-}
-
 func TestParams(t *testing.T) {
 	m := opened(t, 1)
 	m.inject(addrA, m.craft(&m.c, wire.AppendParams(nil, 120, 100)))
@@ -315,12 +295,12 @@ func TestMTU(t *testing.T) {
 	}
 	// Sessions of small datagrams do not search.
 	m = opened(t, 1)
-	before := m.c.Info().Sent.Packets
+	before := m.s.Info().Sent.Packets
 	for range 10 {
-		m.clientSend("small")
+		m.serverSend("small")
 	}
 	m.run(5 * time.Second)
-	if got := m.c.Info().Sent.Packets - before; got != 10 {
+	if got := m.s.Info().Sent.Packets - before; got != 10 {
 		t.Errorf("%d packets for 10 datagrams", got)
 	}
 }

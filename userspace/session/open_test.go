@@ -234,7 +234,7 @@ func TestNames(t *testing.T) {
 	for r := range Reason(NumReasons) {
 		unique(r.String())
 	}
-	for k := EventConfirmed; k <= EventEnded; k++ {
+	for k := EventConfirmed; k <= EventRaceLost; k++ {
 		unique(k.String())
 	}
 	clear(seen)
@@ -243,7 +243,7 @@ func TestNames(t *testing.T) {
 	}
 	unique(Client.String())
 	unique(Server.String())
-	for _, beyond := range []string{Reason(NumReasons).String(), (EventEnded + 1).String(), (StateEnded + 1).String()} {
+	for _, beyond := range []string{Reason(NumReasons).String(), (EventRaceLost + 1).String(), (StateEnded + 1).String()} {
 		if beyond != "unknown" {
 			t.Errorf("name %q for nothing", beyond)
 		}

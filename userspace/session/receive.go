@@ -96,7 +96,6 @@ func (s *Session) receive(now Time, from Path, pkt []byte, out *Output) Reason {
 	if s.state > StateOpen {
 		return Delivered // a CLOSE: its PONG is sent, now silence
 	}
-	s.followRekey(now, out)
 	s.heardControl(now, out)
 	s.replenish(now, out)
 	s.guard(now, out)
@@ -187,6 +186,7 @@ func (s *Session) act(now Time, from Path, in *localID, plain []byte, out *Outpu
 		// PAD, VERSIONS (RESP has the one that matters) and extensions say nothing to
 		// us; RESPONSE and NOT_PREFERRED have had their turn.
 	}
+	s.followRekey()
 	s.reply(now, from, in, out)
 	if closing {
 		s.drain(now, true, out)

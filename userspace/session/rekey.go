@@ -273,16 +273,14 @@ func (s *Session) heardEpoch(now Time, in *localID, out *Output) {
 }
 
 // followRekey moves our sending to an id of the new epoch, once both ends have it
-// and the peer's NEW_ID has come.
-func (s *Session) followRekey(now Time, out *Output) {
+// and the peer's NEW_ID has come. The client's next packet, at the latest the PONG
+// that the server asks for until it comes, shows the server that it may do so too.
+func (s *Session) followRekey() {
 	k := s.epoch.change
 	if k == nil || !k.confirmed || s.state != StateOpen || s.rid.Seq >= k.remoteFirst || s.spare(s.path) == nil {
 		return
 	}
 	s.rotate()
-	if s.role == Client {
-		s.ctl.want, s.urgent = true, true // shows the server that we have the secrets
-	}
 }
 
 // rekeyDeadline is when tickRekey has something to do.

@@ -31,9 +31,11 @@ type vectors struct {
 	}
 	IDs   []vectorID `json:"ids_epoch_0"`
 	Rekey struct {
-		IDs []vectorID `json:"ids_epoch_1"`
-		C2S string     `json:"k_c2s"`
-		S2C string     `json:"k_s2c"`
+		IDs     []vectorID `json:"ids_epoch_1"`
+		C2S     string     `json:"k_c2s"`
+		S2C     string     `json:"k_s2c"`
+		ClientE string     `json:"client_e_private"`
+		ServerE string     `json:"server_e_private"`
 	}
 }
 
