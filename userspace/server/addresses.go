@@ -139,16 +139,43 @@ func (srv *Server) reroute(ms []netio.Message) (again []netio.Message) {
 	return again
 }
 
-// announce speaks up on every session whose client knows us by an address that
-// we have lost: it sees then which of the server's others its answers come from.
-func (srv *Server) announce() {
+// readdressSessions moves every session whose client knows us by an address that
+// we have lost to another one, and tells the client all that are left.
+func (srv *Server) readdressSessions() {
+	left := slices.DeleteFunc(slices.Clone(srv.cfg.Addresses), func(a netip.AddrPort) bool { return srv.lost.has(a.Addr()) })
 	srv.directory.each(func(s *Session) bool {
-		if srv.lost.has(s.LocalAddr().Addr()) {
-			snd, now := s.begin()
-			_ = s.finish(snd, now, s.state.Ping(now, &snd.out)) // closed: nobody to tell
+		if path := s.path(); srv.lost.has(path.Local.Addr()) {
+			s.readdress(left, srv.source(path.Remote))
 		}
 		return srv.ctx.Err() == nil
 	})
+}
+
+// readdress moves the session to our address to.
+func (s *Session) readdress(addrs []netip.AddrPort, to netip.AddrPort) {
+	if !to.IsValid() {
+		return // no way to the client at all: it may come by another
+	}
+	if !slices.Contains(addrs, to) && len(addrs) < wire.MaxAddrs {
+		addrs = append(slices.Clip(addrs), to) // where our packets come from now
+	}
+	snd, now := s.begin()
+	err := s.state.SetAddrs(now, addrs, &snd.out)
+	if err == nil {
+		err = s.state.MoveLocal(now, to, &snd.out)
+	}
+	_ = s.finish(snd, now, err) // closed or not confirmed: nobody to tell
+}
+
+// source is the address that the kernel would send to remote from.
+func (srv *Server) source(remote netip.AddrPort) netip.AddrPort {
+	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(remote))
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	defer conn.Close()
+	local := conn.LocalAddr().(*net.UDPAddr).AddrPort()
+	return netip.AddrPortFrom(local.Addr().Unmap(), srv.addr.Port())
 }
 
 // reviewAddresses notices that a lost address is back.

@@ -43,9 +43,14 @@ func (k *keyring) set(s handshake.State) {
 	k.now.Store(keys)
 }
 
-// resetToken returns the stateless reset token of an id of ours.
+// resetKey returns the key of the reset token of an id of ours.
+func (k *keyring) resetKey(id wire.ID) [32]byte {
+	return k.now.Load().reset[maps.Generation(id)]
+}
+
+// resetToken returns what an id's stateless reset ends with.
 func (k *keyring) resetToken(id wire.ID) wire.Token {
-	return handshake.ResetToken(k.now.Load().reset[maps.Generation(id)], id)
+	return handshake.ResetToken(k.resetKey(id), id)
 }
 
 // RotateState makes the next generation of the state secret: new ids and cookies

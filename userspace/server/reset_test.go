@@ -40,11 +40,11 @@ func TestReset(t *testing.T) {
 	token := handshake.ResetToken(state.ResetKey(0), id)
 	s := newSocket(t, "127.0.0.1", srv)
 	seen := map[string]bool{}
-	for size, want := range map[int]int{42: 41, 43: 42, 48: 47, 49: 48, 50: 48, wire.MaxPacket: 48} {
+	for _, size := range []int{42, 43, 48, 49, 50, wire.MaxPacket} {
 		s.send(dataOn(id, size))
 		pkt := s.read(5 * time.Second)
-		if len(pkt) != want || pkt[0] != wire.TypeData || !bytes.HasSuffix(pkt, token[:]) {
-			t.Fatalf("%d bytes were answered by %x; want %d bytes with the token %x", size, pkt, want, token)
+		if len(pkt) < wire.MinData || len(pkt) > 48 || len(pkt) >= size || pkt[0] != wire.TypeData || !bytes.HasSuffix(pkt, token[:]) {
+			t.Fatalf("%d bytes were answered by %x; the token is %x", size, pkt, token)
 		}
 		if middle := string(pkt[1:25]); seen[middle] {
 			t.Errorf("%d bytes: the same random bytes again", size)

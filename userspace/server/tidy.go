@@ -26,7 +26,7 @@ func (srv *Server) tidy() {
 		case <-srv.ctx.Done():
 			return
 		case <-srv.readdress:
-			srv.announce()
+			srv.readdressSessions()
 			continue
 		case <-t.C:
 		}

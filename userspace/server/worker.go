@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/xdp-roam/xdp-roam/maps"
+	"github.com/xdp-roam/xdp-roam/userspace/handshake"
 	"github.com/xdp-roam/xdp-roam/userspace/netio"
 	"github.com/xdp-roam/xdp-roam/userspace/session"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
@@ -78,7 +79,7 @@ type reader struct {
 }
 
 // maxAnswer is the length of the longest of them.
-const maxAnswer = max(wire.RetryLen, maxReset)
+const maxAnswer = max(wire.RetryLen, handshake.MaxReset)
 
 func newReader(w *worker, lane maps.Lane, conn netio.Conn, c *counters) *reader {
 	r := &reader{
