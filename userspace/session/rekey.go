@@ -46,6 +46,9 @@ type epochs struct {
 	carried bool
 	begun   Time // this epoch
 	again   Time // client, begin no rekey before: the last try failed
+	// heldFrom, unless 0, is where the peer says that its ids of the next epoch begin,
+	// which is not agreed on yet: they are not to be used.
+	heldFrom uint32
 }
 
 // rekey is one change of epoch, from REKEY_INIT until the old secrets are wiped.
@@ -103,8 +106,8 @@ func (s *Session) receiveSecret(seq uint32) *[32]byte { return s.secret(s.role, 
 // new epoch are held until the peer has its secrets; from then on the old ones are
 // of no use.
 func (s *Session) usable(r *remoteID) bool {
-	k := s.epoch.change
-	return k == nil || (r.Seq >= k.remoteFirst) == k.confirmed
+	e := &s.epoch
+	return (e.change == nil || (r.Seq >= e.change.remoteFirst) == e.change.confirmed) && (e.heldFrom == 0 || r.Seq < e.heldFrom)
 }
 
 // Rekey makes a client begin a new epoch now instead of when it is due. Nothing
@@ -188,11 +191,15 @@ func (s *Session) rekeyInit(now Time, f *wire.Frame, out *Output) error {
 		return nil
 	case f.Epoch != e.now+1:
 		return errRekeyEpoch
-	case k != nil:
-		s.counts[RekeyEarly]++
-		return nil
 	case f.FirstSeq <= s.usedSeq():
 		return errRekeySeq
+	case e.heldFrom != 0 && f.FirstSeq != e.heldFrom:
+		return errRekeyDiffers
+	}
+	e.heldFrom = f.FirstSeq
+	if k != nil {
+		s.counts[RekeyEarly]++
+		return nil
 	}
 	first := s.localTop + 1
 	if s.issue(now, rekeyIDs) == 0 {
@@ -253,7 +260,7 @@ func (s *Session) agree(secrets handshake.Secrets) {
 	k := s.epoch.change
 	k.old, k.agreed = s.secrets(), true
 	s.c2s, s.s2c = secrets.C2S, secrets.S2C
-	s.epoch.now = k.epoch
+	s.epoch.now, s.epoch.heldFrom = k.epoch, 0
 }
 
 // confirmRekey notes that the peer has the new secrets.
