@@ -323,16 +323,21 @@ func (m *sim) serverSend(s string) error {
 
 // move opens a new client socket at addr and moves the session there.
 func (m *sim) move(socket uint32, addr netip.AddrPort) {
-	for other, a := range m.socket {
-		if a == addr {
-			delete(m.socket, other) // the address is the new socket's now
-		}
-	}
-	m.socket[socket] = addr
+	m.bind(socket, addr)
 	if err := m.c.Move(m.now, Path{Socket: socket, Remote: serverAddr}, &m.c.out); err != nil {
 		m.t.Fatal(err)
 	}
 	m.flush(&m.c)
+}
+
+// bind opens a client socket; the address is its own from now on.
+func (m *sim) bind(socket uint32, addr netip.AddrPort) {
+	for other, a := range m.socket {
+		if a == addr {
+			delete(m.socket, other)
+		}
+	}
+	m.socket[socket] = addr
 }
 
 // rebind shows the client's current socket under another address.
