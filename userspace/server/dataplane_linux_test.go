@@ -205,7 +205,7 @@ func TestRotationSteered(t *testing.T) {
 	}
 
 	set = newDataPlane(t)
-	srv, k := rotating(t, set)
+	srv, k := rotating(t, func(change func(*Config)) *Server { return steeredBy(t, set, change) })
 	testRotateState(t, srv, k)
 	if got := set.Config.Read().IDKeys; len(got) != 3 { // all but generation 2, which went
 		t.Errorf("generations with a key in the data plane: %v", got)

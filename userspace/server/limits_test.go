@@ -94,6 +94,36 @@ func TestMillionInits(t *testing.T) {
 	talk(t, s, c, "after")
 }
 
+// A half-open session is small: 65,536 of them, the most there are, stay below
+// half a gigabyte. They go when their time is up, and take their slots along.
+func TestHalfOpenMemory(t *testing.T) {
+	const n = 400
+	srv := listen(t, func(c *Config) { c.Workers, c.TableSlots, c.Cookie = 1, 1<<12, CookieNever })
+	r := newReader(srv.workers[0], maps.LaneHandshake, silent{srv.workers[0].conn}, new(counters))
+	packets := make([][]byte, n)
+	for i := range packets {
+		init, _ := newAttempt(t, srv, nil)
+		packets[i] = init.Packet()
+	}
+	before := heap()
+	for i, pkt := range packets {
+		m := &r.in[0]
+		m.N, m.Local = copy(m.Buf, pkt), netip.MustParseAddrPort("[2001:db8::1]:7626")
+		m.Remote = netip.AddrPortFrom(network6(uint32(i)), 1000)
+		r.batch(srv.clock.now(), r.in[:1])
+	}
+	eventually(t, "all handshakes are done", func() bool { return srv.Stats().Packets[RespAccepted] == n })
+	each := (heap() - before) / n
+	t.Logf("%d bytes for a half-open session", each)
+	if each > 8<<10 {
+		t.Errorf("%d bytes for a half-open session", each)
+	}
+	if srv.table.Len() != n || srv.Stats().HalfOpen != n {
+		t.Errorf("%d slots, stats %+v", srv.table.Len(), srv.Stats())
+	}
+	runtime.KeepAlive(packets)
+}
+
 // silent is a connection that takes what is sent and drops it.
 type silent struct{ netio.Conn }
 
