@@ -75,7 +75,7 @@ func (s *Session) end(out *Output) {
 	s.releaseKeys()
 	s.local, s.remote, s.sentSeq = nil, []*remoteID{s.rid}, s.rid.Seq
 	s.candidates, s.departures, s.backoffs = nil, nil, nil
-	s.parts = partials{}
+	s.parts = nil
 	for len(s.left) > 0 {
 		s.release(0, out)
 	}

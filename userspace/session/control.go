@@ -152,7 +152,7 @@ func (s *Session) pushControl(now Time, out *Output) {
 func (s *Session) pong(now Time, token uint64) {
 	i := slices.IndexFunc(s.ctl.pings, func(p ping) bool { return p.token == token })
 	if i < 0 {
-		s.counts[PongUnknown]++
+		s.count(PongUnknown)
 		return
 	}
 	p := s.ctl.pings[i]

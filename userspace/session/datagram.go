@@ -55,7 +55,7 @@ func (s *Session) Send(now Time, datagram []byte, out *Output) error {
 			s.sendDatagram(now, c.path, c.rid, mtu, datagram, out)
 			return nil
 		}
-		s.counts[OverBudget]++
+		s.count(OverBudget)
 	}
 	if sizeOf(len(datagram), s.mtu.size) == 0 {
 		s.searchMTU(now, len(datagram)+wire.MinData, out)
@@ -121,7 +121,7 @@ func (s *Session) sendDatagram(now Time, path Path, rid *remoteID, mtu int, data
 func (s *Session) deliver(data []byte, out *Output) {
 	s.carried, s.epoch.carried = true, true
 	if len(data) > s.maxDatagram {
-		s.counts[DatagramTooLarge]++
+		s.count(DatagramTooLarge)
 		return
 	}
 	s.received.Datagrams++

@@ -54,7 +54,7 @@ func (s *Session) answer(now Time, from Path, f *wire.Frame, out *Output) {
 		case c.cookie:
 			switch {
 			case !from.Same(c.path):
-				s.counts[AnswerElsewhere]++
+				s.count(AnswerElsewhere)
 			case response:
 				s.switchTo(now, i, out)
 			default:
@@ -64,11 +64,11 @@ func (s *Session) answer(now Time, from Path, f *wire.Frame, out *Output) {
 		case c.oldCookie:
 			switch {
 			case !from.Same(s.path):
-				s.counts[AnswerElsewhere]++
+				s.count(AnswerElsewhere)
 			case !response:
 				c.oldLeft = true
 			case c.oldLeft:
-				s.counts[AnswerVoid]++
+				s.count(AnswerVoid)
 			default:
 				s.backOff(now, c.path)
 				s.dropCandidate(now, i, RefusedPreferred, out)
@@ -86,7 +86,7 @@ func (s *Session) answer(now Time, from Path, f *wire.Frame, out *Output) {
 		}
 		switch {
 		case !from.Same(d.path):
-			s.counts[AnswerElsewhere]++
+			s.count(AnswerElsewhere)
 		case response && now <= d.until:
 			s.returnTo(now, i, out)
 		default:
@@ -94,15 +94,15 @@ func (s *Session) answer(now Time, from Path, f *wire.Frame, out *Output) {
 		}
 		return
 	}
-	if s.alarmOpen && f.Cookie == s.alarmCookie {
-		if !from.Same(s.alarmPath) {
-			s.counts[AnswerElsewhere]++
+	if a := s.alarm; a != nil && a.open && f.Cookie == a.cookie {
+		if !from.Same(a.path) {
+			s.count(AnswerElsewhere)
 			return
 		}
-		s.alarmOpen = false // the current path lives: nothing to do
+		a.open = false // the current path lives: nothing to do
 		return
 	}
-	s.counts[AnswerUnknown]++
+	s.count(AnswerUnknown)
 }
 
 // switchTo puts the session on a candidate that has answered.
@@ -126,8 +126,8 @@ func (s *Session) switchTo(now Time, i int, out *Output) {
 	if !c.again {
 		s.rtt.sample(now - c.resend.start)
 	}
-	s.moves.Committed++
-	s.moves.LastCommitted = now
+	s.tally().Committed++
+	s.tally().LastCommitted = now
 	out.event(Event{Kind: EventMoveCommitted, Path: s.path, From: old})
 	s.commit(out)
 	// Its packets are newer than those of other candidates: as from any current
@@ -153,9 +153,9 @@ func (s *Session) returnTo(now Time, i int, out *Output) {
 	s.enter(d.path)
 	s.rtt, s.mtu = d.rtt, d.mtu
 	s.mtu.probe = 0 // its PING belongs to the time before
-	s.moves.Reverted++
-	s.moves.LastReverted = now
-	s.counts[RefusedPreferred]++
+	s.tally().Reverted++
+	s.tally().LastReverted = now
+	s.count(RefusedPreferred)
 	out.event(Event{Kind: EventMoveReverted, Path: s.path, From: lost, Reason: RefusedPreferred})
 	if s.role == Server && d.toID != d.local.ID {
 		// The loser's packets leave the main lane too.
@@ -171,7 +171,9 @@ func (s *Session) enter(p Path) {
 	s.pathGeneration++
 	s.rtt.reset()
 	s.mtu.reset(p)
-	s.alarmOpen = false
+	if s.alarm != nil {
+		s.alarm.open = false
+	}
 	s.localMove = nil
 }
 
@@ -252,9 +254,9 @@ func (s *Session) moveTo(now Time, to Path, out *Output) {
 	s.rid = s.take(to)
 	s.enter(to)
 	s.forgetRemote()
-	s.moved, s.movedFrom = true, old
-	s.moves.Started++
-	s.moves.LastStarted = now
+	s.movedFrom = &old
+	s.tally().Started++
+	s.tally().LastStarted = now
 	out.event(Event{Kind: EventMoveStarted, Path: to, From: old})
 	s.ctl.want = true
 	s.ctl.restart()

@@ -14,7 +14,7 @@ import (
 // also counted.
 func (s *Session) Receive(now Time, from Path, pkt []byte, out *Output) Reason {
 	r := s.receive(now, from, pkt, out)
-	s.counts[r]++
+	s.count(r)
 	return r
 }
 
@@ -83,11 +83,11 @@ func (s *Session) receive(now Time, from Path, pkt []byte, out *Output) Reason {
 		in.heard = max(in.heard, now)
 		s.gate(now, from, in, counter, len(pkt), out)
 	}
-	if s.moved && from.Same(s.path) {
-		s.moved = false
-		s.moves.Committed++
-		s.moves.LastCommitted = now
-		out.event(Event{Kind: EventMoveCommitted, Path: s.path, From: s.movedFrom})
+	if s.movedFrom != nil && from.Same(s.path) {
+		s.tally().Committed++
+		s.tally().LastCommitted = now
+		out.event(Event{Kind: EventMoveCommitted, Path: s.path, From: *s.movedFrom})
+		s.movedFrom = nil
 	}
 	if err := s.act(now, from, in, plain, out); err != nil {
 		s.Close(now, wire.CloseProtocolError, err.Error(), out)
@@ -166,8 +166,8 @@ func (s *Session) act(now Time, from Path, in *localID, plain []byte, out *Outpu
 			closing = true
 			s.closeCode, s.closeText = f.Code, f.ReasonText()
 		case wire.FrameObservedAddr:
-			if f.Addr != s.observed {
-				s.observed = f.Addr
+			if s.finder != nil && f.Addr != s.finder.observed {
+				s.finder.observed = f.Addr
 				out.event(Event{Kind: EventObserved, Path: from, Addr: f.Addr})
 			}
 		case wire.FrameAddrs:
@@ -208,7 +208,7 @@ func (s *Session) challenged(from Path, cookie wire.Cookie, out *Output) {
 		return
 	case from.Same(s.path) || s.findCandidate(from) != nil:
 	case s.role == Client && from.Socket != s.path.Socket:
-		s.counts[NoAnswerSocket]++
+		s.count(NoAnswerSocket)
 		return
 	}
 	out.source = wire.AppendResponse(out.source, cookie)

@@ -174,20 +174,20 @@ func (s *Session) rekeyInit(now Time, f *wire.Frame, out *Output) error {
 	k := e.change
 	switch {
 	case s.role != Server:
-		s.counts[WrongSide]++
+		s.count(WrongSide)
 		return nil
 	case k != nil && f.Epoch == k.epoch:
 		if f.FirstSeq != k.remoteFirst || f.Noise != k.asked {
 			return errRekeyDiffers
 		}
 		if k.confirmed {
-			s.counts[RekeyLate]++
+			s.count(RekeyLate)
 		} else {
 			k.acked, s.urgent = false, true // the stored answer
 		}
 		return nil
 	case f.Epoch <= e.now:
-		s.counts[RekeyLate]++
+		s.count(RekeyLate)
 		return nil
 	case f.Epoch != e.now+1:
 		return errRekeyEpoch
@@ -198,12 +198,12 @@ func (s *Session) rekeyInit(now Time, f *wire.Frame, out *Output) error {
 	}
 	e.heldFrom = f.FirstSeq
 	if k != nil {
-		s.counts[RekeyEarly]++
+		s.count(RekeyEarly)
 		return nil
 	}
 	first := s.localTop + 1
 	if s.issue(now, rekeyIDs) == 0 {
-		s.counts[RekeyEarly]++
+		s.count(RekeyEarly)
 		return nil
 	}
 	answer, secrets, err := handshake.AnswerRekey(s.secrets(), f.Epoch, f.FirstSeq, f.Noise, s.source)
@@ -224,13 +224,13 @@ func (s *Session) rekeyResp(now Time, f *wire.Frame, out *Output) error {
 	k := s.epoch.change
 	switch {
 	case s.role != Client:
-		s.counts[WrongSide]++
+		s.count(WrongSide)
 		return nil
 	case f.Epoch <= s.epoch.now:
-		s.counts[RekeyLate]++
+		s.count(RekeyLate)
 		return nil
 	case k == nil || f.Epoch != k.epoch:
-		s.counts[RekeyUnasked]++
+		s.count(RekeyUnasked)
 		return nil
 	case f.FirstSeq <= s.usedSeq():
 		return errRekeySeq

@@ -28,8 +28,8 @@ func (s *Session) finish(now Time, out *Output, start int, path Path, rid *remot
 	switch {
 	case rid.counter >= wire.MaxCounter-reserve || rid.bytes+uint64(size) > wire.MaxIDBytes-reserve*wire.MaxPacket:
 	case c != nil && !c.ledger.fits(size):
-		s.counts[OverBudget]++
-	case rid.key.build(s.sendSecret(rid.Seq), rid.Seq, &rid.ID) != nil:
+		s.count(OverBudget)
+	case build(&rid.key, s.sendSecret(rid.Seq), rid.Seq, &rid.ID) != nil:
 	default:
 		s.keysBuilt = true
 		head := out.arena[start : start+wire.HeaderLen]
@@ -74,8 +74,8 @@ func (s *Session) sendFrames(now Time, out *Output, path Path, rid *remoteID, fr
 
 // open decrypts pkt in place with the key of one of our ids.
 func (s *Session) open(l *localID, counter uint64, pkt []byte) (plain []byte, ok bool) {
-	fresh := l.key.aead == nil
-	if err := l.key.build(s.receiveSecret(l.Seq), l.Seq, &l.ID); err != nil {
+	fresh := l.key == nil
+	if err := build(&l.key, s.receiveSecret(l.Seq), l.Seq, &l.ID); err != nil {
 		return nil, false
 	}
 	body := pkt[wire.HeaderLen:]
@@ -83,7 +83,7 @@ func (s *Session) open(l *localID, counter uint64, pkt []byte) (plain []byte, ok
 	if err != nil {
 		if fresh {
 			// Forged packets must not make an idle session hold keys.
-			l.key.release()
+			l.key = nil
 		}
 		return nil, false
 	}

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"time"
 
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
@@ -84,28 +83,21 @@ type Session struct {
 	departures []departure
 	backoffs   []backoff
 	left       []leftPath
-	moved      bool // Move's new path has not been heard on yet
-	movedFrom  Path
+	movedFrom  *Path      // client: Move left it and the new path has not been heard on yet
 	localMove  *localMove // server
 
-	known       []netip.AddrPort // client: where the server may be
-	serverAddrs []netip.AddrPort // and where it says it is
-	race        *race
-	silence     silence
-	observed    netip.AddrPort
+	finder *finder // client
+	race   *race   // client
 
 	rtt rtt
 	mtu mtu
 	ctl control
 
-	parts                        partials
+	parts                        *partials // unless there is none
 	partNumber                   uint32
 	maxDatagram, peerMaxDatagram int
 
-	alarmed, alarmOpen bool
-	alarmNext          Time
-	alarmPath          Path
-	alarmCookie        wire.Cookie
+	alarm *alarm // the last one
 
 	started, lastReceived, lastSent Time
 	idle, keepalive                 time.Duration
@@ -119,10 +111,10 @@ type Session struct {
 	closeText string
 	closedAt  Time
 
-	moves          Moves
-	alarms         uint64
-	received, sent Traffic
-	counts         [NumReasons]uint64
+	received, sent    Traffic
+	delivered, probed uint64
+	tallied           *Moves              // once there was one
+	counts            *[NumReasons]uint64 // of the other reasons, once there was one
 
 	// Scratch that would escape to the heap as local variables.
 	nonce   [nonceLen]byte
@@ -168,7 +160,7 @@ func New(cfg Config, now Time) (*Session, error) {
 	}
 	s.rid, s.pathLocal = s.remote[0], s.local[0].LocalID
 	s.rid.taken = true
-	if err := s.rid.key.build(s.sendSecret(s.rid.Seq), s.rid.Seq, &s.rid.ID); err != nil {
+	if err := build(&s.rid.key, s.sendSecret(s.rid.Seq), s.rid.Seq, &s.rid.ID); err != nil {
 		return nil, fmt.Errorf("%w: AES-256-GCM or HKDF is not to be had: %w", ErrConfig, err)
 	}
 	s.keysBuilt = true
@@ -185,6 +177,9 @@ func New(cfg Config, now Time) (*Session, error) {
 		s.peerMaxDatagram = defaultMaxDatagram
 	}
 	s.mtu.reset(s.path)
+	if s.role == Client {
+		s.finder = new(finder)
+	}
 	s.learn(cfg.Path.Remote)
 	for _, a := range cfg.Known {
 		s.learn(a)
@@ -228,18 +223,51 @@ func (s *Session) MaxDatagram() int {
 	return min(s.peerMaxDatagram, wire.MaxParts*partRoom(s.mtu.size))
 }
 
+// count counts r. Most sessions see little but datagrams.
+func (s *Session) count(r Reason) {
+	switch r {
+	case Delivered:
+		s.delivered++
+	case Probed:
+		s.probed++
+	default:
+		if s.counts == nil {
+			s.counts = new([NumReasons]uint64)
+		}
+		s.counts[r]++
+	}
+}
+
+// tally returns the counts of moves. Most sessions never move.
+func (s *Session) tally() *Moves {
+	if s.tallied == nil {
+		s.tallied = new(Moves)
+	}
+	return s.tallied
+}
+
 // Info returns what an operator may want to see.
 func (s *Session) Info() Info {
 	i := Info{
 		Role: s.role, State: s.state, Path: s.path, NumCandidates: len(s.candidates),
-		Observed: s.observed, SRTT: s.rtt.smoothed, PTO: s.rtt.pto(), MTU: s.mtu.size,
+		SRTT: s.rtt.smoothed, PTO: s.rtt.pto(), MTU: s.mtu.size,
 		Started: s.started, LastReceived: s.lastReceived, LastSent: s.lastSent,
 		IdleTimeout: s.idleTimeout(), LocalIDs: len(s.local), SpareLocalIDs: s.spareLocal(),
 		LocalID: s.pathLocal.ID, LocalSeq: s.pathLocal.Seq,
 		RemoteID: s.rid.ID, RemoteSeq: s.rid.Seq, SendCounter: s.rid.counter,
-		Moves: s.moves, ForwardingAlarms: s.alarms, Received: s.received, Sent: s.sent,
-		Epoch: s.epoch.now, Rekeying: s.epoch.change != nil, Silent: s.silence.told,
-		Counts: s.counts,
+		Received: s.received, Sent: s.sent,
+		Epoch: s.epoch.now, Rekeying: s.epoch.change != nil,
+	}
+	if s.counts != nil {
+		i.Counts = *s.counts
+	}
+	i.Counts[Delivered], i.Counts[Probed] = s.delivered, s.probed
+	i.ForwardingAlarms = i.Counts[Forwarded]
+	if s.tallied != nil {
+		i.Moves = *s.tallied
+	}
+	if s.finder != nil {
+		i.Observed, i.Silent = s.finder.observed, s.finder.silence.told
 	}
 	if s.race != nil {
 		i.Racing = len(s.race.runners)

@@ -75,7 +75,7 @@ func (s *Session) Deadline() (at Time, ok bool) {
 	if t, ok := s.rekeyDeadline(); ok {
 		e.add(t)
 	}
-	if t, ok := s.silence.deadline(); ok && s.state == StateOpen {
+	if t, ok := s.silenceDeadline(); ok {
 		e.add(t)
 	}
 	if s.race != nil {
@@ -88,7 +88,7 @@ func (s *Session) Deadline() (at Time, ok bool) {
 			e.add(l.heard + s.retireAfter())
 		}
 	}
-	if len(s.parts.open) > 0 {
+	if s.parts != nil && len(s.parts.open) > 0 {
 		e.add(s.parts.open[0].begun + partialAge)
 	}
 	return e.at, e.ok
@@ -147,7 +147,9 @@ func (s *Session) Tick(now Time, out *Output) {
 	}
 	if s.keysBuilt && now >= max(s.lastReceived, s.lastSent)+keyIdle {
 		s.releaseKeys()
-		s.parts.idle = nil
+		if s.parts != nil && len(s.parts.open) == 0 {
+			s.parts = nil
+		}
 		if !s.ctl.armed {
 			s.ctl.pings = nil
 		}
