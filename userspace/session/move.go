@@ -152,7 +152,9 @@ func (s *Session) returnTo(now Time, i int, out *Output) {
 	s.rid, s.pathLocal = d.rid, d.local
 	s.enter(d.path)
 	s.rtt, s.mtu = d.rtt, d.mtu
-	s.mtu.probe = 0 // its PING belongs to the time before
+	if s.mtu.search != nil {
+		s.mtu.search.probe = 0 // its PING belongs to the time before
+	}
 	s.tally().Reverted++
 	s.tally().LastReverted = now
 	s.count(RefusedPreferred)

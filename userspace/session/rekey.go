@@ -39,6 +39,9 @@ var (
 // those of epoch now.
 type epochs struct {
 	now uint32
+	// heldFrom, unless 0, is where the peer says that its ids of the next epoch begin,
+	// which is not agreed on yet: they are not to be used.
+	heldFrom uint32
 	// change is nil but for a rekey and the while after it in which old ids live.
 	change *rekey
 	// carried: a datagram came or went in this epoch. Without one there is nothing
@@ -46,9 +49,6 @@ type epochs struct {
 	carried bool
 	begun   Time // this epoch
 	again   Time // client, begin no rekey before: the last try failed
-	// heldFrom, unless 0, is where the peer says that its ids of the next epoch begin,
-	// which is not agreed on yet: they are not to be used.
-	heldFrom uint32
 }
 
 // rekey is one change of epoch, from REKEY_INIT until the old secrets are wiped.

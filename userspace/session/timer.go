@@ -51,8 +51,8 @@ func (s *Session) Deadline() (at Time, ok bool) {
 	if s.ctl.armed {
 		e.add(s.ctl.next)
 	}
-	if s.mtu.probe != 0 {
-		e.add(s.mtu.next)
+	if t, ok := s.mtu.probing(); ok {
+		e.add(t)
 	}
 	for i := range s.candidates {
 		e.add(s.candidates[i].deadline)
