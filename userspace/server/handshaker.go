@@ -130,11 +130,12 @@ func (h *handshaker) accept(req *handshake.Request, job *initJob, name string) (
 		srv.directory.remove(s.number)
 		return nil, nil, err
 	}
+	s.told = srv.addrs.Load()
 	resp, secrets, err := req.Accept(handshake.Acceptance{
 		Params:   srv.cfg.Params,
 		NewID:    handshake.NewID{ID: id, Reset: reset},
 		Observed: job.remote,
-		Addrs:    srv.cfg.Addresses,
+		Addrs:    *s.told,
 	})
 	if err != nil {
 		return fail(err)

@@ -14,11 +14,14 @@ import (
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
-func heap() uint64 {
-	runtime.GC()
+// heap is the live memory in bytes.
+func heap() int64 {
+	for range 3 { // pools give theirs back in two steps, finalizers in one more
+		runtime.GC()
+	}
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return m.HeapAlloc
+	return int64(m.HeapAlloc)
 }
 
 // THREATS: a validated botnet exhausts state. A million INITs with honest cookies
@@ -46,7 +49,7 @@ func TestMillionInits(t *testing.T) {
 	to := netip.MustParseAddrPort("[2001:db8::1]:7626")
 	before := heap()
 	goroutines := runtime.NumGoroutine()
-	var most uint64
+	var most int64
 	start := srv.clock.now()
 	now := start
 	for i := 0; i < inits; i += batchSize {
@@ -115,7 +118,7 @@ func TestHalfOpenMemory(t *testing.T) {
 	eventually(t, "all handshakes are done", func() bool { return srv.Stats().Packets[RespAccepted] == n })
 	each := (heap() - before) / n
 	t.Logf("%d bytes for a half-open session", each)
-	if each > 8<<10 {
+	if each < 1<<10 || each > 8<<10 {
 		t.Errorf("%d bytes for a half-open session", each)
 	}
 	if srv.table.Len() != n || srv.Stats().HalfOpen != n {

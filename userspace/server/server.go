@@ -61,6 +61,7 @@ type Server struct {
 	totals   totals
 	accepted chan *Session
 
+	addrs     atomic.Pointer[[]netip.AddrPort] // where clients can reach us
 	lost      lostAddresses
 	readdress chan struct{} // an address was lost
 
@@ -100,6 +101,7 @@ func Listen(cfg Config) (*Server, error) {
 		accepted:  make(chan *Session, cfg.Limits.AcceptQueue),
 	}
 	srv.keys.set(cfg.State)
+	srv.addrs.Store(&cfg.Addresses)
 	if srv.identities, err = newIdentities(cfg); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}

@@ -31,11 +31,13 @@ type Session struct {
 	// there for the case that two do; it is seldom contended.
 	mu       sync.Mutex
 	state    *session.Session
-	worker   *worker      // whose wheel and sockets are its own
-	suitor   suitor       // the worker that opens its packets instead
-	failures failures     // of packets from its own path
-	attempt  *attempt     // of its handshake; nil once it is over
-	heard    bool         // its client has spoken
+	worker   *worker  // whose wheel and sockets are its own
+	suitor   suitor   // the worker that opens its packets instead
+	failures failures // of packets from its own path
+	attempt  *attempt // of its handshake; nil once it is over
+	heard    bool     // its client has spoken
+	// told are the server's addresses that RESP named.
+	told     *[]netip.AddrPort
 	armedFor session.Time // when timer fires; 0: unarmed
 	capped   netip.Addr   // the network that it is counted in; invalid: not counted
 	err      error        // why it is over

@@ -106,6 +106,10 @@ func (s *Session) confirmed(now session.Time, out *session.Output) {
 		return
 	}
 	srv.totals.opened.Add(1)
+	if addrs := srv.addrs.Load(); s.told != addrs { // changed since RESP
+		_ = s.state.SetAddrs(now, *addrs, out) // it is confirmed, so this succeeds
+	}
+	s.told = nil
 	s.log(slog.LevelInfo, "session_opened", slog.Any("remote", s.state.Path().Remote), slog.String("peer", s.name),
 		slog.Any("peer_key", s.key), slog.Int("service", int(s.service)))
 }
