@@ -25,6 +25,10 @@ type finder struct {
 	told     []netip.AddrPort // where it says it is, by ADDRS
 	observed netip.AddrPort   // where it says we are
 	silence  silence
+	// movedFrom, if any, is the path that Move left for one that nothing has been
+	// heard on yet; left are all that it left a short while ago.
+	movedFrom *Path
+	left      []leftPath
 }
 
 // Learn tells a client of addresses of the server, for instance after names were

@@ -8,6 +8,12 @@ import (
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
+// farewell is why a session is over.
+type farewell struct {
+	code wire.CloseCode
+	text string
+}
+
 // Close ends the session and tells the peer. A reason longer than
 // wire.MaxReason bytes is cut. The caller goes on calling Receive and Tick until
 // EventEnded, so that the CLOSE is sent again if it was lost and late packets
@@ -16,7 +22,7 @@ func (s *Session) Close(now Time, code wire.CloseCode, reason string, out *Outpu
 	if s.state > StateOpen {
 		return
 	}
-	s.closeCode, s.closeText = code, reason
+	s.farewell = &farewell{code, reason}
 	if s.canSend() != nil {
 		s.drain(now, false, out) // a server may not send before it is confirmed
 		return
@@ -37,7 +43,7 @@ func (s *Session) drain(now Time, remote bool, out *Output) {
 	s.closedAt = now
 	s.ctl.restart()
 	if !closing {
-		out.event(Event{Kind: EventClosed, Path: s.path, Remote: remote, Code: s.closeCode, Text: s.closeText})
+		out.event(Event{Kind: EventClosed, Path: s.path, Remote: remote, Code: s.farewell.code, Text: s.farewell.text})
 	}
 }
 
@@ -76,7 +82,7 @@ func (s *Session) end(out *Output) {
 	s.local, s.remote, s.sentSeq = nil, []*remoteID{s.rid}, s.rid.Seq
 	s.candidates, s.departures, s.backoffs = nil, nil, nil
 	s.parts = nil
-	for len(s.left) > 0 {
+	for len(s.leftPaths()) > 0 {
 		s.release(0, out)
 	}
 	s.c2s, s.s2c, s.epoch.change = [32]byte{}, [32]byte{}, nil

@@ -112,7 +112,7 @@ func (s *Session) sendControl(now Time, out *Output, size int) {
 		}
 		p.ids = s.localTop + 1
 	} else {
-		b = wire.AppendClose(b, s.closeCode, s.closeText)
+		b = wire.AppendClose(b, s.farewell.code, s.farewell.text)
 		p.closing = true
 	}
 	if s.grease && s.randomToken()%greaseOneIn == 0 {

@@ -39,7 +39,7 @@ func (s *Session) Send(now Time, datagram []byte, out *Output) error {
 	if err := s.canSend(); err != nil {
 		return err
 	}
-	if len(datagram) > s.peerMaxDatagram {
+	if len(datagram) > int(s.peerMaxDatagram) {
 		return ErrTooLarge
 	}
 	s.freshen(now)
@@ -95,7 +95,7 @@ func sizeOf(n, mtu int) int {
 }
 
 func (s *Session) sendDatagram(now Time, path Path, rid *remoteID, mtu int, datagram []byte, out *Output) {
-	s.carried, s.epoch.carried = true, true
+	s.carried, s.worn = true, true
 	s.expect(now)
 	s.sent.Datagrams++
 	s.sent.DatagramBytes += uint64(len(datagram))
@@ -119,8 +119,8 @@ func (s *Session) sendDatagram(now Time, path Path, rid *remoteID, mtu int, data
 
 // deliver hands a datagram of the peer out.
 func (s *Session) deliver(data []byte, out *Output) {
-	s.carried, s.epoch.carried = true, true
-	if len(data) > s.maxDatagram {
+	s.carried, s.worn = true, true
+	if len(data) > int(s.maxDatagram) {
 		s.count(DatagramTooLarge)
 		return
 	}

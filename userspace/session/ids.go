@@ -26,8 +26,8 @@ const (
 	rotateReserve = 1 << 16
 )
 
-// localID is an id that we issued: we receive on it. Spare ids have neither key nor
-// window, nor have those of a session that is idle.
+// localID is an id that we issued: we receive on it. Those that are spare or
+// at rest have no use.
 type localID struct {
 	LocalID
 	// used: it carried a packet, so it is no spare any more.
@@ -39,23 +39,26 @@ type localID struct {
 	// floor and next bound the counters: those below floor are old, whatever the
 	// window says; next is one above the highest received.
 	floor, next uint32
-	key         *idKey
-	window      *replay.Filter
+	use         *receiving
 	// heard is when it last carried a non-probing packet, or when a newer one took
 	// over: from then on it has to be silent.
 	heard Time
 }
 
-// accept marks the counter of a packet that has been opened as received. It
+// receiving is what it takes to open packets on an id. It is made at the first
+// packet and given back in a pause: it is all but the size of a session's rest.
+type receiving struct {
+	key    idKey
+	window replay.Filter
+}
+
+// accept marks the counter of a packet that has just been opened as received. It
 // returns Delivered, ReplayDuplicate or ReplayOld.
 func (l *localID) accept(counter uint64) Reason {
 	if counter < uint64(l.floor) {
 		return ReplayOld
 	}
-	if l.window == nil {
-		l.window = new(replay.Filter)
-	}
-	if !l.window.ValidateCounter(counter, wire.MaxCounter) {
+	if !l.use.window.ValidateCounter(counter, wire.MaxCounter) {
 		if counter+replayWindow+1 < uint64(l.next) {
 			return ReplayOld
 		}
@@ -69,7 +72,7 @@ func (l *localID) accept(counter uint64) Reason {
 // is a kilobyte. Every counter up to the highest then counts as received, which
 // refuses replays as before, and packets that were under way for so long.
 func (l *localID) rest() {
-	l.key, l.window, l.floor = nil, nil, l.next
+	l.use, l.floor = nil, l.next
 }
 
 // replayWindow is the least number of counters that the replay filter holds.
@@ -266,8 +269,8 @@ func (s *Session) pathNeeds(r *remoteID) bool {
 			return true
 		}
 	}
-	for i := range s.left {
-		if s.left[i].rid == r {
+	for i := range s.leftPaths() {
+		if s.finder.left[i].rid == r {
 			return true
 		}
 	}

@@ -193,8 +193,8 @@ func TestNewIDErrors(t *testing.T) {
 			}
 			continue
 		}
-		if r != ProtocolError || m.s.closeCode != wire.CloseProtocolError || !strings.Contains(m.s.closeText, tt.reason) {
-			t.Errorf("%s: %v, closed with %v %q", tt.name, r, m.s.closeCode, m.s.closeText)
+		if r != ProtocolError || m.s.farewell.code != wire.CloseProtocolError || !strings.Contains(m.s.farewell.text, tt.reason) {
+			t.Errorf("%s: %v, closed with %v %q", tt.name, r, m.s.farewell.code, m.s.farewell.text)
 		}
 		m.run(time.Second)
 		if m.c.count(EventClosed) != 1 {
@@ -272,8 +272,8 @@ func TestPongLimit(t *testing.T) {
 	for i := range 100 {
 		m.inject(addrA, m.craft(&m.c, pingFrame(uint64(i))))
 	}
-	if m.s.closeCode != wire.CloseLimit || m.s.rid.counter > wire.MaxCounter {
-		t.Errorf("%v, code %v, counter %d", m.s.State(), m.s.closeCode, m.s.rid.counter)
+	if m.s.farewell.code != wire.CloseLimit || m.s.rid.counter > wire.MaxCounter {
+		t.Errorf("%v, code %v, counter %d", m.s.State(), m.s.farewell.code, m.s.rid.counter)
 	}
 }
 

@@ -40,12 +40,9 @@ func deriveID(secret *[32]byte, seq uint32, id *wire.ID) ([]byte, error) {
 // errNoSecret: the id belongs to an epoch that is not agreed on.
 var errNoSecret = errors.New("session: no secret for this id")
 
-// build makes *k ready for use. It fails where there is no secret, and where
+// build makes k ready for use. It fails where there is no secret, and where
 // the Go runtime refuses the algorithms, which New finds out at once.
-func build(k **idKey, secret *[32]byte, seq uint32, id *wire.ID) error {
-	if *k != nil {
-		return nil
-	}
+func (k *idKey) build(secret *[32]byte, seq uint32, id *wire.ID) error {
 	if secret == nil {
 		return errNoSecret
 	}
@@ -61,7 +58,7 @@ func build(k **idKey, secret *[32]byte, seq uint32, id *wire.ID) error {
 	if err != nil {
 		return err
 	}
-	*k = &idKey{aead: aead, iv: [nonceLen]byte(okm[keyLen:])}
+	*k = idKey{aead, [nonceLen]byte(okm[keyLen:])}
 	clear(okm)
 	return nil
 }

@@ -246,17 +246,17 @@ func (s *Session) moveTo(now Time, to Path, out *Output) {
 	s.departures = nil
 	pto := s.rtt.pto()
 	// A path that we come back to is left no more.
-	s.left = slices.DeleteFunc(s.left, func(l leftPath) bool { return l.path.Same(to) })
-	if len(s.left) == maxLeft {
+	s.finder.left = slices.DeleteFunc(s.finder.left, func(l leftPath) bool { return l.path.Same(to) })
+	if len(s.leftPaths()) == maxLeft {
 		s.release(0, out)
 	}
 	old := s.path
-	s.left = append(s.left, leftPath{old, s.rid, now + 3*max(pto, minDeadline)})
+	s.finder.left = append(s.finder.left, leftPath{old, s.rid, now + 3*max(pto, minDeadline)})
 	s.learn(to.Remote)
 	s.rid = s.take(to)
 	s.enter(to)
 	s.forgetRemote()
-	s.movedFrom = &old
+	s.finder.movedFrom = &old
 	s.tally().Started++
 	s.tally().LastStarted = now
 	out.event(Event{Kind: EventMoveStarted, Path: to, From: old})
@@ -269,12 +269,20 @@ func (s *Session) moveTo(now Time, to Path, out *Output) {
 // moveSize is the UDP payload of the first packet on a new path.
 const moveSize = 1200
 
+// leftPaths returns the paths that a client has left; a server has none.
+func (s *Session) leftPaths() []leftPath {
+	if s.finder == nil {
+		return nil
+	}
+	return s.finder.left
+}
+
 // findLeft returns the left path that p is, or whose socket p came to.
 func (s *Session) findLeft(p Path) *leftPath {
-	for i := range s.left {
-		l := &s.left[i].path
+	for i := range s.leftPaths() {
+		l := &s.finder.left[i].path
 		if l.Same(p) || l.Socket == p.Socket && p.Socket != s.path.Socket {
-			return &s.left[i]
+			return &s.finder.left[i]
 		}
 	}
 	return nil
@@ -283,10 +291,10 @@ func (s *Session) findLeft(p Path) *leftPath {
 // release forgets a left path. Its socket may be the current one's, when the
 // client moved to another address of the server.
 func (s *Session) release(i int, out *Output) {
-	p := s.left[i].path
-	s.left = slices.Delete(s.left, i, i+1)
-	if len(s.left) == 0 {
-		s.left = nil
+	p := s.finder.left[i].path
+	s.finder.left = slices.Delete(s.finder.left, i, i+1)
+	if len(s.leftPaths()) == 0 {
+		s.finder.left = nil
 	}
 	s.forgetRemote()
 	s.releaseSocket(p, out)
@@ -302,8 +310,8 @@ func (s *Session) releaseSocket(p Path, out *Output) {
 }
 
 func (s *Session) tickLeft(now Time, out *Output) {
-	for i := len(s.left) - 1; i >= 0; i-- {
-		if now >= s.left[i].until {
+	for i := len(s.leftPaths()) - 1; i >= 0; i-- {
+		if now >= s.finder.left[i].until {
 			s.release(i, out)
 		}
 	}

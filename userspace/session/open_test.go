@@ -282,7 +282,7 @@ func TestIdle(t *testing.T) {
 		t.Error("an idle session holds AEADs")
 	}
 	for _, l := range m.s.local {
-		if l.key != nil || l.window != nil {
+		if l.use != nil {
 			t.Error("an idle session holds an AEAD")
 		}
 	}

@@ -55,7 +55,7 @@ func (s *Session) part(now Time, f *wire.Frame, out *Output) {
 	case p.count != f.Part.Count, p.have&bit != 0:
 		s.count(PartRefused)
 		return
-	case p.size+len(f.Data) > s.maxDatagram:
+	case p.size+len(f.Data) > int(s.maxDatagram):
 		s.count(DatagramTooLarge)
 		s.closePartial(i)
 		return

@@ -83,11 +83,11 @@ func (s *Session) receive(now Time, from Path, pkt []byte, out *Output) Reason {
 		in.heard = max(in.heard, now)
 		s.gate(now, from, in, counter, len(pkt), out)
 	}
-	if s.movedFrom != nil && from.Same(s.path) {
+	if f := s.finder; f != nil && f.movedFrom != nil && from.Same(s.path) {
 		s.tally().Committed++
 		s.tally().LastCommitted = now
-		out.event(Event{Kind: EventMoveCommitted, Path: s.path, From: *s.movedFrom})
-		s.movedFrom = nil
+		out.event(Event{Kind: EventMoveCommitted, Path: s.path, From: *f.movedFrom})
+		f.movedFrom = nil
 	}
 	if err := s.act(now, from, in, plain, out); err != nil {
 		s.Close(now, wire.CloseProtocolError, err.Error(), out)
@@ -164,7 +164,7 @@ func (s *Session) act(now Time, from Path, in *localID, plain []byte, out *Outpu
 			}
 		case wire.FrameClose:
 			closing = true
-			s.closeCode, s.closeText = f.Code, f.ReasonText()
+			s.farewell = &farewell{f.Code, f.ReasonText()}
 		case wire.FrameObservedAddr:
 			if s.finder != nil && f.Addr != s.finder.observed {
 				s.finder.observed = f.Addr
@@ -279,5 +279,5 @@ func (s *Session) params(f *wire.Frame) {
 	if t := time.Duration(f.IdleTimeout) * time.Second; t > 0 {
 		s.idle = min(s.idle, t)
 	}
-	s.peerMaxDatagram = int(f.MaxDatagram)
+	s.peerMaxDatagram = int32(f.MaxDatagram)
 }

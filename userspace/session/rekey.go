@@ -44,11 +44,8 @@ type epochs struct {
 	heldFrom uint32
 	// change is nil but for a rekey and the while after it in which old ids live.
 	change *rekey
-	// carried: a datagram came or went in this epoch. Without one there is nothing
-	// that a rekey would protect.
-	carried bool
-	begun   Time // this epoch
-	again   Time // client, begin no rekey before: the last try failed
+	begun  Time // this epoch
+	again  Time // client, begin no rekey before: the last try failed
 }
 
 // rekey is one change of epoch, from REKEY_INIT until the old secrets are wiped.
@@ -135,7 +132,7 @@ func (s *Session) rekeyDue() (Time, bool) {
 	if s.rid.counter >= rekeyPackets || s.newest.counter >= rekeyPackets {
 		return e.again, true
 	}
-	return max(e.begun+rekeyAfter, e.again), e.carried
+	return max(e.begun+rekeyAfter, e.again), s.worn
 }
 
 // beginRekey sends REKEY_INIT with the first ids of the new epoch.
@@ -267,7 +264,7 @@ func (s *Session) agree(secrets handshake.Secrets) {
 func (s *Session) confirmRekey(now Time, out *Output) {
 	k := s.epoch.change
 	k.confirmed, k.confirmedAt, k.acked = true, now, true
-	s.epoch.begun, s.epoch.carried = now, false
+	s.epoch.begun, s.worn = now, false
 	out.event(Event{Kind: EventRekeyed, Path: s.path})
 }
 
@@ -365,8 +362,8 @@ func (s *Session) replaceOld(first uint32) {
 	for i := range s.departures {
 		swap(&s.departures[i].rid)
 	}
-	for i := range s.left {
-		swap(&s.left[i].rid)
+	for i := range s.leftPaths() {
+		swap(&s.finder.left[i].rid)
 	}
 	if s.race != nil {
 		for i := range s.race.runners {

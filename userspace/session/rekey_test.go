@@ -353,7 +353,7 @@ func TestRekeyWipes(t *testing.T) {
 	m.network = nil
 	m.clientSend("x")
 	m.run(maxOldAge + time.Second)
-	if m.s.State() < StateClosing || m.s.closeCode != wire.CloseLimit {
-		t.Errorf("server is %v, %v", m.s.State(), m.s.closeCode)
+	if m.s.State() < StateClosing || m.s.farewell.code != wire.CloseLimit {
+		t.Errorf("server is %v, %v", m.s.State(), m.s.farewell.code)
 	}
 }

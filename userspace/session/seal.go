@@ -29,7 +29,7 @@ func (s *Session) finish(now Time, out *Output, start int, path Path, rid *remot
 	case rid.counter >= wire.MaxCounter-reserve || rid.bytes+uint64(size) > wire.MaxIDBytes-reserve*wire.MaxPacket:
 	case c != nil && !c.ledger.fits(size):
 		s.count(OverBudget)
-	case build(&rid.key, s.sendSecret(rid.Seq), rid.Seq, &rid.ID) != nil:
+	case s.readyToSend(rid) != nil:
 	default:
 		s.keysBuilt = true
 		head := out.arena[start : start+wire.HeaderLen]
@@ -72,21 +72,34 @@ func (s *Session) sendFrames(now Time, out *Output, path Path, rid *remoteID, fr
 	s.finish(now, out, start, path, rid, probing)
 }
 
+// readyToSend builds the key of an id of the peer if it has none.
+func (s *Session) readyToSend(r *remoteID) error {
+	if r.key != nil {
+		return nil
+	}
+	key := new(idKey)
+	if err := key.build(s.sendSecret(r.Seq), r.Seq, &r.ID); err != nil {
+		return err
+	}
+	r.key = key
+	return nil
+}
+
 // open decrypts pkt in place with the key of one of our ids.
 func (s *Session) open(l *localID, counter uint64, pkt []byte) (plain []byte, ok bool) {
-	fresh := l.key == nil
-	if err := build(&l.key, s.receiveSecret(l.Seq), l.Seq, &l.ID); err != nil {
-		return nil, false
+	use := l.use
+	if use == nil {
+		use = new(receiving)
+		if err := use.key.build(s.receiveSecret(l.Seq), l.Seq, &l.ID); err != nil {
+			return nil, false
+		}
 	}
 	body := pkt[wire.HeaderLen:]
-	plain, err := l.key.aead.Open(body[:0], l.key.nonce(&s.nonce, counter), body, pkt[:wire.HeaderLen])
+	plain, err := use.key.aead.Open(body[:0], use.key.nonce(&s.nonce, counter), body, pkt[:wire.HeaderLen])
 	if err != nil {
-		if fresh {
-			// Forged packets must not make an idle session hold keys.
-			l.key = nil
-		}
-		return nil, false
+		return nil, false // forged packets do not make an idle session hold keys
 	}
+	l.use = use
 	s.keysBuilt = true
 	return plain, true
 }

@@ -62,7 +62,6 @@ type Session struct {
 	c2s, s2c [32]byte
 	ids      IDs
 	source   io.Reader
-	grease   bool
 
 	// path is the validated path, rid the peer's id that we send on to it and
 	// pathLocal the id of ours that the peer uses on it.
@@ -75,15 +74,13 @@ type Session struct {
 	remote              []*remoteID // held, in order of seq
 	localTop, remoteTop uint32      // highest seq issued by us, by the peer
 	sentSeq             uint32      // highest seq of the peer that carried a non-probing packet of ours
+	partNumber          uint32
 	epoch               epochs
 
 	newest     mark // the newest non-probing packet, if heardAny
-	heardAny   bool
 	candidates []candidate
 	departures []departure
 	backoffs   []backoff
-	left       []leftPath
-	movedFrom  *Path      // client: Move left it and the new path has not been heard on yet
 	localMove  *localMove // server
 
 	finder *finder // client
@@ -94,22 +91,23 @@ type Session struct {
 	ctl control
 
 	parts                        *partials // unless there is none
-	partNumber                   uint32
-	maxDatagram, peerMaxDatagram int
+	maxDatagram, peerMaxDatagram int32
 
 	alarm *alarm // the last one
 
 	started, lastReceived, lastSent Time
 	idle, keepalive                 time.Duration
+	grease                          bool
+	heardAny                        bool
 	carried                         bool // a DATAGRAM, ever
+	worn                            bool // and in this epoch: without, a rekey would protect nothing
 	keysBuilt                       bool
 	needIDs                         bool // the peer used an id: see topUp
 	urgent                          bool // control frames are to go with this call
 	retryIDs                        Time // not before this: the last try failed
 
-	closeCode wire.CloseCode
-	closeText string
-	closedAt  Time
+	farewell *farewell // once it is over, at
+	closedAt Time
 
 	received, sent    Traffic
 	delivered, probed uint64
@@ -140,7 +138,7 @@ func New(cfg Config, now Time) (*Session, error) {
 		role: cfg.Role, c2s: cfg.C2S, s2c: cfg.S2C, ids: cfg.IDs,
 		source: cfg.Random, grease: !cfg.NoGrease, path: cfg.Path,
 		idle: cfg.IdleTimeout, keepalive: cfg.Keepalive,
-		maxDatagram: int(cfg.MaxDatagram), peerMaxDatagram: int(cfg.PeerMaxDatagram),
+		maxDatagram: int32(cfg.MaxDatagram), peerMaxDatagram: int32(cfg.PeerMaxDatagram),
 		started: now, lastReceived: now, lastSent: now, epoch: epochs{begun: now},
 	}
 	for i, id := range cfg.Local {
@@ -160,7 +158,7 @@ func New(cfg Config, now Time) (*Session, error) {
 	}
 	s.rid, s.pathLocal = s.remote[0], s.local[0].LocalID
 	s.rid.taken = true
-	if err := build(&s.rid.key, s.sendSecret(s.rid.Seq), s.rid.Seq, &s.rid.ID); err != nil {
+	if err := s.readyToSend(s.rid); err != nil {
 		return nil, fmt.Errorf("%w: AES-256-GCM or HKDF is not to be had: %w", ErrConfig, err)
 	}
 	s.keysBuilt = true
@@ -220,7 +218,7 @@ func (s *Session) Path() Path { return s.path }
 // MaxDatagram returns the largest datagram, in bytes, that Send takes at the
 // current path MTU.
 func (s *Session) MaxDatagram() int {
-	return min(s.peerMaxDatagram, wire.MaxParts*partRoom(s.mtu.size))
+	return min(int(s.peerMaxDatagram), wire.MaxParts*partRoom(s.mtu.size))
 }
 
 // count counts r. Most sessions see little but datagrams.

@@ -172,7 +172,7 @@ func TestClockJump(t *testing.T) {
 	m.now += 25 * time.Hour
 	m.c.Tick(m.now, &m.c.out)
 	m.flush(&m.c)
-	if m.c.State() != StateClosing || m.c.closeCode != wire.CloseIdle {
+	if m.c.State() != StateClosing || m.c.farewell.code != wire.CloseIdle {
 		t.Errorf("after the idle timeout: %v", m.c.State())
 	}
 	if err := m.c.Resume(m.now, &m.c.out); err != ErrClosed {

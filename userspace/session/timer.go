@@ -66,8 +66,8 @@ func (s *Session) Deadline() (at Time, ok bool) {
 			e.add(t)
 		}
 	}
-	for i := range s.left {
-		e.add(s.left[i].until)
+	for i := range s.leftPaths() {
+		e.add(s.finder.left[i].until)
 	}
 	if s.localMove != nil {
 		e.add(s.localMove.until)
@@ -115,7 +115,7 @@ func (s *Session) Tick(now Time, out *Output) {
 	case StateUnconfirmed:
 		if s.role == Server {
 			if now >= s.started+halfOpen {
-				s.closeCode, s.closeText = wire.CloseIdle, "the client never confirmed"
+				s.farewell = &farewell{wire.CloseIdle, "the client never confirmed"}
 				s.drain(now, false, out)
 			}
 			return
