@@ -13,6 +13,7 @@ import (
 	"github.com/xdp-roam/xdp-roam/internal/testutil"
 	"github.com/xdp-roam/xdp-roam/maps"
 	"github.com/xdp-roam/xdp-roam/userspace/handshake"
+	"github.com/xdp-roam/xdp-roam/userspace/netio"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
@@ -214,4 +215,41 @@ func TestRotationSteered(t *testing.T) {
 	if counts.Packets[maps.StageSocket][maps.ReasonReset] == 0 || counts.Packets[maps.StageSocket][maps.ReasonIDForged] == 0 {
 		t.Errorf("the reset lane, or the drop of a retired generation: %+v", counts.Counts())
 	}
+}
+
+// THREATS: a sniffed id and a flood from the session's own, forged, address. The
+// id's slot is policed, so the flood ends in the data plane; others do not notice.
+func TestPoliceSteered(t *testing.T) {
+	set := newDataPlane(t)
+	srv := steered(t, set, CookieAuto)
+	victim := dial(t, srv, "127.0.0.1", nil)
+	v := accept(t, srv)
+	talk(t, v, victim, "before")
+	bystander := dial(t, srv, "127.0.0.1", nil)
+	b := accept(t, srv)
+	talk(t, b, bystander, "before")
+
+	forged := dataOn(v.Info().LocalID, 100)
+	flood := make([]netio.Message, 32)
+	for i := range flood {
+		flood[i] = netio.Message{Buf: forged, Remote: victim.sockets[0].to}
+	}
+	limited := func() uint64 {
+		return set.Counters.Read().Packets[maps.StageSocket][maps.ReasonMainLimit]
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for limited() == 0 && time.Now().Before(deadline) {
+		if _, err := victim.sockets[0].conn.WriteBatch(flood); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if limited() == 0 || srv.Stats().Policed != 1 {
+		t.Fatalf("%d packets limited, %d ids policed", limited(), srv.Stats().Policed)
+	}
+	if slot, err := set.Sessions.Get(b.Info().LocalID); err != nil || slot.Flags != 0 {
+		t.Errorf("the bystander's slot: %+v, %v", slot, err)
+	}
+	talk(t, b, bystander, "during")
+	time.Sleep(300 * time.Millisecond) // the bucket fills again
+	talk(t, v, victim, "after")
 }
