@@ -172,6 +172,7 @@ func (s *Session) enter(p Path) {
 	s.path = p
 	s.pathGeneration++
 	s.rtt.reset()
+	s.heardPeer() // a silence was the other path's
 	s.mtu.reset(p)
 	if s.alarm != nil {
 		s.alarm.open = false

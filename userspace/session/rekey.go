@@ -332,7 +332,9 @@ func (s *Session) oldIDsGone() bool {
 // wipe forgets the old epoch. Ids of it that are still there go with it.
 func (s *Session) wipe(now Time, out *Output) {
 	k := s.epoch.change
-	if s.rid.Seq < k.remoteFirst {
+	if top := s.remote[len(s.remote)-1]; s.rid.Seq < k.remoteFirst && top.Seq >= k.remoteFirst {
+		s.rid, top.taken = top, true // in use elsewhere, but better than none
+	} else if s.rid.Seq < k.remoteFirst {
 		// The peer agreed on an epoch and issued no id for it.
 		s.Close(now, wire.CloseLimit, "the last id is used up: the peer issued none for its new keys", out)
 		return

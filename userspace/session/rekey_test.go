@@ -266,6 +266,41 @@ func TestRekeyRefused(t *testing.T) {
 	}
 }
 
+func TestRekeyErrors(t *testing.T) {
+	m := opened(t, 1)
+	if err := m.s.Rekey(m.now, &m.s.out); err != ErrNotClient {
+		t.Error(err)
+	}
+	if err := newSim(t, 1).c.Rekey(0, &m.c.out); err != ErrNotConfirmed {
+		t.Error(err)
+	}
+	m.c.Rekey(m.now, &m.c.out)
+	k := m.c.epoch.change
+	if err := m.c.Rekey(m.now, &m.c.out); err != nil || m.c.epoch.change != k {
+		t.Error("a second rekey at the same time:", err)
+	}
+	m.c.Close(m.now, wire.CloseDone, "", &m.c.out)
+	if err := m.c.Rekey(m.now, &m.c.out); err != ErrClosed {
+		t.Error(err)
+	}
+	// Without randomness there is no rekey, and no harm.
+	m = opened(t, 1)
+	m.c.source = strings.NewReader("")
+	m.c.Rekey(m.now, &m.c.out)
+	m.flush(&m.c)
+	if m.c.epoch.change != nil || m.c.State() != StateOpen {
+		t.Error("a rekey without randomness")
+	}
+	m = opened(t, 1)
+	m.s.source = strings.NewReader("")
+	m.c.Rekey(m.now, &m.c.out)
+	m.flush(&m.c)
+	m.run(time.Second)
+	if m.s.Info().Epoch != 0 || m.s.State() != StateOpen {
+		t.Error("an answer without randomness")
+	}
+}
+
 // An end without an id for the new epoch puts the rekey off.
 func TestRekeyWithoutIDs(t *testing.T) {
 	for _, role := range []Role{Client, Server} {

@@ -87,19 +87,21 @@ func (s *Session) readyToSend(r *remoteID) error {
 
 // open decrypts pkt in place with the key of one of our ids.
 func (s *Session) open(l *localID, counter uint64, pkt []byte) (plain []byte, ok bool) {
-	use := l.use
-	if use == nil {
-		use = new(receiving)
-		if err := use.key.build(s.receiveSecret(l.Seq), l.Seq, &l.ID); err != nil {
-			return nil, false
-		}
+	var fresh idKey
+	key := &fresh
+	if l.use != nil {
+		key = &l.use.key
+	} else if err := fresh.build(s.receiveSecret(l.Seq), l.Seq, &l.ID); err != nil {
+		return nil, false
 	}
 	body := pkt[wire.HeaderLen:]
-	plain, err := use.key.aead.Open(body[:0], use.key.nonce(&s.nonce, counter), body, pkt[:wire.HeaderLen])
+	plain, err := key.aead.Open(body[:0], key.nonce(&s.nonce, counter), body, pkt[:wire.HeaderLen])
 	if err != nil {
 		return nil, false // forged packets do not make an idle session hold keys
 	}
-	l.use = use
+	if l.use == nil {
+		l.use = &receiving{key: fresh}
+	}
 	s.keysBuilt = true
 	return plain, true
 }

@@ -68,6 +68,21 @@ func TestSilence(t *testing.T) {
 	}
 }
 
+// A silence is of one path: after a move, or a race, the next one is told too.
+func TestSilenceAfterMove(t *testing.T) {
+	m := opened(t, 1)
+	m.network = cut
+	m.clientSend("x")
+	m.run(5 * time.Second)
+	m.c.wants(t, "first path", EventSilent, 1)
+	m.move(2, addrB)
+	m.run(4*initialPTO + 1)
+	m.c.wants(t, "second path", EventSilent, 2)
+	if at := m.c.event(EventSilent).Path; at.Socket != 1 || m.c.events[len(m.c.events)-1].Path.Socket != 2 {
+		t.Errorf("%v", m.c.events)
+	}
+}
+
 // An application that only sends is not silence: the PING that asks is answered,
 // and a few of them lost are no reason either.
 func TestOneWayTraffic(t *testing.T) {
