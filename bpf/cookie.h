@@ -32,7 +32,7 @@ static __always_inline __u64 straddle(__u64 low, __u64 high)
 	return low >> 32 | high << 32;
 }
 
-static __always_inline __u64 init_mac1(const struct init *in, const struct roam_sipkey *key)
+static __always_inline __u64 mac1_hash(const struct init *in, const struct roam_sipkey *key)
 {
 	struct sip s;
 
@@ -47,16 +47,23 @@ static __always_inline __u64 init_mac1(const struct init *in, const struct roam_
 	return sip24_end(&s);
 }
 
-static __always_inline bool init_mac1_valid(const struct roam_config *cfg, const struct init *in)
+/* Only while the server's key is being rotated, so not worth the room inline. */
+static __noinline __u64 mac1_hash_other(const struct init *in, const struct roam_sipkey *key)
+{
+	return mac1_hash(in, key);
+}
+
+static __always_inline bool mac1_valid(const struct roam_config *cfg, const struct init *in)
 {
 	const struct roam_sipkey *keys = cfg->mac1_keys;
 
 	_Static_assert(ROAM_MAX_MAC1_KEYS == 2, "one branch for each");
-	if (likely(keys[0].k0 | keys[0].k1) && init_mac1(in, &keys[0]) == in->mac1)
+	if (likely(sip_key_set(&keys[0]) && mac1_hash(in, &keys[0]) == in->mac1))
 		return true;
-	return unlikely(keys[1].k0 | keys[1].k1) && init_mac1(in, &keys[1]) == in->mac1;
+	return sip_key_set(&keys[1]) && mac1_hash_other(in, &keys[1]) == in->mac1;
 }
 
+/* A cookie's hash runs over the handshake id, the cookie's first word and the addresses. */
 static __always_inline __u64 cookie_hash(const struct packet *p, const struct init *in, __u64 head,
 					 const struct roam_sipkey *key)
 {
@@ -138,7 +145,7 @@ static __always_inline __u32 init_stateless(const struct roam_config *cfg, struc
 
 /*
  * Judges an INIT of the right length. RETRY: a cookie is demanded; the caller
- * answers, or makes it INIT_SLOW where it cannot.
+ * gives one, or makes it INIT_SLOW where it cannot.
  */
 static __always_inline __u32 init_judge(const struct roam_config *cfg, struct roam_cpu *cpu, const struct packet *p,
 					const struct init *in)
@@ -150,7 +157,7 @@ static __always_inline __u32 init_judge(const struct roam_config *cfg, struct ro
 		return ROAM_REASON_INIT_MALFORMED;
 	if (version != ROAM_VERSION_1)
 		return init_stateless(cfg, cpu, p->stage, ROAM_REASON_INIT_VERSION);
-	if (!init_mac1_valid(cfg, in))
+	if (!mac1_valid(cfg, in))
 		return ROAM_REASON_MAC1;
 	if (cookie_valid(cfg, cpu, p, in))
 		reason = ROAM_REASON_INIT_COOKIE;
