@@ -6,8 +6,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/xdp-roam/xdp-roam/loader"
-	"github.com/xdp-roam/xdp-roam/userspace/control"
 	"github.com/xdp-roam/xdp-roam/maps"
+	"github.com/xdp-roam/xdp-roam/userspace/control"
 	"github.com/xdp-roam/xdp-roam/userspace/server"
 )
 

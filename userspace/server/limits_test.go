@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/xdp-roam/xdp-roam/internal/testutil"
 	"github.com/xdp-roam/xdp-roam/maps"
 	"github.com/xdp-roam/xdp-roam/userspace/netio"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
@@ -32,7 +33,7 @@ func TestMillionInits(t *testing.T) {
 		t.Skip("a million INITs take some seconds")
 	}
 	inits := 1_000_000
-	if raceEnabled {
+	if testutil.Race {
 		inits = 50_000
 	}
 	srv := listen(t, func(c *Config) { c.Workers, c.TableSlots = 1, 1<<16 })
