@@ -298,3 +298,38 @@ func TestReplayWindow(t *testing.T) {
 	check(last-replayWindow-1, ReplayOld)
 	check(0, ReplayOld)
 }
+
+// An idle session gives its replay windows back and refuses replays all the same;
+// what was sent later comes through in any order.
+func TestReplayAfterRest(t *testing.T) {
+	m := opened(t, 1)
+	var pkts [][]byte
+	for range 20 {
+		pkts = append(pkts, m.craft(&m.c, wire.AppendDatagram(nil, nil)))
+	}
+	for _, p := range pkts[:9] {
+		m.inject(addrA, p)
+	}
+	m.run(2 * keyIdle)
+	if m.s.findLocal(&m.c.rid.ID).use != nil {
+		t.Fatal("the session is not at rest")
+	}
+	for i, p := range pkts[:9] {
+		if r := m.inject(addrX, p); r != ReplayOld {
+			t.Errorf("replay of packet %d: %v", i, r)
+		}
+	}
+	for _, i := range []int{19, 12, 9, 15} {
+		if r := m.inject(addrA, pkts[i]); r != Delivered {
+			t.Errorf("packet %d: %v", i, r)
+		}
+	}
+	for _, i := range []int{9, 12, 19} {
+		if r := m.inject(addrA, pkts[i]); r != ReplayDuplicate {
+			t.Errorf("packet %d again: %v", i, r)
+		}
+	}
+	if r := m.inject(addrA, pkts[8]); r != ReplayOld {
+		t.Errorf("a replay from before the rest: %v", r)
+	}
+}

@@ -124,6 +124,33 @@ func TestOneWayTraffic(t *testing.T) {
 	m.c.wants(t, "a PONG has no answer", EventSilent, 0)
 }
 
+// A caller that comes late finds the questions one after the other, not at once.
+func TestSilenceLateTick(t *testing.T) {
+	m := opened(t, 1)
+	m.run(time.Second)
+	m.network = cut
+	m.clientSend("x")
+	sent := m.c.Info().Sent.Packets
+	m.now += clockJump - time.Second
+	for range 5 {
+		m.c.Tick(m.now, &m.c.out)
+		m.flush(&m.c)
+	}
+	if got := m.c.Info().Sent.Packets - sent; got != 1 || m.c.count(EventSilent) != 0 {
+		t.Errorf("%d PINGs at once, %v", got, m.c.events)
+	}
+	m.run(3*m.c.patience() + 1)
+	m.c.wants(t, "late", EventSilent, 1)
+	// After a pause the count begins anew.
+	m.c.Resume(m.now, &m.c.out)
+	m.flush(&m.c)
+	if m.c.Info().Silent {
+		t.Error("still silent after Resume")
+	}
+	m.run(5 * time.Second)
+	m.c.wants(t, "after Resume", EventSilent, 2)
+}
+
 // A machine that slept finds everything due at once, and does each once.
 func TestClockJump(t *testing.T) {
 	m := opened(t, 1)
