@@ -41,6 +41,7 @@ type Session struct {
 	told     *[]netip.AddrPort
 	armedFor session.Time // when timer fires; 0: unarmed
 	capped   netip.Addr   // the network that it is counted in; invalid: not counted
+	open     bool         // it was let in
 	err      error        // why it is over
 	closedAt session.Time // when err was set
 }

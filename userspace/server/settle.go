@@ -80,6 +80,10 @@ func (s *Session) event(now session.Time, e session.Event, out *session.Output) 
 		s.closed(now, &ClosedError{Code: e.Code, Reason: e.Text, Remote: e.Remote})
 	case session.EventEnded:
 		s.worker.wheel.disarm(&s.timer)
+		if s.capped.IsValid() { // until now, for as long as it holds slots
+			s.srv.caps.remove(s.key, s.capped)
+			s.capped = netip.Addr{}
+		}
 		s.srv.directory.remove(s.number)
 	}
 }
@@ -96,11 +100,11 @@ func (s *Session) confirmed(now session.Time, out *session.Output) {
 		s.state.Close(now, wire.CloseLimit, refusal, out)
 		return
 	}
+	s.capped = addr
 	select {
 	case srv.accepted <- s:
-		s.capped = addr
+		s.open = true
 	default:
-		srv.caps.remove(s.key, addr)
 		srv.totals.acceptQueueFull.Add(1)
 		s.state.Close(now, wire.CloseLimit, "the server does not keep up with new sessions", out)
 		return
@@ -122,7 +126,8 @@ func (s *Session) counted(addr netip.Addr) {
 	}
 }
 
-// closed ends the session for its reader and for every count.
+// closed ends the session for its reader. In the caps it counts until its slots
+// are free, or a client that opens and closes would hold more than they allow.
 func (s *Session) closed(now session.Time, err *ClosedError) {
 	if s.err != nil {
 		return
@@ -137,11 +142,9 @@ func (s *Session) closed(now session.Time, err *ClosedError) {
 	if !s.heard {
 		s.srv.totals.expired.Add(1)
 	}
-	if !s.capped.IsValid() {
+	if !s.open {
 		return // never let in
 	}
-	s.srv.caps.remove(s.key, s.capped)
-	s.capped = netip.Addr{}
 	s.srv.totals.closed.Add(1)
 	s.log(slog.LevelInfo, "session_closed", slog.String("peer", s.name), slog.String("code", err.Code.String()),
 		slog.String("reason", err.Reason), slog.Bool("by_client", err.Remote))

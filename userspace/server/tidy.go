@@ -7,6 +7,7 @@ import (
 
 	"github.com/xdp-roam/xdp-roam/maps"
 	"github.com/xdp-roam/xdp-roam/userspace/session"
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
 // sweepEvery is how often the whole table is compared with the sessions: it is a
@@ -62,7 +63,7 @@ func (srv *Server) sweep(suspected map[maps.ID]bool) (suspects map[maps.ID]bool)
 			suspects[slot.ID] = true
 		case srv.table.Retire(slot.ID) == nil:
 			srv.totals.orphans.Add(1)
-			srv.cfg.Log.Warn("freed an id that no session owned", "id", maps.FormatID(slot.ID))
+			srv.cfg.Log.Warn("freed an id that no session owned", "id", wire.ID(slot.ID).String())
 		}
 		return true
 	})
