@@ -61,6 +61,7 @@ func (srv *Server) Close() error {
 		srv.keepersWG.Wait()
 		srv.closeErr = srv.closeSockets()
 		srv.readersWG.Wait()
+		srv.dropJobs()
 		srv.retireAll()
 		srv.cfg.Log.Info("stopped", "address", srv.addr, "clients_not_reached", untold)
 	})
@@ -131,6 +132,18 @@ func (g goodbye) state(now session.Time) (told, over bool) {
 	pto := s.state.Info().PTO
 	next, _ := s.state.Deadline()
 	return next == s.closedAt+max(3*pto, time.Second), now >= g.at+goodbyePTOs*pto
+}
+
+// dropJobs counts the INITs that nobody has taken up.
+func (srv *Server) dropJobs() {
+	for {
+		select {
+		case <-srv.jobs:
+			srv.counts[0].packets[HandshakeBusy].Add(1)
+		default:
+			return
+		}
+	}
 }
 
 // retireAll frees the slots of sessions that were still saying goodbye.

@@ -90,7 +90,6 @@ func Listen(cfg Config) (*Server, error) {
 		cfg:       cfg,
 		clock:     newClock(),
 		cookies:   handshake.NewCookies(cfg.State.CookieSecret(), cfg.ServerID),
-		attempts:  newAttempts(cfg.Limits),
 		caps:      newCaps(cfg.Limits),
 		uncookied: limiter{rate: cfg.Limits.UncookiedRate * cfg.Workers, burst: cfg.Limits.UncookiedRate * cfg.Workers},
 		versions:  limiter{rate: cfg.Limits.VersionRate, burst: cfg.Limits.VersionRate},
@@ -135,6 +134,7 @@ func (srv *Server) openTable() (err error) {
 		return err
 	}
 	srv.directory = newDirectory(srv.table.Capacity())
+	srv.attempts = newAttempts(srv.cfg.Limits.shareHalfOpen(srv.table.Limit(), srv.cfg.Cookie))
 	return nil
 }
 
