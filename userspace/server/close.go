@@ -51,7 +51,8 @@ func (srv *Server) Draining() bool { return srv.draining.Load() }
 
 // Close tells every client that the server shuts down, again until it has
 // acknowledged that or has had a second for it, gives the slots back and returns
-// when no goroutine of the server is left. Later calls return the same.
+// when no goroutine of the server is left, but for the one that writes the log if
+// nobody has read that for a second. Later calls return the same.
 func (srv *Server) Close() error {
 	srv.closeOnce.Do(func() {
 		srv.cancel()
@@ -64,6 +65,7 @@ func (srv *Server) Close() error {
 		srv.dropJobs()
 		srv.retireAll()
 		srv.cfg.Log.Info("stopped", "address", srv.addr, "clients_not_reached", untold)
+		srv.journal.close()
 	})
 	return srv.closeErr
 }

@@ -347,6 +347,7 @@ func TestLog(t *testing.T) {
 	eventually(t, "the move is committed", func() bool { return srv.Stats().RoamsCommitted == 1 })
 	s.Close(wire.CloseDone, "")
 	c.closedWith()
+	srv.Close() // which writes what is left
 	mu.Lock()
 	defer mu.Unlock()
 	for _, value := range []any{s.ID(), s.PeerKey(), c.sockets[1].conn.LocalAddr()} {

@@ -42,6 +42,7 @@ type Session struct {
 	armedFor session.Time // when timer fires; 0: unarmed
 	capped   netip.Addr   // the network that it is counted in; invalid: not counted
 	open     bool         // it was let in
+	lines    bucket       // log lines about its moves
 	err      error        // why it is over
 	closedAt session.Time // when err was set
 }
