@@ -196,6 +196,7 @@ func TestObserved(t *testing.T) {
 func TestGrease(t *testing.T) {
 	m := opened(t, 1)
 	greased := 0
+	bodies := map[int]int{}
 	m.network = func(f flight) []flight {
 		if f.toServer {
 			counter, id, _ := wire.ParseData(f.data)
@@ -204,6 +205,7 @@ func TestGrease(t *testing.T) {
 			for r := wire.NewFrameReader(plain); r.Next(&fr); {
 				if fr.Type.Extension() {
 					greased++
+					bodies[len(fr.Data)]++
 				}
 			}
 		}
@@ -216,6 +218,9 @@ func TestGrease(t *testing.T) {
 	}
 	if greased == 0 || greased > 60 {
 		t.Errorf("%d of 300 packets", greased)
+	}
+	if len(bodies) < 4 || bodies[0] == greased {
+		t.Errorf("their bodies by length: %v", bodies)
 	}
 	if m.s.State() != StateOpen {
 		t.Error("closed")
