@@ -34,6 +34,12 @@ func (s *Session) Close(now Time, code wire.CloseCode, reason string, out *Outpu
 	s.pushControl(now, out)
 }
 
+// CloseAcknowledged reports whether the peer is known to have heard of the end: it
+// acknowledged our CLOSE, or sent its own. It is also true of a session that had
+// nobody to tell, or has given up telling. Whoever closes may then go away; what
+// comes after only spares the peer a reset.
+func (s *Session) CloseAcknowledged() bool { return s.ctl.closeAcked || s.state > StateClosing }
+
 // drain makes the session silent: its ids live on for a while, so that nothing of
 // it is answered by a reset.
 func (s *Session) drain(now Time, remote bool, out *Output) {
