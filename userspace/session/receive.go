@@ -275,9 +275,12 @@ func (s *Session) replenish(now Time, out *Output) {
 	}
 }
 
+// params takes what the peer says anew; zero says nothing.
 func (s *Session) params(f *wire.Frame) {
 	if t := time.Duration(f.IdleTimeout) * time.Second; t > 0 {
 		s.idle = min(s.idle, t)
 	}
-	s.peerMaxDatagram = int32(f.MaxDatagram)
+	if f.MaxDatagram > 0 {
+		s.peerMaxDatagram = int32(f.MaxDatagram)
+	}
 }
