@@ -71,6 +71,8 @@ type Stats struct {
 	Packets [NumReasons]uint64
 	// DatagramsDropped: their session's reader was too slow.
 	DatagramsDropped uint64
+	// DatagramsTooLarge: SendDatagram refused them with ErrTooLarge.
+	DatagramsTooLarge uint64
 	// SendRefused: packets that the kernel did not take, for instance for want of a route.
 	SendRefused uint64
 
@@ -129,6 +131,7 @@ func (srv *Server) Stats() Stats {
 			st.Packets[i] += c.packets[i].Load()
 		}
 		st.DatagramsDropped += c.datagramsDropped.Load()
+		st.DatagramsTooLarge += c.datagramsTooLarge.Load()
 		st.SendRefused += c.sendRefused.Load()
 	}
 	// Not the fate of a packet, but its way to a handshake worker.

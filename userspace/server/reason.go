@@ -182,6 +182,8 @@ type counters struct {
 	packets [NumReasons]atomic.Uint64
 	// datagramsDropped: the session's reader was too slow.
 	datagramsDropped atomic.Uint64
+	// datagramsTooLarge: the client, or the path to it, does not take them.
+	datagramsTooLarge atomic.Uint64
 	// sendRefused: packets that the kernel did not take.
 	sendRefused atomic.Uint64
 	_           [64]byte

@@ -55,6 +55,9 @@ func TestSession(t *testing.T) {
 			if err := s.SendDatagram(make([]byte, 4001)); !errors.Is(err, session.ErrTooLarge) {
 				t.Errorf("4001 bytes to a client that takes 4000: %v", err)
 			}
+			if n := srv.Stats().DatagramsTooLarge; n != 1 {
+				t.Errorf("%d datagrams were counted as too large", n)
+			}
 
 			at := netip.AddrPortFrom(netip.MustParseAddr(local), c.sockets[0].conn.LocalAddr().Port())
 			info := s.Info()

@@ -4,6 +4,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -89,6 +90,9 @@ var senders = sync.Pool{New: func() any { return new(sender) }}
 func (s *Session) SendDatagram(p []byte) error {
 	snd, now := s.begin()
 	err := s.state.Send(now, p, &snd.out)
+	if errors.Is(err, ErrTooLarge) {
+		s.worker.counts.datagramsTooLarge.Add(1)
+	}
 	return s.finish(snd, now, err)
 }
 
