@@ -221,7 +221,6 @@ func (s *Session) Ping(now Time, out *Output) error {
 	if err := s.canSend(); err != nil {
 		return err
 	}
-	s.freshen(now)
 	s.ctl.want = true
 	s.pushControl(now, out)
 	s.guard(now, out)

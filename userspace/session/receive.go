@@ -145,7 +145,7 @@ func (s *Session) act(now Time, from Path, in *localID, plain []byte, out *Outpu
 	for r := wire.NewFrameReader(plain); r.Next(f); {
 		switch f.Type {
 		case wire.FrameDatagram, wire.FrameDatagramLen:
-			s.deliver(f.Data, out)
+			s.deliver(now, f.Data, out)
 		case wire.FrameDatagramPart:
 			s.part(now, f, out)
 		case wire.FramePing:
@@ -164,7 +164,7 @@ func (s *Session) act(now Time, from Path, in *localID, plain []byte, out *Outpu
 			}
 		case wire.FrameClose:
 			closing = true
-			s.farewell = &farewell{f.Code, f.ReasonText()}
+			s.farewell = &farewell{f.Code, f.ReasonText(), now}
 		case wire.FrameObservedAddr:
 			if s.finder != nil && f.Addr != s.finder.observed {
 				s.finder.observed = f.Addr
