@@ -126,14 +126,7 @@ func (g goodbye) state(now session.Time) (told, over bool) {
 	s := g.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.state.State() != session.StateClosing {
-		return true, true
-	}
-	// What a session does next after its CLOSE is to send it again or, once that
-	// is acknowledged, to end when it has been silent for 3 PTO, at least 1 s.
-	pto := s.state.Info().PTO
-	next, _ := s.state.Deadline()
-	return next == s.closedAt+max(3*pto, time.Second), now >= g.at+goodbyePTOs*pto
+	return s.state.CloseAcknowledged(), now >= g.at+goodbyePTOs*s.state.Info().PTO
 }
 
 // dropJobs counts the INITs that nobody has taken up.

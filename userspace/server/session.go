@@ -45,7 +45,6 @@ type Session struct {
 	open     bool         // it was let in
 	lines    bucket       // log lines about its moves
 	err      error        // why it is over
-	closedAt session.Time // when err was set
 }
 
 // ErrTooLarge means that the client, or the path to it, does not take a datagram

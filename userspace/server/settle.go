@@ -79,7 +79,7 @@ func (s *Session) event(now session.Time, e session.Event, out *session.Output) 
 			s.log(slog.LevelWarn, "forwarding_alarm", slog.Any("path", e.Path.Remote), slog.Any("current", e.From.Remote))
 		}
 	case session.EventClosed:
-		s.closed(now, &ClosedError{Code: e.Code, Reason: e.Text, Remote: e.Remote})
+		s.closed(&ClosedError{Code: e.Code, Reason: e.Text, Remote: e.Remote})
 	case session.EventEnded:
 		s.worker.wheel.disarm(&s.timer)
 		if s.capped.IsValid() { // until now, for as long as it holds slots
@@ -130,11 +130,11 @@ func (s *Session) counted(addr netip.Addr) {
 
 // closed ends the session for its reader. In the caps it counts until its slots
 // are free, or a client that opens and closes would hold more than they allow.
-func (s *Session) closed(now session.Time, err *ClosedError) {
+func (s *Session) closed(err *ClosedError) {
 	if s.err != nil {
 		return
 	}
-	s.err, s.closedAt = err, now
+	s.err = err
 	s.inbox.Close(err)
 	close(s.done)
 	if s.attempt != nil {
