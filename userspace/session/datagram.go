@@ -90,7 +90,7 @@ func sizeOf(n, mtu int) int {
 }
 
 func (s *Session) sendDatagram(now Time, path Path, rid *remoteID, mtu int, datagram []byte, out *Output) {
-	s.use(now)
+	s.noteUse(now)
 	s.expect(now)
 	s.sent.Datagrams++
 	s.sent.DatagramBytes += uint64(len(datagram))
@@ -112,12 +112,12 @@ func (s *Session) sendDatagram(now Time, path Path, rid *remoteID, mtu int, data
 	}
 }
 
-// use notes that the session is of use: it carries a datagram or a part of one.
-func (s *Session) use(now Time) { s.carried, s.worn, s.lastDatagram = true, true, now }
+// noteUse notes that the session is of use: it carries a datagram or a part of one.
+func (s *Session) noteUse(now Time) { s.carried, s.worn, s.lastDatagram = true, true, now }
 
 // deliver hands a datagram of the peer out.
 func (s *Session) deliver(now Time, data []byte, out *Output) {
-	s.use(now)
+	s.noteUse(now)
 	if len(data) > int(s.maxDatagram) {
 		s.count(DatagramTooLarge)
 		return

@@ -35,7 +35,7 @@ type partials struct {
 
 // part takes one DATAGRAM_PART and hands out the datagram if it was the last.
 func (s *Session) part(now Time, f *wire.Frame, out *Output) {
-	s.use(now)
+	s.noteUse(now)
 	if s.parts == nil {
 		s.parts = new(partials)
 	}
