@@ -35,7 +35,7 @@ func (s *Session) Send(now Time, datagram []byte, out *Output) error {
 	if len(datagram) > int(s.peerMaxDatagram) {
 		return ErrTooLarge
 	}
-	if s.role == Client && s.state == StateOpen && now-s.lastDatagram >= idleRotate && s.spare(s.path) != nil {
+	if s.role == Client && s.state == StateOpen && now-s.lastDatagram >= idleRotate {
 		s.rotate() // what comes after a pause cannot be linked to what was before
 	}
 	if s.guard(now, out) {

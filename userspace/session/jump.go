@@ -32,9 +32,7 @@ func (s *Session) Resume(now Time, out *Output) error {
 	}
 	s.endRace(s.path.Socket, out) // its sockets are of yesterday's networks
 	out.event(Event{Kind: EventClockJump, Path: s.path})
-	if s.spare(s.path) != nil {
-		s.rotate()
-	}
+	s.rotate()
 	s.heardPeer() // what was waited for before the pause says nothing
 	s.ctl.want = true
 	s.pushControl(now, out)
