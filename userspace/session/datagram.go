@@ -23,6 +23,19 @@ func (s *Session) canSend() error {
 	return nil
 }
 
+// canLead returns nil while we are a client that may move the session.
+func (s *Session) canLead() error {
+	switch {
+	case s.role != Client:
+		return ErrNotClient
+	case s.state > StateOpen:
+		return ErrClosed
+	case s.state < StateOpen:
+		return ErrNotConfirmed
+	}
+	return nil
+}
+
 // Send sends one datagram: whole if it fits the path MTU, else in up to four
 // parts. A lost part loses the datagram. Data flows to a candidate path as far as
 // its 3x budget goes, else to the current path. It fails with ErrTooLarge (more

@@ -111,13 +111,8 @@ func (s *Session) usable(r *remoteID) bool {
 // happens while another change is under way. It fails with ErrNotClient, ErrClosed
 // or ErrNotConfirmed.
 func (s *Session) Rekey(now Time, out *Output) error {
-	switch {
-	case s.role != Client:
-		return ErrNotClient
-	case s.state > StateOpen:
-		return ErrClosed
-	case s.state < StateOpen:
-		return ErrNotConfirmed
+	if err := s.canLead(); err != nil {
+		return err
 	}
 	s.beginRekey(now, out)
 	return nil
