@@ -206,6 +206,60 @@ func TestProbing(t *testing.T) {
 	}
 }
 
+// A packet that ends the session, in good order or against the protocol, starts no
+// move: nothing is asked, nobody is told of a candidate, and the one answer goes to
+// the current path.
+func TestEndStartsNoMove(t *testing.T) {
+	var noise [wire.RekeyNoiseLen]byte
+	other := wire.Cookie{1}
+	for name, tt := range map[string]struct {
+		frames []byte
+		want   Reason
+		answer wire.FrameType
+	}{
+		"CLOSE":                   {wire.AppendClose(pingFrame(1), wire.CloseDone, ""), Delivered, wire.FramePong},
+		"CLOSE before its PING":   {append(wire.AppendClose(nil, wire.CloseDone, ""), pingFrame(1)...), Delivered, wire.FramePong},
+		"CLOSE after a CHALLENGE": {wire.AppendClose(wire.AppendChallenge(pingFrame(1), other), wire.CloseDone, ""), Delivered, wire.FramePong},
+		"a frame of no type":      {append(pingFrame(1), 0x3f), ProtocolError, wire.FrameClose},
+		"a gap in the ids":        {wire.AppendNewID(pingFrame(1), 9, wire.ID{}, wire.Token{}), ProtocolError, wire.FrameClose},
+		"another id":              {wire.AppendNewID(pingFrame(1), 1, wire.ID{}, wire.Token{}), ProtocolError, wire.FrameClose},
+		"an epoch skipped":        {wire.AppendRekeyInit(pingFrame(1), 7, 3, noise), ProtocolError, wire.FrameClose},
+	} {
+		m := opened(t, 5)
+		var c capture
+		m.network = c.drop
+		m.forget()
+		if r := m.inject(addrB, m.craft(&m.c, tt.frames)); r != tt.want {
+			t.Errorf("%s: %v", name, r)
+		}
+		sent := c.take()
+		if f := m.framesTo(sent, addrA); len(f) == 0 || !slices.ContainsFunc(f, func(f wire.Frame) bool { return f.Type == tt.answer }) {
+			t.Errorf("%s: to the current path: %v", name, f)
+		}
+		for _, f := range m.framesTo(sent, addrA) {
+			if f.Type == wire.FrameChallenge {
+				t.Errorf("%s: the current path was challenged", name)
+			}
+		}
+		for _, f := range m.framesTo(sent, addrB) {
+			if f.Type != wire.FrameResponse { // probes are answered to their source
+				t.Errorf("%s: %v to the source", name, f.Type)
+			}
+		}
+		if m.s.count(EventMoveStarted) != 0 || m.s.count(EventClosed) != 1 || m.s.Info().Moves.Started != 0 {
+			t.Errorf("%s: events %+v", name, m.s.events)
+		}
+	}
+	// Nor does an answer in such a packet move anything.
+	b := beginMove(t)
+	b.inject(addrB, b.craft(&b.c, wire.AppendClose(wire.AppendResponse(pingFrame(1), b.cookieB), wire.CloseDone, "")))
+	b.path(t, "RESPONSE beside CLOSE", addrA)
+	b.s.wants(t, "RESPONSE beside CLOSE", EventMoveCommitted, 0)
+	if f := b.framesTo(b.take(), addrB); len(f) != 1 || f[0].Type != wire.FramePong {
+		t.Errorf("to the candidate that said CLOSE: %v", f)
+	}
+}
+
 // A PONG goes to where its PING came from if that is the current path or a
 // candidate, else to the current path.
 func TestPongGoesHome(t *testing.T) {
