@@ -89,6 +89,40 @@ func TestBackoffsAreBounded(t *testing.T) {
 	}
 }
 
+// A candidate that comes to a newer id, from a rebinding to a move of its own, is
+// answered on a fresh one, and its newer id is what the slot table hears of.
+func TestCandidateOnNewerID(t *testing.T) {
+	b := beginMove(t)
+	b.inject(addrB, b.craftOn(&b.c, b.c.spare(b.c.path), pingFrame(1)))
+	for _, f := range b.take() {
+		if _, id, _ := wire.ParseData(f.data); f.dst == addrB && id == b.s.rid.ID {
+			t.Error("the candidate is answered on the current path's id")
+		}
+	}
+	b.answer(addrB, wire.AppendResponse, b.cookieB)
+	b.path(t, "candidate on a newer id", addrB)
+	if i := b.s.Info(); i.LocalSeq != 1 || i.RemoteSeq != 1 {
+		t.Errorf("moved with id %d, sends on %d, want 1 and 1", i.LocalSeq, i.RemoteSeq)
+	}
+}
+
+// A CHALLENGE that the budget did not allow was not sent: the candidate's next
+// packet gets it at once.
+func TestChallengeOverBudget(t *testing.T) {
+	b := beginMove(t)
+	c := b.s.findCandidate(Path{Remote: addrB})
+	c.ledger.sent = 3 * c.ledger.received
+	b.run(b.s.rtt.pto() + 1)
+	if n := b.s.Info().Counts[OverBudget]; n != 1 {
+		t.Fatalf("over budget %d times", n)
+	}
+	b.take()
+	b.inject(addrB, b.craft(&b.c, pingFrame(1)))
+	if _, n := cookieOf(b.framesTo(b.take(), addrB)); n != 1 {
+		t.Errorf("%d challenges", n)
+	}
+}
+
 // At most 3 candidates; a fourth replaces the oldest.
 func TestCandidatesAreBounded(t *testing.T) {
 	b := beginMove(t)
