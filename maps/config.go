@@ -74,10 +74,10 @@ func (c *Config) initialize(slots uint32) error {
 }
 
 // setIDKeys tells the data plane which ids are ours. Set.Identify calls it.
-func (c *Config) setIDKeys(serverID uint16, keys [generationMask + 1]sipKey) error {
+func (c *Config) setIDKeys(k *idKeys) error {
 	return c.write(func(e *config) {
-		e.ServerId = serverID
-		for i, k := range keys {
+		e.ServerId = k.serverID
+		for i, k := range k.keys {
 			e.IdKeys[i].K0, e.IdKeys[i].K1 = k.k0, k.k1
 		}
 	})

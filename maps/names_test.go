@@ -75,7 +75,7 @@ func TestMacrosAreTheDataPlanes(t *testing.T) {
 	for name, want := range map[string]int{
 		"ROAM_SCHEMA":          Schema,
 		"ROAM_LISTENER_PROBES": listenerProbes,
-		"ROAM_ID_KEYS":         generationMask + 1,
+		"ROAM_ID_KEYS":         Generations,
 		"ROAM_MAX_MAC1_KEYS":   MaxMAC1Keys,
 	} {
 		m := regexp.MustCompile(`(?m)^#define ` + name + `\s+(\d+)`).FindSubmatch(header)

@@ -63,12 +63,19 @@ type Sessions struct {
 	limit    uint32 // 75 % of the slots
 	readOnly bool
 
-	serverID uint16
-	keys     [generationMask + 1]sipKey
+	// keys is replaced whole, never changed, so that Find needs no lock.
+	keys atomic.Pointer[idKeys]
 
-	mu     sync.Mutex // guards random, and serialises all that write to a slot
-	random draws
-	live   atomic.Uint32
+	mu         sync.Mutex // guards random and generation, and serialises all that write to a slot
+	random     draws
+	generation uint8 // that new ids carry
+	live       [Generations]atomic.Uint32
+}
+
+// idKeys is how the table's ids are told from made-up ones.
+type idKeys struct {
+	serverID uint16
+	keys     [Generations]sipKey
 }
 
 // draws holds random bytes for the next ids: at a nearly full table an id takes
@@ -89,20 +96,17 @@ func (d *draws) draw() (id ID) {
 	return id
 }
 
-// currentGeneration is the id key that new ids carry.
-const currentGeneration = 0
-
 // NewMemorySessions makes a table in plain memory, for a server without a data
 // plane. slots is a power of two (CheckSlots); serverID is 0 unless a fleet
 // shares the key; key returns the id key of a generation (from the state
-// secret).
+// secret), all zero for one that is not in use.
 func NewMemorySessions(slots uint32, serverID uint16, key func(generation uint8) [16]byte) (*Sessions, error) {
 	if err := CheckSlots(slots); err != nil {
 		return nil, err
 	}
 	s := &Sessions{}
 	s.adopt(make([]slot, slots))
-	if err := s.setKeys(serverID, key); err != nil {
+	if err := s.Identify(serverID, key); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -112,26 +116,51 @@ func NewMemorySessions(slots uint32, serverID uint16, key func(generation uint8)
 func (s *Sessions) adopt(slots []slot) {
 	s.slots = slots
 	s.limit = uint32(len(slots)) / 4 * 3
-	var live uint32
 	for i := range slots {
-		if !slots[i].free() {
-			live++
+		if sl := &slots[i]; !sl.free() {
+			s.live[sl.generation()].Add(1)
 		}
 	}
-	s.live.Store(live)
+	s.keys.Store(new(idKeys))
 }
 
-func (s *Sessions) setKeys(serverID uint16, key func(generation uint8) [16]byte) error {
-	k := newSipKey(key(currentGeneration))
-	if k.unused() {
-		return fmt.Errorf("%w: the key of generation %d is all zero, which stands for none", ErrNoKey, currentGeneration)
+// Identify replaces the server's number and id keys: as in NewMemorySessions. A
+// generation without a key issued no id. It returns ErrNoKey where there is none
+// at all. A table of a Set gets its keys from Set.Identify.
+func (s *Sessions) Identify(serverID uint16, key func(generation uint8) [16]byte) error {
+	keys, err := newIDKeys(serverID, key)
+	if err != nil {
+		return err
+	}
+	s.keys.Store(keys)
+	return nil
+}
+
+func newIDKeys(serverID uint16, key func(generation uint8) [16]byte) (*idKeys, error) {
+	k := &idKeys{serverID: serverID}
+	for g := range k.keys {
+		k.keys[g] = newSipKey(key(uint8(g)))
+	}
+	if k.keys == [Generations]sipKey{} {
+		return nil, fmt.Errorf("%w: that of every generation is all zero, which stands for none", ErrNoKey)
+	}
+	return k, nil
+}
+
+// SetGeneration makes new ids carry a generation, whose key the table has; it is
+// 0 until then. It returns ErrNoKey for one without a key.
+func (s *Sessions) SetGeneration(generation uint8) error {
+	if int(generation) >= Generations || s.keys.Load().keys[generation].unused() {
+		return fmt.Errorf("%w of generation %d", ErrNoKey, generation)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.serverID = serverID
-	s.keys[currentGeneration] = k
+	s.generation = generation
 	return nil
 }
+
+// LiveOf returns the number of live slots whose ids carry a generation.
+func (s *Sessions) LiveOf(generation uint8) uint32 { return s.live[generation].Load() }
 
 // Capacity returns the number of slots; three quarters of them can be live.
 func (s *Sessions) Capacity() uint32 { return uint32(len(s.slots)) }
@@ -140,7 +169,12 @@ func (s *Sessions) Capacity() uint32 { return uint32(len(s.slots)) }
 func (s *Sessions) Limit() uint32 { return s.limit }
 
 // Len returns the number of live slots.
-func (s *Sessions) Len() uint32 { return s.live.Load() }
+func (s *Sessions) Len() (n uint32) {
+	for g := range s.live {
+		n += s.live[g].Load()
+	}
+	return n
+}
 
 // Allocate draws an id until its slot is free and publishes it there with no
 // address, before it returns: the id can be sent as soon as the caller has it.
@@ -152,25 +186,26 @@ func (s *Sessions) Allocate(kind Kind, owner uint16) (ID, uint32, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.live.Load() >= s.limit {
-		return ID{}, 0, fmt.Errorf("%w: %d of %d slots are in use, the limit is 75 %%; raise table_slots", ErrFull, s.live.Load(), len(s.slots))
+	if n := s.Len(); n >= s.limit {
+		return ID{}, 0, fmt.Errorf("%w: %d of %d slots are in use, the limit is 75 %%; raise table_slots", ErrFull, n, len(s.slots))
 	}
-	key := s.keys[currentGeneration]
+	keys, generation := s.keys.Load(), s.generation
+	key := keys.keys[generation]
 	if key.unused() {
 		return ID{}, 0, ErrNoKey
 	}
 	for {
 		id := s.random.draw()
-		word := idWord(&id)&^(generationMask<<generationShift) | currentGeneration<<generationShift
+		word := idWord(&id)&^(generationMask<<generationShift) | uint32(generation)<<generationShift
 		binary.LittleEndian.PutUint32(id[0:4], word)
 		n := s.index(&id)
 		sl := &s.slots[n]
 		if !sl.free() {
 			continue
 		}
-		binary.LittleEndian.PutUint32(id[12:16], key.tag(&id, s.serverID))
+		binary.LittleEndian.PutUint32(id[12:16], key.tag(&id, keys.serverID))
 		sl.publish(&id, kind, owner)
-		s.live.Add(1)
+		s.live[generation].Add(1)
 		return id, n, nil
 	}
 }
@@ -203,8 +238,8 @@ func (s *Sessions) SetFlags(id ID, flags Flags) error {
 // of ours that is gone.
 func (s *Sessions) Retire(id ID) error {
 	return s.update(&id, func(sl *slot) {
+		s.live[sl.generation()].Add(^uint32(0))
 		sl.retire()
-		s.live.Add(^uint32(0))
 	})
 }
 
@@ -227,8 +262,9 @@ func (s *Sessions) update(id *ID, f func(*slot)) error {
 // Find returns the slot that the id names and what the id is. The slot number
 // means something only with TagLive and TagOurs.
 func (s *Sessions) Find(id ID) (uint32, Tag) {
-	key := s.keys[idGeneration(&id)]
-	if key.unused() || key.tag(&id, s.serverID) != binary.LittleEndian.Uint32(id[12:16]) {
+	keys := s.keys.Load()
+	key := keys.keys[Generation(id)]
+	if key.unused() || key.tag(&id, keys.serverID) != binary.LittleEndian.Uint32(id[12:16]) {
 		return 0, TagForged
 	}
 	n := s.index(&id)
@@ -252,11 +288,11 @@ func (s *Sessions) FreeStale(kind Kind) (uint32, error) {
 	var freed uint32
 	for i := range s.slots {
 		if sl := &s.slots[i]; !sl.free() && sl.control().kind == kind {
+			s.live[sl.generation()].Add(^uint32(0))
 			sl.retire()
 			freed++
 		}
 	}
-	s.live.Add(-freed)
 	return freed, nil
 }
 

@@ -13,7 +13,16 @@ import (
 	"testing"
 )
 
+// testKey is the key of generation 0, alone.
 func testKey(generation uint8) [16]byte {
+	if generation != 0 {
+		return [16]byte{}
+	}
+	return everyKey(0)
+}
+
+// everyKey has all generations in use.
+func everyKey(generation uint8) [16]byte {
 	return [16]byte{0: generation + 1, 7: 0x5a, 15: 0xa5}
 }
 
@@ -498,5 +507,51 @@ func BenchmarkFind(b *testing.B) {
 			b.Fatal(tag)
 		}
 		i++
+	}
+}
+
+// Ids carry the generation that is current when they are issued, and stay ours
+// for as long as its key is there.
+func TestGenerations(t *testing.T) {
+	s := newTable(t, 64)
+	if err := s.SetGeneration(1); !errors.Is(err, ErrNoKey) {
+		t.Fatalf("a generation without a key: %v", err)
+	}
+	if err := s.Identify(0, everyKey); err != nil {
+		t.Fatal(err)
+	}
+	var ids [Generations]ID
+	for g := range uint8(Generations) {
+		if err := s.SetGeneration(g); err != nil {
+			t.Fatal(err)
+		}
+		for range g + 1 {
+			ids[g], _ = allocate(t, s)
+		}
+		if got := Generation(ids[g]); got != g {
+			t.Errorf("an id of generation %d carries %d", g, got)
+		}
+	}
+	for g := range uint8(Generations) {
+		if _, tag := s.Find(ids[g]); tag != TagLive || s.LiveOf(g) != uint32(g)+1 {
+			t.Errorf("generation %d: %v, %d live", g, tag, s.LiveOf(g))
+		}
+	}
+	if err := s.Retire(ids[2]); err != nil || s.LiveOf(2) != 2 || s.Len() != 9 {
+		t.Errorf("after retiring one: %v, %d of generation 2, %d in all", err, s.LiveOf(2), s.Len())
+	}
+	if err := s.Identify(0, testKey); err != nil {
+		t.Fatal(err)
+	}
+	for g, want := range [Generations]Tag{TagLive, TagForged, TagForged, TagForged} {
+		if _, tag := s.Find(ids[g]); tag != want {
+			t.Errorf("with generation 0 alone, an id of generation %d is %v", g, tag)
+		}
+	}
+	if _, _, err := s.Allocate(KindROAM, 0); !errors.Is(err, ErrNoKey) {
+		t.Errorf("allocating with a key that was taken away: %v", err)
+	}
+	if n, err := s.FreeStale(KindROAM); err != nil || n != 9 || s.Len() != 0 {
+		t.Errorf("freed %d, %v; %d left", n, err, s.Len())
 	}
 }

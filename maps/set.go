@@ -189,16 +189,23 @@ func newSet(raw map[string]*ebpf.Map, readOnly bool) (*Set, error) {
 }
 
 // Identify gives the table and the data plane the server's number and id keys,
-// so that both know the same ids. It comes before the first session and the
-// first listener.
+// so that both know the same ids; key returns all zero for a generation that is
+// not in use. It comes before the first session and the first listener, and again
+// when a generation comes or goes: before Sessions.SetGeneration, so that the
+// data plane knows an id before a client does.
 func (s *Set) Identify(serverID uint16, key func(generation uint8) [16]byte) error {
 	if s.readOnly {
 		return ErrReadOnly
 	}
-	if err := s.Sessions.setKeys(serverID, key); err != nil {
+	keys, err := newIDKeys(serverID, key)
+	if err != nil {
 		return err
 	}
-	return s.Config.setIDKeys(serverID, s.Sessions.keys)
+	if err := s.Config.setIDKeys(keys); err != nil {
+		return err
+	}
+	s.Sessions.keys.Store(keys)
+	return nil
 }
 
 // Programs is what LoadPrograms has loaded. roam_socket is reached through

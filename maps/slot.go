@@ -62,6 +62,13 @@ func (sl *slot) free() bool {
 	return atomic.LoadUint64(&sl.Id[0]) == 0 && atomic.LoadUint64(&sl.Id[1]) == 0
 }
 
+// generation is that of the id that the slot holds. A retirement that a crash cut
+// short left the second word of it alone: that counts as generation 0, here and
+// when FreeStale frees it.
+func (sl *slot) generation() uint8 {
+	return Generation(fromWords(atomic.LoadUint64(&sl.Id[0]), 0))
+}
+
 func (sl *slot) holds(id *ID) bool {
 	w0, w1 := words(id)
 	return atomic.LoadUint64(&sl.Id[0]) == w0 && atomic.LoadUint64(&sl.Id[1]) == w1

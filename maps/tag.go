@@ -4,7 +4,6 @@ package maps
 
 import (
 	"encoding/binary"
-	"encoding/hex"
 	"math/bits"
 )
 
@@ -19,15 +18,16 @@ import (
 //	        SipHash-1-3(id key of the generation, bytes 0..11)
 type ID = [16]byte
 
-// FormatID returns the id as 32 lower-case hexadecimal digits.
-func FormatID(id ID) string { return hex.EncodeToString(id[:]) }
-
 const (
 	slotWordBits    = 28
 	slotWordMask    = 1<<slotWordBits - 1
 	generationShift = slotWordBits
-	generationMask  = 3
+	generationMask  = uint32(Generations - 1)
 )
+
+// Generations is how many id keys can be in use at a time: an id has two bits for
+// the number of its own.
+const Generations = len(config{}.IdKeys)
 
 // Tag is what an id's tag and slot say about the id.
 type Tag uint8
@@ -58,7 +58,8 @@ func (t Tag) String() string {
 // idWord is an id's first word: slot word, generation and two random bits.
 func idWord(id *ID) uint32 { return binary.LittleEndian.Uint32(id[0:4]) }
 
-func idGeneration(id *ID) uint8 { return uint8(idWord(id) >> generationShift & generationMask) }
+// Generation returns the number of the key that an id of ours was made with.
+func Generation(id ID) uint8 { return uint8(idWord(&id) >> generationShift & generationMask) }
 
 // sipKey is a SipHash key as two little-endian words, as in roam_sipkey.
 type sipKey struct{ k0, k1 uint64 }

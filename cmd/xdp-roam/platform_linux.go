@@ -7,6 +7,7 @@ import (
 
 	"github.com/xdp-roam/xdp-roam/loader"
 	"github.com/xdp-roam/xdp-roam/maps"
+	"github.com/xdp-roam/xdp-roam/userspace/control"
 	"github.com/xdp-roam/xdp-roam/userspace/server"
 )
 
@@ -20,6 +21,8 @@ func platformCommands(e *env) []*cobra.Command {
 		newSessionCommand(e),
 		newMapCommand(e),
 		newStatsCommand(e),
+		newDrainCommand(e),
+		newStateCommand(e),
 	}
 }
 
@@ -30,5 +33,6 @@ var platformCodes = []codeOf{
 	{loader.ErrConflict, exitConflict},
 	{loader.ErrNotLoaded, exitNotLoaded},
 	{server.ErrConfig, exitUsage},
+	{control.ErrRefused, exitConflict},
 	{maps.ErrSlots, exitUsage},
 }

@@ -25,7 +25,7 @@ var allowed = map[string][]string{
 	"loader":                        {"maps", "bpf"},
 	"userspace/wire":                {},
 	"userspace/handshake":           {"userspace/wire"},
-	"userspace/session":             {"userspace/wire"},
+	"userspace/session":             {"userspace/wire", "userspace/handshake"},
 	"userspace/netio":               {},
 	"userspace/service":             {"userspace/wire"},
 	"userspace/inbox":               {},

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -90,7 +91,7 @@ func (s *Server) Close() error {
 	return err
 }
 
-// checkStale returns nil when path is free or a socket that nobody answers.
+// checkStale returns nil when path is free or a socket that nobody listens on.
 func checkStale(path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -103,12 +104,20 @@ func checkStale(path string) error {
 		return fmt.Errorf("%s is in the way of the control socket and is no socket: remove it or name another path", path)
 	}
 	conn, err := net.DialTimeout("unix", path, time.Second)
-	if err != nil {
+	switch {
+	case err == nil:
+		conn.Close()
+		return fmt.Errorf("%w: %s; stop it first, or give this one another instance name", ErrInUse, path)
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, fs.ErrNotExist):
 		return nil
 	}
-	conn.Close()
-	return fmt.Errorf("%w: %s; stop it first, or give this one another instance name", ErrInUse, path)
+	// Only a refusal proves that nobody listens: a daemon with a full backlog, for
+	// one, does not answer either.
+	return fmt.Errorf("%w, or cannot be asked (%w): %s; stop it first, or give this one another instance name", ErrInUse, err, path)
 }
+
+// maxRequest bounds the body of a request in bytes.
+const maxRequest = 4096
 
 func handler(source Source) http.Handler {
 	mux := http.NewServeMux()
@@ -125,6 +134,24 @@ func handler(source Source) http.Handler {
 	})
 	mux.HandleFunc("GET /v1/stats", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, NewDocument(KindCounter, source.Counters()))
+	})
+	mux.HandleFunc("POST /v1/drain", func(w http.ResponseWriter, r *http.Request) {
+		var request DrainRequest
+		err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest)).Decode(&request)
+		if err != nil || request.Timeout < 0 {
+			http.Error(w, "the body is no drain request", http.StatusBadRequest)
+			return
+		}
+		source.Drain(time.Duration(request.Timeout))
+		answer(w, NewDocument(KindStatus, []Status{source.Status()}))
+	})
+	mux.HandleFunc("POST /v1/state/rotate", func(w http.ResponseWriter, _ *http.Request) {
+		generations, err := source.RotateState()
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusConflict)
+			return
+		}
+		answer(w, NewDocument(KindGeneration, generations))
 	})
 	return mux
 }

@@ -33,8 +33,14 @@ const (
 // The time, now, is in Unix seconds by a clock that never steps: the monotonic
 // clock plus a base that the caller chose once.
 type Cookies struct {
-	secret   [32]byte
 	serverID uint16
+	secrets  atomic.Pointer[cookieSecrets] // replaced whole by Rotate
+}
+
+// cookieSecrets is which secret makes the keys of which epochs.
+type cookieSecrets struct {
+	secret, previous [32]byte
+	since            uint64 // first epoch of secret; those before are previous's
 	// keys caches the keys of the epochs around now, at epoch modulo its length.
 	// Deriving one takes an HMAC, and the clients choose the time that a cookie
 	// claims; only the three epochs that CookieAhead and CookieLifetime can reach
@@ -47,21 +53,40 @@ type cookieKey struct {
 	key   [16]byte
 }
 
-// NewCookies returns cookies under a secret, normally StateSecret.CookieSecret.
+// NewCookies returns cookies under a secret, normally State.CookieSecret.
 // serverID is 0 for a single server.
 func NewCookies(secret [32]byte, serverID uint16) *Cookies {
-	return &Cookies{secret: secret, serverID: serverID}
+	c := &Cookies{serverID: serverID}
+	c.secrets.Store(&cookieSecrets{secret: secret})
+	return c
+}
+
+// Rotate makes secret the one behind the keys of the epochs from since on, which
+// is in the future. The secret before it stays good for the cookies made until
+// then, so no client has to prove its address again.
+func (c *Cookies) Rotate(secret [32]byte, since uint64) {
+	was := c.secrets.Load()
+	previous := was.secret
+	if since <= was.since { // that one has not made a cookie yet
+		previous = was.previous
+	}
+	c.secrets.Store(&cookieSecrets{secret: secret, previous: previous, since: since})
 }
 
 // Key returns the SipHash key of an epoch, which is Unix seconds / CookieEpoch.
 // Its key id, in the cookie, is the epoch modulo 256.
 func (c *Cookies) Key(epoch uint64) [16]byte {
-	cached := &c.keys[epoch%uint64(len(c.keys))]
+	s := c.secrets.Load()
+	cached := &s.keys[epoch%uint64(len(s.keys))]
 	if k := cached.Load(); k != nil && k.epoch == epoch {
 		return k.key
 	}
+	secret := s.secret
+	if epoch < s.since {
+		secret = s.previous
+	}
 	info := binary.BigEndian.AppendUint64([]byte("roam1 cookie"), epoch)
-	k := &cookieKey{epoch, [16]byte(expand(c.secret, string(info), 16))}
+	k := &cookieKey{epoch, [16]byte(expand(secret, string(info), 16))}
 	cached.Store(k)
 	return k.key
 }

@@ -79,7 +79,7 @@ func TestSecretsAreNotPrinted(t *testing.T) {
 	private := NewPrivateKey()
 	text, _ := private.MarshalText()
 	for _, verb := range []string{"%v", "%s", "%x", "%+v", "%#v", "%q"} {
-		for _, secret := range []any{private, PSK(private), StateSecret(private), struct{ K PrivateKey }{private}} {
+		for _, secret := range []any{private, PSK(private), StateSecret(private), NewState(StateSecret(private)), struct{ K PrivateKey }{private}} {
 			out := fmt.Sprintf(verb, secret)
 			if strings.Contains(out, string(text)) || strings.Contains(strings.ToLower(out), fmt.Sprintf("%x", private[:4])) ||
 				strings.Contains(out, fmt.Sprint(private[0], private[1], private[2])) {
@@ -109,12 +109,12 @@ func FuzzKeyText(f *testing.F) {
 
 func TestStateSecretFile(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
-	first, err := LoadOrCreateStateSecret(dir)
+	first, err := LoadState(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := LoadOrCreateStateSecret(dir)
-	if err != nil || again != first || first == (StateSecret{}) {
+	again, err := LoadState(dir)
+	if err != nil || again != first || first.IsZero() {
 		t.Errorf("loaded again: same %v, %v", again == first, err)
 	}
 	files, err := os.ReadDir(dir)
@@ -131,7 +131,7 @@ func TestStateSecretFile(t *testing.T) {
 			if err := os.Chmod(path, mode); err != nil {
 				t.Fatal(err)
 			}
-			_, err := LoadOrCreateStateSecret(dir)
+			_, err := LoadState(dir)
 			if !errors.Is(err, ErrStateSecret) || !strings.Contains(err.Error(), "chmod 600 "+path) {
 				t.Errorf("mode %o: %v", mode, err)
 			}
@@ -140,11 +140,12 @@ func TestStateSecretFile(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for name, content := range map[string]string{"empty": "", "cut off": "abc", "too long": strings.Repeat("A", 100)} {
+	for name, content := range map[string]string{"empty": "", "cut off": "abc", "too long": strings.Repeat("A", 100),
+		"no generation": "4 " + newSecretText(), "twice": "1 " + newSecretText() + "\n1 " + newSecretText(), "three words": "0 1 " + newSecretText() + "x"} {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := LoadOrCreateStateSecret(dir); !errors.Is(err, ErrStateSecret) || !strings.Contains(err.Error(), path) {
+		if _, err := LoadState(dir); !errors.Is(err, ErrStateSecret) || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if got, err := os.ReadFile(path); err != nil || string(got) != content {
@@ -158,7 +159,7 @@ func TestStateSecretWhereNoneCanBe(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := LoadOrCreateStateSecret(filepath.Join(file, "sub")); !errors.Is(err, ErrStateSecret) {
+	if _, err := LoadState(filepath.Join(file, "sub")); !errors.Is(err, ErrStateSecret) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -167,10 +168,10 @@ func TestStateSecretWhereNoneCanBe(t *testing.T) {
 func TestStateSecretRace(t *testing.T) {
 	dir := t.TempDir()
 	const n = 8
-	secrets := make(chan StateSecret, n)
+	secrets := make(chan State, n)
 	for range n {
 		go func() {
-			s, err := LoadOrCreateStateSecret(dir)
+			s, err := LoadState(dir)
 			if err != nil {
 				t.Error(err)
 			}

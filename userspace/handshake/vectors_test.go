@@ -34,8 +34,9 @@ type vectors struct {
 	Mac1  struct{ Input, Key, Mac1 string }
 	Noise struct{ Name, Prologue string }
 	Reset struct {
-		ID, Token string
-		ResetKey  string `json:"reset_key"`
+		ID, Token       string
+		Packet, Trigger string
+		ResetKey        string `json:"reset_key"`
 	}
 }
 
@@ -166,9 +167,9 @@ func TestVectorGroupsAreAllChecked(t *testing.T) {
 		"mac1":        "handshake",
 		"noise":       "handshake",
 		"ids_epoch_0": "session: key and iv; handshake: the server's reset token",
-		"data":        "wire: frames and header; session: the whole packet (of epoch 0; epoch 1 with rekey)",
-		"reset":       "handshake: key and token; the packet comes with stateless reset",
-		"rekey":       "comes with rekey",
+		"data":        "wire: frames and header; session: the whole packet",
+		"reset":       "handshake; session: the packet ends a session",
+		"rekey":       "handshake: the Noise messages; session: ids, keys and packets",
 	}
 	var groups map[string]json.RawMessage
 	if err := json.Unmarshal(vectorsFile(t), &groups); err != nil {

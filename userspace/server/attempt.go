@@ -14,6 +14,10 @@ import (
 // the same RESP, and for so long its session may stay half-open.
 const attemptLife = 10 * time.Second
 
+// maxAttempts bounds the memory for answers: those of confirmed and of refused
+// clients are kept as well. It is some 10,000 handshakes a second.
+const maxAttempts = 1 << 17
+
 // attemptKey names one INIT. The source is part of it, so that nobody elsewhere
 // can take a handshake id away from its owner.
 type attemptKey struct {
@@ -28,25 +32,31 @@ type attempt struct {
 	source    source
 	born      time.Duration
 	// The lock of attempts guards the rest.
-	resp     []byte   // nil until the handshake is done, and for one that failed
-	session  *Session // nil unless accepted
-	halfOpen bool     // counted as such
-	gone     bool     // no longer in the map; in the queue until its time is up
+	resp       []byte   // nil until the handshake is done
+	session    *Session // nil unless accepted
+	halfOpen   bool     // counted as such
+	gone       bool     // no longer remembered
+	prev, next *attempt // in the order of birth
 }
 
 // attempts is the half-open table and the cache of RESPs in one. Everything in
-// it lives equally long, so a queue in the order of birth is its clock.
+// it lives equally long, so a list in the order of birth is its clock. What is
+// forgotten early leaves the list at once: a flood that the handshake workers do
+// not keep up with must not pile up for its ten seconds.
 type attempts struct {
 	mu       sync.Mutex
 	limits   Limits
 	sources  sources
 	of       map[attemptKey]*attempt
-	queue    []*attempt // oldest first
+	list     attempt // head of the circular list: next is the oldest
 	halfOpen int
+	unproven int // of them, those whose source is not proven
 }
 
 func newAttempts(l Limits) *attempts {
-	return &attempts{limits: l, sources: newSources(l), of: make(map[attemptKey]*attempt)}
+	t := &attempts{limits: l, sources: newSources(l), of: make(map[attemptKey]*attempt)}
+	t.list.prev, t.list.next = &t.list, &t.list
+	return t
 }
 
 // recall looks an INIT up. With a RESP, the INIT is a repeat to be answered by
@@ -75,7 +85,7 @@ func (t *attempts) begin(now time.Duration, key attemptKey, ephemeral [wire.Ephe
 		// outlived entry waits for its sweep.
 		return nil, InitPending
 	}
-	if t.halfOpen >= t.limits.HalfOpen {
+	if len(t.of) >= maxAttempts || t.halfOpen >= t.limits.HalfOpen || !src.proven && t.unproven >= t.limits.unprovenHalfOpen {
 		return nil, HalfOpenLimit
 	}
 	if !t.sources.open(now, src) {
@@ -83,13 +93,17 @@ func (t *attempts) begin(now time.Duration, key attemptKey, ephemeral [wire.Ephe
 	}
 	a := &attempt{key: key, ephemeral: ephemeral, source: src, born: now, halfOpen: true}
 	t.of[key] = a
-	t.queue = append(t.queue, a)
+	a.prev, a.next = t.list.prev, &t.list
+	a.prev.next, t.list.prev = a, a
 	t.halfOpen++
+	if !src.proven {
+		t.unproven++
+	}
 	return a, 0
 }
 
-// answered stores the RESP, and the session where there is one. It reports
-// whether the attempt still lives.
+// answered stores the RESP, and the session where there is one: a refusal leaves
+// nothing half-open. It reports whether the attempt still lives.
 func (t *attempts) answered(a *attempt, resp []byte, s *Session) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -97,6 +111,9 @@ func (t *attempts) answered(a *attempt, resp []byte, s *Session) bool {
 		return false
 	}
 	a.resp, a.session = resp, s
+	if s == nil {
+		t.close(a)
+	}
 	return true
 }
 
@@ -108,7 +125,8 @@ func (t *attempts) confirmed(a *attempt) {
 	t.close(a)
 }
 
-// forget drops the attempt: its session has ended, so its RESP leads nowhere.
+// forget drops the attempt: it led to no answer, or its session has ended and its
+// RESP leads nowhere.
 func (t *attempts) forget(a *attempt) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -116,24 +134,17 @@ func (t *attempts) forget(a *attempt) {
 	t.remove(a)
 }
 
-// expire drops what has outlived its time and appends the sessions that came of
-// it, confirmed or not, to sessions.
-func (t *attempts) expire(now time.Duration, sessions []*Session) []*Session {
+// expire drops what has outlived its time and returns the sessions that came of
+// it, confirmed or not.
+func (t *attempts) expire(now time.Duration) (sessions []*Session) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n := 0
-	for ; n < len(t.queue) && now-t.queue[n].born >= attemptLife; n++ {
-		a := t.queue[n]
+	for a := t.list.next; a != &t.list && now-a.born >= attemptLife; a = t.list.next {
 		if a.session != nil {
 			sessions = append(sessions, a.session)
 		}
 		t.close(a)
 		t.remove(a)
-		t.queue[n] = nil
-	}
-	t.queue = t.queue[n:]
-	if len(t.queue) == 0 {
-		t.queue = nil // let the array go
 	}
 	t.sources.sweep(now)
 	return sessions
@@ -150,6 +161,9 @@ func (t *attempts) close(a *attempt) {
 	if a.halfOpen {
 		a.halfOpen = false
 		t.halfOpen--
+		if !a.source.proven {
+			t.unproven--
+		}
 		t.sources.closed(a.source)
 	}
 }
@@ -158,6 +172,7 @@ func (t *attempts) remove(a *attempt) {
 	if !a.gone {
 		a.gone = true
 		delete(t.of, a.key)
-		a.resp, a.session = nil, nil
+		a.prev.next, a.next.prev = a.next, a.prev
+		a.resp, a.session, a.prev, a.next = nil, nil, nil, nil
 	}
 }

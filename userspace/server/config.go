@@ -25,16 +25,26 @@ type Config struct {
 	// Static is the server's identity, PSK a secret shared with every client (zero: none).
 	Static handshake.PrivateKey
 	PSK    handshake.PSK
+	// Previous are the identities before Static, at most maps.MaxMAC1Keys - 1:
+	// while a key is rotated, clients that know the server by either are served.
+	Previous []handshake.PrivateKey
+	// Addresses are where the server can be reached, at most 8, for instance on
+	// another link: clients hear of them and go there when the one that they use
+	// fails. Not needed for the address that a client speaks to already.
+	Addresses []netip.AddrPort
 	// Authorize decides who may use a service and gives them a name for logs
 	// and lists. It is asked before HasService, so that a key on no list
 	// learns nothing else. It must be quick and safe for concurrent use. Nil: anyone.
 	Authorize func(key handshake.PublicKey, service uint16) (name string, ok bool)
 	// HasService says whether there is a service. Nil: every one.
 	HasService func(service uint16) bool
-	// StateSecret is what ids, cookies and resets hang on; zero: a fresh one,
-	// which is right for a library and wrong for a daemon that restarts.
-	StateSecret handshake.StateSecret
-	// ServerID tells the servers of a fleet apart that share a StateSecret; 0: a single one.
+	// State is what ids, cookies and resets hang on; zero: a fresh one, which is
+	// right for a library and wrong for a daemon that restarts.
+	State handshake.State
+	// SaveState keeps a State that takes the place of was, before the server acts
+	// on it: see Server.RotateState. Nil: nothing is kept.
+	SaveState func(was, now handshake.State) error
+	// ServerID tells the servers of a fleet apart that share a State; 0: a single one.
 	ServerID uint16
 	// Cookie says when a client must prove its address before a handshake.
 	Cookie CookiePolicy
@@ -48,7 +58,8 @@ type Config struct {
 	// Maps is the data plane that steers packets to this server. Nil: none;
 	// the kernel's hash chooses the socket then, and all works, only unfiltered.
 	Maps *maps.Set
-	// Log gets what an operator wants to know. Nil: nothing is logged.
+	// Log gets what an operator wants to know, from a goroutine of its own: what it
+	// is too slow for is dropped, see Stats.LogDropped. Nil: nothing is logged.
 	Log *slog.Logger
 	// Limits bounds what peers can make the server do.
 	Limits Limits
@@ -62,6 +73,12 @@ const defaultSlots = 1 << 16
 func (c Config) withDefaults() (Config, error) {
 	if c.Static.IsZero() {
 		return c, fmt.Errorf("%w: no private key: `xdp-roam keygen` or handshake.NewPrivateKey makes one", ErrConfig)
+	}
+	if len(c.Previous) > maps.MaxMAC1Keys-1 {
+		return c, fmt.Errorf("%w: %d previous keys: there is room for %d", ErrConfig, len(c.Previous), maps.MaxMAC1Keys-1)
+	}
+	if err := checkAddresses(c.Addresses); err != nil {
+		return c, err
 	}
 	if c.Cookie > CookieNever {
 		return c, fmt.Errorf("%w: cookie policy %d is unknown", ErrConfig, c.Cookie)
@@ -93,8 +110,11 @@ func (c Config) withDefaults() (Config, error) {
 	if c.HasService == nil {
 		c.HasService = func(uint16) bool { return true }
 	}
-	if c.StateSecret == (handshake.StateSecret{}) {
-		c.StateSecret = handshake.StateSecret(handshake.NewPrivateKey())
+	if c.State.IsZero() {
+		c.State = handshake.NewState(handshake.NewStateSecret())
+	}
+	if c.SaveState == nil {
+		c.SaveState = func(_, _ handshake.State) error { return nil }
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

@@ -25,7 +25,7 @@ func (srv *Server) prepareDataPlane() (*maps.Sessions, error) {
 	if !known {
 		return nil, fmt.Errorf("%w: no such cookie policy in the data plane: %v", ErrConfig, srv.cfg.Cookie)
 	}
-	if err := set.Identify(srv.cfg.ServerID, srv.cfg.StateSecret.IDKey); err != nil {
+	if err := set.Identify(srv.cfg.ServerID, srv.cfg.State.IDKey); err != nil {
 		return nil, fmt.Errorf("give the data plane its id keys: %w", err)
 	}
 	// The sessions of the process before us went with its memory: what is in
@@ -40,7 +40,7 @@ func (srv *Server) prepareDataPlane() (*maps.Sessions, error) {
 	if err := set.Config.SetUnixBase(srv.clock.base); err != nil {
 		return nil, err
 	}
-	if err := set.Config.SetMAC1Keys(srv.mac1); err != nil {
+	if err := set.Config.SetMAC1Keys(srv.mac1Keys()...); err != nil {
 		return nil, err
 	}
 	limits := set.Config.Read().Limits
@@ -48,7 +48,10 @@ func (srv *Server) prepareDataPlane() (*maps.Sessions, error) {
 	if err := set.Config.SetLimits(limits); err != nil {
 		return nil, err
 	}
-	if err := srv.shareCookieKeys(srv.clock.now()); err != nil {
+	srv.keys.mu.Lock()
+	err = srv.shareCookieKeys(srv.clock.now())
+	srv.keys.mu.Unlock()
+	if err != nil {
 		return nil, err
 	}
 	if err := set.Config.SetCookiePolicy(policy); err != nil {
@@ -98,7 +101,7 @@ func (srv *Server) unregister(r *reader) error {
 }
 
 // shareCookieKeys gives the data plane the keys of the epochs around now: it
-// needs the next one before that begins.
+// needs the next one before that begins. The caller holds the keyring's lock.
 func (srv *Server) shareCookieKeys(now session.Time) error {
 	epoch := srv.clock.unix(now) / handshake.CookieEpoch
 	for e := epoch - 1; e <= epoch+1; e++ {
@@ -106,14 +109,16 @@ func (srv *Server) shareCookieKeys(now session.Time) error {
 			return fmt.Errorf("give the data plane its cookie keys: %w", err)
 		}
 	}
-	srv.cookieEpoch = epoch
+	srv.keys.cookieEpoch = epoch
 	return nil
 }
 
 // rotateCookies shares the keys again when an epoch has begun. (Without a data
 // plane there is no one to share them with; handshake.Cookies derives them by itself.)
 func (srv *Server) rotateCookies(now session.Time) {
-	if srv.cfg.Maps == nil || srv.clock.unix(now)/handshake.CookieEpoch == srv.cookieEpoch {
+	srv.keys.mu.Lock()
+	defer srv.keys.mu.Unlock()
+	if srv.cfg.Maps == nil || srv.clock.unix(now)/handshake.CookieEpoch == srv.keys.cookieEpoch {
 		return
 	}
 	if err := srv.shareCookieKeys(now); err != nil {

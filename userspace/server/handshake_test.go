@@ -112,6 +112,9 @@ func TestRefusals(t *testing.T) {
 		t.Errorf("a second session of a key that may have one: %v %v %q", reply.Status, reply.Code, reply.Reason)
 	}
 	st := srv.Stats()
+	if st.HalfOpen != 0 {
+		t.Errorf("%d half-open: refused clients count", st.HalfOpen)
+	}
 	if st.Refused[wire.StatusNotAuthorised] != 2 || st.Refused[wire.StatusNoService] != 1 || st.Refused[wire.StatusBusy] != 1 {
 		t.Errorf("refused: %v", st.Refused)
 	}
@@ -222,6 +225,26 @@ func TestRepeatedInit(t *testing.T) {
 	s2 := &socket{t, s.conn, s.to}
 	s2.send(init.Packet())
 	count(t, srv, RespAccepted, 3)
+}
+
+// A garbled copy of an INIT, which anyone on the way can make, leaves nothing behind.
+func TestGarbledInit(t *testing.T) {
+	srv := listen(t, nil)
+	init, _ := newAttempt(t, srv, nil)
+	garbled := bytes.Clone(init.Packet())
+	garbled[500] ^= 1
+	s := newSocket(t, "127.0.0.1", srv)
+	for n := range uint64(3) {
+		s.send(garbled)
+		count(t, srv, InitNotOpened, n+1)
+	}
+	if n := srv.Stats().HalfOpen; n != 0 {
+		t.Errorf("%d half-open", n)
+	}
+	if reply, _ := exchange(t, s, init); reply.Status != wire.StatusAccepted {
+		t.Errorf("the INIT that it was made from: %v", reply.Status)
+	}
+	count(t, srv, InitPending, 0)
 }
 
 func TestPrefixLimits(t *testing.T) {
@@ -336,7 +359,7 @@ func TestDropped(t *testing.T) {
 		{"QUIC long, last", first(255), QUIC},
 		{"DATA too short", data(wire.ID{})[:40], Malformed},
 		{"DATA with a made-up id", data(wire.ID{9}), IDForged},
-		{"DATA with an id of a session that is gone", data(gone), IDGone},
+		{"DATA with an id of a session that is gone, too short for a reset", data(gone)[:41], IDGone},
 		{"DATA with an id that leads to no session", data(unknown), UnknownID},
 	} {
 		s := newSocket(t, "127.0.0.1", srv)
@@ -367,10 +390,7 @@ func TestConfirmation(t *testing.T) {
 	init, cfg := newAttempt(t, srv, nil)
 	s := newSocket(t, "127.0.0.1", srv)
 	reply, _ := exchange(t, s, init)
-	c := newClient(t, s, cfg, reply)
-	c.mu.Lock()
-	c.block = true
-	c.mu.Unlock()
+	c := newBlockedClient(t, s, cfg, reply)
 	var packet []byte
 	eventually(t, "the client has made its first packet", func() bool {
 		c.mu.Lock()
@@ -381,10 +401,6 @@ func TestConfirmation(t *testing.T) {
 		return packet != nil
 	})
 	elsewhere := newSocket(t, "127.0.0.1", srv)
-	before := srv.Stats()
-	if before.Opened != 0 {
-		t.Skip("the client's packet went out before it was held back")
-	}
 	elsewhere.send(packet)
 	elsewhere.silence("the first DATA from elsewhere")
 	count(t, srv, Unconfirmed, 1)

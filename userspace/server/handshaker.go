@@ -42,10 +42,23 @@ type refusal struct {
 }
 
 func (h *handshaker) handle(job *initJob) Reason {
+	reason := h.answer(job)
+	if reason != RespAccepted && reason != RespRefused {
+		// The bucket of its source has been charged and that is all: a garbled
+		// copy must not stand in the way of the INIT that it was made from.
+		h.srv.attempts.forget(job.attempt)
+	}
+	return reason
+}
+
+func (h *handshaker) answer(job *initJob) Reason {
 	srv := h.srv
-	req, err := srv.responder.Open(job.packet[:])
+	req, err := job.identity.responder.Open(job.packet[:])
 	if err != nil {
 		return InitNotOpened
+	}
+	if job.identity.previous {
+		srv.totals.previousKey.Add(1)
 	}
 	name, no := h.admit(req, job)
 	var s *Session
@@ -97,6 +110,9 @@ func (h *handshaker) admit(req *handshake.Request, job *initJob) (name string, n
 	case !srv.cfg.HasService(req.Service):
 		return "", &refusal{wire.StatusNoService, wire.CloseServiceGone, fmt.Sprintf("no service on port %d", req.Service)}
 	}
+	if srv.draining.Load() {
+		return "", &refusal{wire.StatusBusy, wire.CloseShuttingDown, drainReason}
+	}
 	if text := srv.caps.room(req.Client, job.remote.Addr()); text != "" {
 		return "", &refusal{wire.StatusBusy, wire.CloseLimit, text}
 	}
@@ -124,10 +140,12 @@ func (h *handshaker) accept(req *handshake.Request, job *initJob, name string) (
 		srv.directory.remove(s.number)
 		return nil, nil, err
 	}
+	s.told = srv.addrs.Load()
 	resp, secrets, err := req.Accept(handshake.Acceptance{
 		Params:   srv.cfg.Params,
 		NewID:    handshake.NewID{ID: id, Reset: reset},
 		Observed: job.remote,
+		Addrs:    *s.told,
 	})
 	if err != nil {
 		return fail(err)
@@ -149,6 +167,7 @@ func (h *handshaker) accept(req *handshake.Request, job *initJob, name string) (
 	if s.state, err = session.New(cfg, srv.clock.now()); err != nil {
 		return fail(err)
 	}
+	srv.lost.use(job.local.Addr())
 	srv.directory.publish(s.number, s)
 	s.mu.Lock() // others can find it from here on
 	defer s.mu.Unlock()
@@ -180,4 +199,5 @@ type totals struct {
 	opened, closed                                   atomic.Uint64
 	movesStarted, movesCommitted, movesRefused       atomic.Uint64
 	movesReverted, forwardingAlarms, acceptQueueFull atomic.Uint64
+	previousKey, orphans, takeovers, policed         atomic.Uint64
 }

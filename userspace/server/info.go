@@ -39,6 +39,7 @@ func (i *SessionInfo) Age() time.Duration { return time.Since(i.Opened) }
 func (s *Session) Info() SessionInfo {
 	s.mu.Lock()
 	info := s.state.Info()
+	owner := int(s.worker.index)
 	s.mu.Unlock()
 	wall := func(t session.Time) time.Time {
 		if t == 0 {
@@ -47,7 +48,7 @@ func (s *Session) Info() SessionInfo {
 		return s.srv.clock.wall(t)
 	}
 	return SessionInfo{
-		ID: s.first, PeerKey: s.key, PeerName: s.name, Service: s.service, Owner: int(s.worker.index),
+		ID: s.first, PeerKey: s.key, PeerName: s.name, Service: s.service, Owner: owner,
 		Opened: wall(info.Started), LastReceived: wall(info.LastReceived), LastSent: wall(info.LastSent),
 		MoveStarted: wall(info.Moves.LastStarted), MoveCommitted: wall(info.Moves.LastCommitted),
 		MoveRefused: wall(info.Moves.LastRefused), MoveReverted: wall(info.Moves.LastReverted),
@@ -70,6 +71,8 @@ type Stats struct {
 	Packets [NumReasons]uint64
 	// DatagramsDropped: their session's reader was too slow.
 	DatagramsDropped uint64
+	// DatagramsTooLarge: SendDatagram refused them with ErrTooLarge.
+	DatagramsTooLarge uint64
 	// SendRefused: packets that the kernel did not take, for instance for want of a route.
 	SendRefused uint64
 
@@ -84,6 +87,20 @@ type Stats struct {
 
 	RoamsStarted, RoamsCommitted, RoamsRefused, RoamsReverted uint64
 	ForwardingAlarms                                          uint64
+
+	// PreviousKey: handshakes by a previous key of the server; when there are none
+	// any more, its rotation is complete.
+	PreviousKey uint64
+	// Takeovers: sessions that went to the worker that opens their packets.
+	Takeovers uint64
+	// Policed: ids whose main lane was put under the candidates' limit, because of
+	// packets from the session's own address that do not open.
+	Policed uint64
+	// LogDropped: log lines that were not written, since the log was too slow or a
+	// session had too many moves to tell of.
+	LogDropped uint64
+	// OrphansFreed: ids in the table that no session owned.
+	OrphansFreed uint64
 
 	// Sessions are those open now, HalfOpen those whose client has not spoken yet.
 	Sessions, HalfOpen uint64
@@ -100,8 +117,10 @@ func (srv *Server) Stats() Stats {
 		RoamsStarted:    t.movesStarted.Load(), RoamsCommitted: t.movesCommitted.Load(),
 		RoamsRefused: t.movesRefused.Load(), RoamsReverted: t.movesReverted.Load(),
 		ForwardingAlarms: t.forwardingAlarms.Load(),
-		HalfOpen:         uint64(srv.attempts.open()),
-		TableUsed:        uint64(srv.table.Len()), TableSlots: uint64(srv.table.Capacity()), TableFull: t.tableFull.Load(),
+		PreviousKey:      t.previousKey.Load(), Takeovers: t.takeovers.Load(), Policed: t.policed.Load(),
+		OrphansFreed: t.orphans.Load(), LogDropped: srv.journal.dropped.Load(),
+		HalfOpen:  uint64(srv.attempts.open()),
+		TableUsed: uint64(srv.table.Len()), TableSlots: uint64(srv.table.Capacity()), TableFull: t.tableFull.Load(),
 	}
 	st.Sessions = st.Opened - min(st.Closed, st.Opened)
 	for i := range t.refused {
@@ -112,6 +131,7 @@ func (srv *Server) Stats() Stats {
 			st.Packets[i] += c.packets[i].Load()
 		}
 		st.DatagramsDropped += c.datagramsDropped.Load()
+		st.DatagramsTooLarge += c.datagramsTooLarge.Load()
 		st.SendRefused += c.sendRefused.Load()
 	}
 	// Not the fate of a packet, but its way to a handshake worker.

@@ -27,8 +27,12 @@ func (r *reader) handshake(now session.Time, m *netio.Message) Reason {
 		r.answer(m, func(b []byte) []byte { return wire.AppendVersionsPacket(b, hid, ourVersions) })
 		return VersionsSent
 	}
-	if !srv.mac1.Verify(pkt) {
+	identity := srv.addressed(pkt)
+	if identity == nil {
 		return MAC1
+	}
+	if srv.ctx.Err() != nil {
+		return HandshakeBusy // closing: nobody takes it up any more
 	}
 	hid, ephemeral := pkt.HandshakeID(), pkt.Ephemeral()
 	unix := srv.clock.unix(now)
@@ -55,7 +59,7 @@ func (r *reader) handshake(now session.Time, m *netio.Message) Reason {
 	}
 
 	job := initJobs.Get().(*initJob)
-	job.attempt, job.conn, job.worker = a, r.conn, r.worker
+	job.attempt, job.identity, job.conn, job.worker = a, identity, r.conn, r.worker
 	job.remote, job.local = m.Remote, m.Local
 	copy(job.packet[:], pkt)
 	select {
@@ -88,7 +92,7 @@ func (r *reader) retry(unix uint32, hid wire.ID, m *netio.Message) Reason {
 	return RetrySent
 }
 
-// answer sends a packet of at most wire.RetryLen bytes back where m came from.
+// answer sends a packet of at most maxAnswer bytes back where m came from.
 func (r *reader) answer(m *netio.Message, appendPacket func([]byte) []byte) {
 	from := len(r.answers)
 	r.answers = appendPacket(r.answers)
@@ -103,6 +107,7 @@ const maxJobs = 512
 // long as a hundred packets of DATA, so readers leave it to others.
 type initJob struct {
 	attempt       *attempt
+	identity      *identity
 	conn          netio.Conn
 	worker        *worker // whose socket it came to
 	remote, local netip.AddrPort

@@ -33,6 +33,8 @@ const (
 	RetrySent
 	// VersionsSent: an INIT of an unknown version.
 	VersionsSent
+	// ResetSent: DATA on an id of ours whose session is gone.
+	ResetSent
 
 	// Dropped: DATA.
 
@@ -40,9 +42,11 @@ const (
 	Malformed
 	// IDForged: the id was never issued by a server with our key.
 	IDForged
-	// IDGone: the id was ours, its session is gone. A later release answers
-	// with a stateless reset.
+	// IDGone: the id was ours, its session is gone, and the packet is too short
+	// to be answered by something shorter.
 	IDGone
+	// ResetLimit: the id was ours, over the rate of resets.
+	ResetLimit
 	// UnknownID and what follows: see the reasons of that name in package session.
 	UnknownID
 	CounterLimit
@@ -61,7 +65,7 @@ const (
 	MAC1
 	// VersionLimit: an unknown version, over the rate of VERSIONS.
 	VersionLimit
-	// InitPending: a repeat while the first one is being worked on or after it failed.
+	// InitPending: a repeat while the first one is being worked on.
 	InitPending
 	// InitConflict: another INIT under a handshake id and source in use.
 	InitConflict
@@ -69,9 +73,10 @@ const (
 	InitNotOpened
 	// PrefixLimit: its source has too many INITs a second or half-open sessions.
 	PrefixLimit
-	// HalfOpenLimit: too many half-open sessions in all.
+	// HalfOpenLimit: too many half-open sessions, or answers to repeat, in all.
 	HalfOpenLimit
-	// HandshakeBusy: more INITs than the handshake workers keep up with.
+	// HandshakeBusy: more INITs than the handshake workers keep up with, or one
+	// that came when the server ended.
 	HandshakeBusy
 	// HandshakeFailed: the server's own fault; it is logged.
 	HandshakeFailed
@@ -124,7 +129,7 @@ func (r Reason) Verdict() Verdict {
 	switch {
 	case r <= Probed:
 		return VerdictDeliver
-	case r <= VersionsSent:
+	case r <= ResetSent:
 		return VerdictAnswer
 	}
 	return VerdictDrop
@@ -132,8 +137,8 @@ func (r Reason) Verdict() Verdict {
 
 var reasonNames = [NumReasons]string{
 	RespAccepted: "resp_accepted", RespRefused: "resp_refused", RespRepeated: "resp_repeated",
-	RetrySent: "retry", VersionsSent: "versions",
-	IDForged: "id_forged", IDGone: "id_gone",
+	RetrySent: "retry", VersionsSent: "versions", ResetSent: "reset",
+	IDForged: "id_forged", IDGone: "id_gone", ResetLimit: "reset_limit",
 	InitMalformed: "init_malformed", MAC1: "mac1", VersionLimit: "version_limit",
 	InitPending: "init_pending", InitConflict: "init_conflict", InitNotOpened: "init_not_opened",
 	PrefixLimit: "prefix_limit", HalfOpenLimit: "half_open_limit",
@@ -170,12 +175,15 @@ func (r Reason) String() string {
 	return "unknown"
 }
 
-// counters are one goroutine's counts by reason: nobody else writes them, so
-// they cost no contended line.
+// counters are counts by reason. Readers, handshake workers and timekeepers have
+// their own, so that they cost no contended line; who comes from outside, such as
+// Session.Close, counts in those of the session's worker.
 type counters struct {
 	packets [NumReasons]atomic.Uint64
 	// datagramsDropped: the session's reader was too slow.
 	datagramsDropped atomic.Uint64
+	// datagramsTooLarge: the client, or the path to it, does not take them.
+	datagramsTooLarge atomic.Uint64
 	// sendRefused: packets that the kernel did not take.
 	sendRefused atomic.Uint64
 	_           [64]byte

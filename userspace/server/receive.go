@@ -27,7 +27,7 @@ func (r *reader) packet(now session.Time, m *netio.Message, s *Session) Reason {
 	}
 	switch first := pkt[0]; {
 	case first == wire.TypeData:
-		return r.stray(pkt)
+		return r.stray(now, m)
 	case first == wire.TypeInit:
 		return r.handshake(now, m)
 	case first == wire.TypeRetry, first == wire.TypeResp, first == wire.TypeVersions:
@@ -47,14 +47,16 @@ func (r *reader) data(now session.Time, m *netio.Message, s *Session) Reason {
 	path := session.Path{Remote: m.Remote, Local: m.Local}
 	s.mu.Lock()
 	reason := s.state.Receive(now, path, m.Data(), &r.snd.out)
+	s.opened(now, r.worker, path, m.Data(), reason, &r.snd.out)
 	s.settle(now, &r.snd.out, r.counts)
 	s.mu.Unlock()
 	return ofSession[reason]
 }
 
-// stray says why a DATA packet has no session.
-func (r *reader) stray(pkt []byte) Reason {
-	_, id, err := wire.ParseData(pkt)
+// stray says why a DATA packet has no session, and tells its sender if it may
+// have had one.
+func (r *reader) stray(now session.Time, m *netio.Message) Reason {
+	_, id, err := wire.ParseData(m.Data())
 	if err != nil {
 		return Malformed
 	}
@@ -62,7 +64,7 @@ func (r *reader) stray(pkt []byte) Reason {
 	case maps.TagForged:
 		return IDForged
 	case maps.TagOurs:
-		return IDGone
+		return r.reset(now, m, id)
 	}
 	return UnknownID // live, but not yet or no longer in the directory
 }

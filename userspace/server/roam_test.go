@@ -257,11 +257,11 @@ func TestRetirement(t *testing.T) {
 		_, tag := srv.table.Find(first)
 		return tag == maps.TagOurs
 	})
-	count(t, srv, IDGone, 0)
+	count(t, srv, ResetSent, 0)
 	pkt := make([]byte, 60)
 	wire.PutDataHeader(pkt, 99, first)
 	newSocket(t, "127.0.0.1", srv).send(pkt)
-	count(t, srv, IDGone, 1)
+	count(t, srv, ResetSent, 1)
 	talk(t, s, c, "after")
 	if n := srv.table.Len(); n > 8 {
 		t.Errorf("one session holds %d slots", n)
@@ -286,8 +286,12 @@ func (f *feed) batch(now session.Time, packets [][]byte) {
 // newFeed opens a session whose client does nothing by itself any more, and
 // returns it with n packets that the client has sealed: datagrams of the size.
 func newFeed(t testing.TB, size, n int) (*feed, *Session, [][]byte) {
+	return newFeedOf(t, 1, size, n)
+}
+
+func newFeedOf(t testing.TB, workers, size, n int) (*feed, *Session, [][]byte) {
 	t.Helper()
-	srv := listen(t, func(c *Config) { c.Workers = 1 })
+	srv := listen(t, func(c *Config) { c.Workers = workers })
 	c := dial(t, srv, "127.0.0.1", nil)
 	s := accept(t, srv)
 	c.sendDatagram("settle")

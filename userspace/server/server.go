@@ -22,15 +22,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/xdp-roam/xdp-roam/maps"
 	"github.com/xdp-roam/xdp-roam/userspace/handshake"
-	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
 // ErrClosed means that the server, or the session, is closed.
@@ -43,20 +42,20 @@ type Server struct {
 	addr      netip.AddrPort
 	table     *maps.Sessions
 	directory *directory
-	resetKey  [32]byte
+	keys      keyring
 
-	mac1    handshake.MAC1Key
-	cookies *handshake.Cookies
-	// cookieEpoch is the epoch whose keys the data plane has; the janitor alone changes it.
-	cookieEpoch uint32
-	responder   *handshake.Responder
-	attempts    *attempts
-	caps        *caps
-	uncookied   limiter // INITs without a valid cookie that CookieAuto still takes
-	versions    limiter
-	refusals    limiter // log lines about refused clients
-	jobs        chan *initJob
-	nextOwner   atomic.Uint32 // worker that owns the next session, behind a data plane
+	identities []identity // of Static, then of Previous
+	cookies    *handshake.Cookies
+	attempts   *attempts
+	caps       *caps
+	uncookied  limiter // INITs without a valid cookie that CookieAuto still takes
+	versions   limiter
+	refusals   limiter // log lines about refused clients
+	moveLines  limiter // log lines about moves
+	journal    *journal
+	resets     limiter
+	jobs       chan *initJob
+	nextOwner  atomic.Uint32 // worker that owns the next session, behind a data plane
 
 	workers  []*worker
 	readers  []*reader
@@ -65,10 +64,20 @@ type Server struct {
 	totals   totals
 	accepted chan *Session
 
-	ctx       context.Context // done when Close begins
-	cancel    context.CancelFunc
-	readersWG sync.WaitGroup
-	othersWG  sync.WaitGroup // timekeepers, handshakers, the janitor
+	addrs     atomic.Pointer[[]netip.AddrPort] // where clients can reach us
+	lost      lostAddresses
+	readdress chan struct{} // an address was lost
+
+	draining atomic.Bool
+	ctx      context.Context // done when Close begins
+	cancel   context.CancelFunc
+	// ended is done when every client has been told, or had its time.
+	ended context.Context
+	end   context.CancelFunc
+
+	openersWG sync.WaitGroup // handshakers and the janitor, until ctx is done
+	keepersWG sync.WaitGroup // timekeepers, until ended
+	readersWG sync.WaitGroup // until the sockets are closed
 	closeOnce sync.Once
 	closeErr  error
 }
@@ -80,41 +89,60 @@ func Listen(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	srv := newServer(cfg)
+	if err := srv.open(); err != nil {
+		srv.journal.close()
+		return nil, err
+	}
+	srv.start()
+	srv.cfg.Log.Info("listening", "address", srv.addr, "workers", cfg.Workers, "public_key", cfg.Static.Public(),
+		"data_plane", cfg.Maps != nil, "cookie", cfg.Cookie)
+	return srv, nil
+}
+
+func newServer(cfg Config) *Server {
 	srv := &Server{
 		cfg:       cfg,
 		clock:     newClock(),
-		resetKey:  cfg.StateSecret.ResetKey(),
-		mac1:      handshake.NewMAC1Key(cfg.Static.Public()),
-		cookies:   handshake.NewCookies(cfg.StateSecret.CookieSecret(), cfg.ServerID),
-		attempts:  newAttempts(cfg.Limits),
+		cookies:   handshake.NewCookies(cfg.State.CookieSecret(), cfg.ServerID),
 		caps:      newCaps(cfg.Limits),
 		uncookied: limiter{rate: cfg.Limits.UncookiedRate * cfg.Workers, burst: cfg.Limits.UncookiedRate * cfg.Workers},
 		versions:  limiter{rate: cfg.Limits.VersionRate, burst: cfg.Limits.VersionRate},
 		refusals:  limiter{rate: 10, burst: 20},
+		moveLines: limiter{rate: movesRate, burst: movesBurst},
+		journal:   newJournal(cfg.Log.Handler()),
+		resets:    limiter{rate: resetRate, burst: resetBurst},
 		jobs:      make(chan *initJob, maxJobs),
+		readdress: make(chan struct{}, 1),
 		accepted:  make(chan *Session, cfg.Limits.AcceptQueue),
 	}
-	if srv.responder, err = handshake.NewResponder(cfg.Static, cfg.PSK); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	srv.cfg.Log = slog.New(srv.journal) // what the configuration has is only for it
+	srv.keys.set(cfg.State)
+	srv.addrs.Store(&srv.cfg.Addresses)
+	srv.ctx, srv.cancel = context.WithCancel(context.Background())
+	srv.ended, srv.end = context.WithCancel(context.Background())
+	return srv
+}
+
+// open makes what can fail. Nothing is left open then.
+func (srv *Server) open() (err error) {
+	if srv.identities, err = newIdentities(srv.cfg); err != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	if err := srv.openTable(); err != nil {
-		return nil, err
+		return err
 	}
 	if err := srv.openSockets(); err != nil {
-		return nil, errors.Join(err, srv.closeSockets())
+		return errors.Join(err, srv.closeSockets())
 	}
-	srv.ctx, srv.cancel = context.WithCancel(context.Background())
-	srv.start()
-	cfg.Log.Info("listening", "address", srv.addr, "workers", cfg.Workers, "public_key", cfg.Static.Public(),
-		"data_plane", cfg.Maps != nil, "cookie", cfg.Cookie)
-	return srv, nil
+	return nil
 }
 
 func (srv *Server) openTable() (err error) {
 	if srv.cfg.Maps != nil {
 		srv.table, err = srv.prepareDataPlane()
 	} else {
-		srv.table, err = maps.NewMemorySessions(srv.cfg.TableSlots, srv.cfg.ServerID, srv.cfg.StateSecret.IDKey)
+		srv.table, err = maps.NewMemorySessions(srv.cfg.TableSlots, srv.cfg.ServerID, srv.cfg.State.IDKey)
 		if errors.Is(err, maps.ErrSlots) {
 			err = fmt.Errorf("%w: %w", ErrConfig, err)
 		}
@@ -122,19 +150,23 @@ func (srv *Server) openTable() (err error) {
 	if err != nil {
 		return err
 	}
+	if err := srv.table.SetGeneration(srv.cfg.State.Newest()); err != nil {
+		return err
+	}
 	srv.directory = newDirectory(srv.table.Capacity())
+	srv.attempts = newAttempts(srv.cfg.Limits.shareHalfOpen(srv.table.Limit(), srv.cfg.Cookie))
 	return nil
 }
 
 func (srv *Server) start() {
 	for range srv.cfg.Workers {
 		h := &handshaker{srv: srv, counts: srv.newCounters()}
-		srv.othersWG.Go(h.run)
+		srv.openersWG.Go(h.run)
 	}
 	for _, w := range srv.workers {
-		srv.othersWG.Go(w.keepTime)
+		srv.keepersWG.Go(w.keepTime)
 	}
-	srv.othersWG.Go(srv.tidy)
+	srv.openersWG.Go(srv.tidy)
 	for _, r := range srv.readers {
 		srv.readersWG.Go(r.run)
 	}
@@ -162,76 +194,5 @@ func (srv *Server) Accept(ctx context.Context) (*Session, error) {
 		return nil, ctx.Err()
 	case <-srv.ctx.Done():
 		return nil, ErrClosed
-	}
-}
-
-// Close tells every client, once, that the server shuts down, gives their slots
-// back and returns when no goroutine of the server is left. Later calls return the same.
-func (srv *Server) Close() error {
-	srv.closeOnce.Do(func() {
-		srv.cancel()
-		srv.othersWG.Wait() // so that no session begins any more
-		srv.closeSessions(wire.CloseShuttingDown, "the server is shutting down")
-		srv.closeErr = srv.closeSockets()
-		srv.readersWG.Wait()
-		srv.retireAll()
-		srv.cfg.Log.Info("stopped", "address", srv.addr)
-	})
-	return srv.closeErr
-}
-
-// closeSessions closes every session, in batches of packets.
-func (srv *Server) closeSessions(code wire.CloseCode, reason string) {
-	snd := sender{conn: srv.workers[0].conn}
-	counts := srv.counts[0]
-	srv.directory.each(func(s *Session) bool {
-		s.mu.Lock()
-		s.state.Close(srv.clock.now(), code, reason, &snd.out)
-		s.settle(srv.clock.now(), &snd.out, counts)
-		s.mu.Unlock()
-		if len(snd.out.Packets) >= batchSize {
-			snd.flush(counts)
-		}
-		return true
-	})
-	snd.flush(counts)
-}
-
-// retireAll frees the slots of sessions that were still saying goodbye.
-func (srv *Server) retireAll() {
-	srv.directory.each(func(s *Session) bool {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		var ids []wire.ID
-		s.state.LocalIDs(func(id wire.ID) { ids = append(ids, id) })
-		for _, id := range ids {
-			(*issuer)(s).Retire(id)
-		}
-		return true
-	})
-}
-
-// tidy is the janitor: it forgets handshakes that are over and rotates cookie keys.
-func (srv *Server) tidy() {
-	t := time.NewTicker(time.Second)
-	defer t.Stop()
-	var over []*Session
-	for {
-		select {
-		case <-srv.ctx.Done():
-			return
-		case <-t.C:
-		}
-		now := srv.clock.now()
-		srv.rotateCookies(now)
-		over = srv.attempts.expire(now, over[:0])
-		for _, s := range over {
-			// A session that was not confirmed ends by its own timer; one that
-			// was must not keep its handshake in memory for a day.
-			s.mu.Lock()
-			s.attempt = nil
-			s.mu.Unlock()
-		}
-		clear(over)
 	}
 }

@@ -4,6 +4,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -18,8 +19,7 @@ import (
 // several goroutines.
 type Session struct {
 	srv     *Server
-	worker  *worker // whose wheel and sockets are its own
-	number  uint32  // in the directory
+	number  uint32 // in the directory
 	first   wire.ID
 	key     handshake.PublicKey
 	name    string
@@ -33,10 +33,17 @@ type Session struct {
 	// there for the case that two do; it is seldom contended.
 	mu       sync.Mutex
 	state    *session.Session
-	attempt  *attempt     // of its handshake; nil once it is over
-	heard    bool         // its client has spoken
+	worker   *worker  // whose wheel and sockets are its own
+	suitor   suitor   // the worker that opens its packets instead
+	failures failures // of packets from its own path
+	attempt  *attempt // of its handshake; nil once it is over
+	heard    bool     // its client has spoken
+	// told are the server's addresses that RESP named.
+	told     *[]netip.AddrPort
 	armedFor session.Time // when timer fires; 0: unarmed
 	capped   netip.Addr   // the network that it is counted in; invalid: not counted
+	open     bool         // it was let in
+	lines    bucket       // log lines about its moves
 	err      error        // why it is over
 }
 
@@ -82,6 +89,9 @@ var senders = sync.Pool{New: func() any { return new(sender) }}
 func (s *Session) SendDatagram(p []byte) error {
 	snd, now := s.begin()
 	err := s.state.Send(now, p, &snd.out)
+	if errors.Is(err, ErrTooLarge) {
+		s.worker.counts.datagramsTooLarge.Add(1)
+	}
 	return s.finish(snd, now, err)
 }
 
@@ -102,13 +112,14 @@ func (s *Session) begin() (*sender, session.Time) {
 }
 
 func (s *Session) finish(snd *sender, now session.Time, err error) error {
-	s.settle(now, &snd.out, s.worker.counts)
+	w := s.worker
+	s.settle(now, &snd.out, w.counts)
 	if err != nil && s.err != nil {
 		err = s.err // why it is closed, rather than that it is
 	}
 	s.mu.Unlock()
-	snd.conn = s.worker.conn
-	snd.flush(s.worker.counts)
+	snd.srv, snd.conn = s.srv, w.conn
+	snd.flush(w.counts)
 	senders.Put(snd)
 	return err
 }
@@ -169,7 +180,7 @@ func (i *issuer) Issue() (wire.ID, wire.Token, error) {
 		return wire.ID{}, wire.Token{}, err
 	}
 	i.srv.directory.set(slot, i.number)
-	return id, handshake.ResetToken(i.srv.resetKey, id), nil
+	return id, i.srv.keys.resetToken(id), nil
 }
 
 // Retire implements session.IDs.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/xdp-roam/xdp-roam/maps"
+	"github.com/xdp-roam/xdp-roam/userspace/handshake"
 	"github.com/xdp-roam/xdp-roam/userspace/netio"
 	"github.com/xdp-roam/xdp-roam/userspace/session"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
@@ -30,13 +31,13 @@ type worker struct {
 // keepTime ticks the worker's sessions when their deadlines come.
 func (w *worker) keepTime() {
 	srv := w.srv
-	snd := sender{conn: w.conn}
+	snd := sender{srv: srv, conn: w.conn}
 	var due []*Session
 	t := time.NewTimer(0)
 	defer t.Stop()
 	for {
 		select {
-		case <-srv.ctx.Done():
+		case <-srv.ended.Done():
 			return
 		case <-w.wheel.wake:
 		case <-t.C:
@@ -61,28 +62,6 @@ func (w *worker) keepTime() {
 	}
 }
 
-// sender gathers what sessions want sent and sends it in one go.
-type sender struct {
-	conn netio.Conn
-	out  session.Output
-	msgs []netio.Message // ready-made ones first; out's are added by flush
-}
-
-func (snd *sender) flush(c *counters) {
-	for _, p := range snd.out.Packets {
-		snd.msgs = append(snd.msgs, netio.Message{Buf: p.Data, Remote: p.Path.Remote, Local: p.Path.Local})
-	}
-	if len(snd.msgs) > 0 {
-		// What the kernel refuses is lost like any packet; the session repeats what matters.
-		if n, err := snd.conn.WriteBatch(snd.msgs); err != nil {
-			c.sendRefused.Add(uint64(len(snd.msgs) - n))
-		}
-		clear(snd.msgs)
-		snd.msgs = snd.msgs[:0]
-	}
-	snd.out.Reset()
-}
-
 // reader is one socket's goroutine. All readers run the same code: which lane
 // a packet came by changes nothing but who is held up by it.
 type reader struct {
@@ -95,15 +74,18 @@ type reader struct {
 	in       []netio.Message
 	sessions [batchSize]*Session // of the packet at the same place of in
 	snd      sender
-	// answers holds the RETRY and VERSIONS of a batch; none is longer than a RETRY.
+	// answers holds the RETRY, VERSIONS and resets of a batch.
 	answers []byte
 }
+
+// maxAnswer is the length of the longest of them.
+const maxAnswer = max(wire.RetryLen, handshake.MaxReset)
 
 func newReader(w *worker, lane maps.Lane, conn netio.Conn, c *counters) *reader {
 	r := &reader{
 		worker: w, srv: w.srv, lane: lane, conn: conn, counts: c,
-		in: make([]netio.Message, batchSize), snd: sender{conn: conn},
-		answers: make([]byte, 0, batchSize*wire.RetryLen),
+		in: make([]netio.Message, batchSize), snd: sender{srv: w.srv, conn: conn},
+		answers: make([]byte, 0, batchSize*maxAnswer),
 	}
 	memory := make([]byte, batchSize*wire.MaxPacket)
 	for i := range r.in {
@@ -122,7 +104,7 @@ func (r *reader) run() {
 			}
 			r.srv.cfg.Log.Error("a socket fails to read", "lane", r.lane.String(), "worker", r.worker.index, "error", err)
 			select { // whatever it is, do not spin on it
-			case <-r.srv.ctx.Done():
+			case <-r.srv.ended.Done():
 				return
 			case <-time.After(100 * time.Millisecond):
 			}

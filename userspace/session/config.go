@@ -30,6 +30,9 @@ func (r Role) String() string {
 	return "no role"
 }
 
+// peer is the other end.
+func (r Role) peer() Role { return Client + Server - r }
+
 // LocalID is an id that this end issued, to receive on.
 type LocalID struct {
 	Seq   uint32

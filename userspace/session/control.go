@@ -16,6 +16,8 @@ const (
 	// maxPings is how many open PINGs are remembered: all tries of a control packet
 	// and a search for the path MTU beside them.
 	maxPings = 8
+	// maxControl is room for every control frame at once.
+	maxControl = 1024
 	// greaseOneIn control packets carry an extension that nobody knows, so that
 	// peers keep skipping them.
 	greaseOneIn = 16
@@ -34,21 +36,25 @@ type ping struct {
 	ids uint32
 	// observed: OBSERVED_ADDR rode along; closing: CLOSE did.
 	observed, closing bool
-	// control: sent by sendControl, not by the search for the path MTU.
+	// control: sent by sendControl, not by a silence or the search for the path MTU.
 	control bool
+	// addrs, if any, is the ADDRS that rode along; rekey the epoch of REKEY_*, or 0.
+	addrs *addrsFrame
+	rekey uint32
 }
 
 // control is the reliable delivery of control frames: they travel with a PING,
 // whose PONG acknowledges all of its packet.
 type control struct {
-	pings []ping
+	pings      []ping
+	addrs      *addrsFrame // to be sent
+	last, next Time        // of the tries
+	tries      uint8
+	armed      bool // next is when to try again
+	stalled    bool // all tries are used up and were waited for
+	closeAcked bool
 	// want: a PONG is wanted for its own sake; observe: OBSERVED_ADDR is to be sent.
 	want, observe bool
-	closeAcked    bool
-	tries         int
-	armed         bool // next is when to try again
-	last, next    Time // of the tries
-	stalled       bool // all tries are used up and were waited for
 }
 
 // restart gives a changed path its full number of tries.
@@ -62,7 +68,7 @@ func (s *Session) pending() bool {
 	case StateClosing:
 		return !s.ctl.closeAcked
 	case StateOpen:
-		if s.ctl.want || s.ctl.observe {
+		if k := s.epoch.change; k != nil && !k.acked || s.ctl.want || s.ctl.observe || s.ctl.addrs != nil {
 			return true
 		}
 		for _, l := range s.local {
@@ -80,13 +86,25 @@ func (s *Session) sendControl(now Time, out *Output, size int) {
 	s.renew(now, &s.rid, s.path)
 	token := s.randomToken()
 	p := ping{token: token, at: now, generation: s.pathGeneration, control: true}
-	start := begin(out, max(size, 512))
+	start := begin(out, max(size, maxControl))
 	b := wire.AppendPing(out.arena, token)
 	if s.ctl.observe {
 		b = wire.AppendObservedAddr(b, s.path.Remote)
 		p.observed = true
 	}
+	if a := s.ctl.addrs; a != nil {
+		b = wire.AppendAddrs(b, a.addrs)
+		p.addrs = a
+	}
 	if s.state != StateClosing {
+		if k := s.epoch.change; k != nil && !k.acked {
+			if s.role == Client {
+				b = wire.AppendRekeyInit(b, k.epoch, k.localFirst, k.ours)
+			} else {
+				b = wire.AppendRekeyResp(b, k.epoch, k.localFirst, k.ours)
+			}
+			p.rekey = k.epoch
+		}
 		for _, l := range s.local {
 			if !l.acked { // in order of seq, so every lower one comes too
 				b = wire.AppendNewID(b, l.Seq, l.ID, l.Reset)
@@ -94,11 +112,12 @@ func (s *Session) sendControl(now Time, out *Output, size int) {
 		}
 		p.ids = s.localTop + 1
 	} else {
-		b = wire.AppendClose(b, s.closeCode, s.closeText)
+		b = wire.AppendClose(b, s.farewell.code, s.farewell.text)
 		p.closing = true
 	}
 	if s.grease && s.randomToken()%greaseOneIn == 0 {
-		b = wire.AppendExtension(b, greaseType, s.scratch[:s.scratch[7]&7])
+		// The last byte of the random ones has decided; the first is the length.
+		b = wire.AppendExtension(b, greaseType, s.scratch[1:1+(s.scratch[0]&7)])
 	}
 	if n := start + size - wire.TagLen - len(b); n > 0 {
 		b = wire.AppendPad(b, n)
@@ -107,6 +126,7 @@ func (s *Session) sendControl(now Time, out *Output, size int) {
 	if s.finish(now, out, start, s.path, s.rid, false) {
 		s.remember(p)
 	}
+	s.expect(now)
 	s.ctl.tries++
 	s.ctl.armed, s.ctl.last = true, now
 	s.ctl.next = now + s.rtt.pto()<<(s.ctl.tries-1)
@@ -133,7 +153,7 @@ func (s *Session) pushControl(now Time, out *Output) {
 func (s *Session) pong(now Time, token uint64) {
 	i := slices.IndexFunc(s.ctl.pings, func(p ping) bool { return p.token == token })
 	if i < 0 {
-		s.counts[PongUnknown]++
+		s.count(PongUnknown)
 		return
 	}
 	p := s.ctl.pings[i]
@@ -149,6 +169,12 @@ func (s *Session) pong(now Time, token uint64) {
 	s.ctl.want = false
 	if p.observed && p.generation == s.pathGeneration {
 		s.ctl.observe = false
+	}
+	if p.addrs != nil && p.addrs == s.ctl.addrs {
+		s.ctl.addrs = nil
+	}
+	if k := s.epoch.change; k != nil && p.rekey == k.epoch {
+		k.acked, k.again = true, now+rekeyAgain
 	}
 	s.ctl.closeAcked = s.ctl.closeAcked || p.closing
 	if !s.pending() {
@@ -195,7 +221,6 @@ func (s *Session) Ping(now Time, out *Output) error {
 	if err := s.canSend(); err != nil {
 		return err
 	}
-	s.freshen(now)
 	s.ctl.want = true
 	s.pushControl(now, out)
 	s.guard(now, out)

@@ -16,15 +16,15 @@ import (
 func TestControlTries(t *testing.T) {
 	m := opened(t, 1)
 	m.run(5 * time.Second)
-	pto := m.c.rtt.pto()
+	pto := m.s.rtt.pto()
 	start := m.now
 	var at []Time
 	var tokens []uint64
 	m.network = func(f flight) []flight {
-		if f.toServer {
+		if !f.toServer {
 			at = append(at, m.now-start)
 			counter, id, _ := wire.ParseData(f.data)
-			plain, _ := m.s.open(m.s.findLocal(&id), counter, f.data)
+			plain, _ := m.c.open(m.c.findLocal(&id), counter, f.data)
 			var fr wire.Frame
 			for r := wire.NewFrameReader(plain); r.Next(&fr); {
 				if fr.Type == wire.FramePing {
@@ -37,16 +37,16 @@ func TestControlTries(t *testing.T) {
 		}
 		return nil
 	}
-	m.c.Ping(m.now, &m.c.out)
-	m.flush(&m.c)
+	m.s.Ping(m.now, &m.s.out)
+	m.flush(&m.s)
 	m.run(20 * time.Second)
 	want := []Time{0, pto, 3 * pto, 7 * pto, 15 * pto, 31 * pto}
 	if !slices.Equal(at, want) {
 		t.Errorf("sent at %v, want %v", at, want)
 	}
 	at, start = nil, m.now
-	m.c.Receive(m.now, m.c.Path(), m.craft(&m.s, wire.AppendDatagram(nil, nil)), &m.c.out)
-	m.flush(&m.c)
+	m.s.Receive(m.now, m.s.Path(), m.craft(&m.c, wire.AppendDatagram(nil, nil)), &m.s.out)
+	m.flush(&m.s)
 	if !slices.Equal(at, []Time{0}) {
 		t.Errorf("after a sign of life: sent at %v", at)
 	}
@@ -137,6 +137,50 @@ func TestRTT(t *testing.T) {
 	}
 }
 
+// A PONG that somebody on the path kept makes nothing wait as long as he likes.
+func TestDelayedPong(t *testing.T) {
+	const most = 5 * maxSample
+	m := opened(t, 1)
+	m.clientSend("x")
+	m.run(time.Second)
+	var kept []byte
+	m.network = func(f flight) []flight {
+		if f.toServer && kept == nil {
+			kept = f.data
+			return nil
+		}
+		return []flight{f}
+	}
+	m.s.Ping(m.now, &m.s.out)
+	m.flush(&m.s)
+	m.run(m.rtt)
+	for range 18 {
+		m.clientSend("x")
+		m.run(5 * time.Second)
+	}
+	srtt := m.s.Info().SRTT
+	if r := m.inject(addrA, kept); r != Delivered {
+		t.Fatalf("the packet with the PONG: %v", r)
+	}
+	if i := m.s.Info(); i.SRTT <= srtt || i.PTO > most {
+		t.Errorf("srtt %v, PTO %v", i.SRTT, i.PTO)
+	}
+	m.rebind(addrB)
+	m.clientSend("moved")
+	m.run(m.rtt/2 + 1)
+	if got := m.s.candidates[0].deadline - m.now; got > 3*most {
+		t.Errorf("a candidate may take %v", got)
+	}
+	m.run(m.rtt)
+	m.c.Close(m.now, wire.CloseDone, "", &m.c.out)
+	m.flush(&m.c)
+	m.run(m.rtt/2 + 3*most + 1)
+	if !m.s.ended {
+		at, _ := m.s.Deadline()
+		t.Errorf("the ids of a closed session stay reserved for another %v", at-m.now)
+	}
+}
+
 // The client learns where it is seen after a move.
 func TestObserved(t *testing.T) {
 	m := opened(t, 1)
@@ -148,10 +192,31 @@ func TestObserved(t *testing.T) {
 	m.c.wants(t, "move", EventObserved, 1)
 }
 
+// The acknowledgement of what was told on one path says nothing of the next.
+func TestObservedAgain(t *testing.T) {
+	m := opened(t, 1)
+	var tokens []uint64
+	for _, addr := range []netip.AddrPort{addrB, addrC} {
+		m.s.enter(Path{Remote: addr, Local: serverAddr})
+		m.s.settled(m.now, &m.s.out)
+		tokens = append(tokens, m.s.ctl.pings[len(m.s.ctl.pings)-1].token)
+	}
+	if m.s.pong(m.now, tokens[0]); !m.s.ctl.observe {
+		t.Error("the client was not told of its second address")
+	}
+	if m.s.pong(m.now, tokens[1]); m.s.ctl.observe {
+		t.Error("not acknowledged")
+	}
+	if n := m.s.Info().Counts[PongUnknown]; n != 0 {
+		t.Errorf("%d unknown tokens", n)
+	}
+}
+
 // Extensions are sent now and then, and skipped.
 func TestGrease(t *testing.T) {
 	m := opened(t, 1)
 	greased := 0
+	bodies := map[int]int{}
 	m.network = func(f flight) []flight {
 		if f.toServer {
 			counter, id, _ := wire.ParseData(f.data)
@@ -160,6 +225,7 @@ func TestGrease(t *testing.T) {
 			for r := wire.NewFrameReader(plain); r.Next(&fr); {
 				if fr.Type.Extension() {
 					greased++
+					bodies[len(fr.Data)]++
 				}
 			}
 		}
@@ -172,6 +238,9 @@ func TestGrease(t *testing.T) {
 	}
 	if greased == 0 || greased > 60 {
 		t.Errorf("%d of 300 packets", greased)
+	}
+	if len(bodies) < 4 || bodies[0] == greased {
+		t.Errorf("their bodies by length: %v", bodies)
 	}
 	if m.s.State() != StateOpen {
 		t.Error("closed")

@@ -8,7 +8,8 @@ import (
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
-// idleRotate is after how long a pause a client goes on with a fresh id.
+// idleRotate is after how long without a datagram either way a client sends the
+// next one on a fresh id.
 const idleRotate = 30 * time.Second
 
 // canSend returns nil while the session carries packets of ours.
@@ -22,12 +23,17 @@ func (s *Session) canSend() error {
 	return nil
 }
 
-// freshen moves a client that paused to its next unused id, so that its new
-// packets cannot be linked to the old ones.
-func (s *Session) freshen(now Time) {
-	if s.role == Client && s.state == StateOpen && now-s.lastSent >= idleRotate && s.spare(s.path) != nil {
-		s.rotate()
+// canLead returns nil while we are a client that may move the session.
+func (s *Session) canLead() error {
+	switch {
+	case s.role != Client:
+		return ErrNotClient
+	case s.state > StateOpen:
+		return ErrClosed
+	case s.state < StateOpen:
+		return ErrNotConfirmed
 	}
+	return nil
 }
 
 // Send sends one datagram: whole if it fits the path MTU, else in up to four
@@ -39,10 +45,12 @@ func (s *Session) Send(now Time, datagram []byte, out *Output) error {
 	if err := s.canSend(); err != nil {
 		return err
 	}
-	if len(datagram) > s.peerMaxDatagram {
+	if len(datagram) > int(s.peerMaxDatagram) {
 		return ErrTooLarge
 	}
-	s.freshen(now)
+	if s.role == Client && s.state == StateOpen && now-s.lastDatagram >= idleRotate {
+		s.rotate() // what comes after a pause cannot be linked to what was before
+	}
 	if s.guard(now, out) {
 		return ErrClosed
 	}
@@ -55,7 +63,7 @@ func (s *Session) Send(now Time, datagram []byte, out *Output) error {
 			s.sendDatagram(now, c.path, c.rid, mtu, datagram, out)
 			return nil
 		}
-		s.counts[OverBudget]++
+		s.count(OverBudget)
 	}
 	if sizeOf(len(datagram), s.mtu.size) == 0 {
 		s.searchMTU(now, len(datagram)+wire.MinData, out)
@@ -69,13 +77,6 @@ func (s *Session) Send(now Time, datagram []byte, out *Output) error {
 		s.testMTU(now, out)
 	}
 	return nil
-}
-
-// floorOf is the MTU of a path of which nothing is known.
-func floorOf(p Path) int {
-	var m mtu
-	m.reset(p)
-	return m.size
 }
 
 // partRoom is the data that one DATAGRAM_PART carries.
@@ -95,7 +96,8 @@ func sizeOf(n, mtu int) int {
 }
 
 func (s *Session) sendDatagram(now Time, path Path, rid *remoteID, mtu int, datagram []byte, out *Output) {
-	s.carried = true
+	s.noteUse(now)
+	s.expect(now)
 	s.sent.Datagrams++
 	s.sent.DatagramBytes += uint64(len(datagram))
 	if len(datagram)+wire.MinData <= mtu {
@@ -116,11 +118,14 @@ func (s *Session) sendDatagram(now Time, path Path, rid *remoteID, mtu int, data
 	}
 }
 
+// noteUse notes that the session is of use: it carries a datagram or a part of one.
+func (s *Session) noteUse(now Time) { s.carried, s.worn, s.lastDatagram = true, true, now }
+
 // deliver hands a datagram of the peer out.
-func (s *Session) deliver(data []byte, out *Output) {
-	s.carried = true
-	if len(data) > s.maxDatagram {
-		s.counts[DatagramTooLarge]++
+func (s *Session) deliver(now Time, data []byte, out *Output) {
+	s.noteUse(now)
+	if len(data) > int(s.maxDatagram) {
+		s.count(DatagramTooLarge)
 		return
 	}
 	s.received.Datagrams++

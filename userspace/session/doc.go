@@ -15,6 +15,9 @@
 //   - after every call carries out what the Output says: sends Packets, delivers
 //     Datagrams, writes Commits to the slot table, looks at Events.
 //
+// Of Noise there is one part here, the rekey: its messages come from package
+// handshake, which is as pure.
+//
 // A Session is not safe for concurrent use: the caller owns a lock or the
 // goroutine.
 //

@@ -17,7 +17,8 @@ const (
 	// client, the first authentic DATA came at all.
 	EventConfirmed EventKind = iota + 1
 	// EventMoveStarted: Path became a candidate beside the current path From and is
-	// being validated. On a client also: Move left From for Path.
+	// being validated. On a client also: Move left From for Path; on a server also:
+	// MoveLocal did.
 	EventMoveStarted
 	// EventMoveCommitted: Path is validated and the session is on it; it was on
 	// From.
@@ -31,8 +32,8 @@ const (
 	// EventForwardingAlarm: an authentic duplicate came from Path while the session
 	// is on From: someone forwards or replays packets. At most one each PTO.
 	EventForwardingAlarm
-	// EventPathReleased: client, Path was left long enough ago; its socket may be
-	// closed.
+	// EventPathReleased: client, Path was left long enough ago, or lost a Race; its
+	// socket may be closed.
 	EventPathReleased
 	// EventObserved: the peer says that it sees us at Addr.
 	EventObserved
@@ -45,6 +46,26 @@ const (
 	EventClosed
 	// EventEnded: every id is retired; the caller may drop the Session.
 	EventEnded
+	// EventRekeyed: a new epoch's secrets are in use; see Info.Epoch.
+	EventRekeyed
+	// EventReset: client, the server does not know the session any more: it proved
+	// so, by a packet to Path, with the reset token of an id that we send on.
+	// EventEnded follows, in place of EventClosed. Open a new session at once.
+	EventReset
+	// EventSilent: client, nothing authentic came for a while after sending on Path,
+	// nor after three PINGs: time to Race.
+	EventSilent
+	// EventClockJump: client, the caller's clock jumped, or Resume was called: the
+	// networks may have changed. A PING is sent; it is a good time to Race.
+	EventClockJump
+	// EventRaceWon: client, Path was the first of a Race to answer; the session is
+	// on From. Unless they are the same, the session moves there at once:
+	// EventMoveStarted follows. EventPathReleased tells of the losers' sockets.
+	EventRaceWon
+	// EventRaceLost: client, no path of the Race answered. The session goes on
+	// trying where it is; a caller opens a new one. EventPathReleased tells of the
+	// losers' sockets.
+	EventRaceLost
 )
 
 var eventNames = [...]string{
@@ -59,6 +80,12 @@ var eventNames = [...]string{
 	EventAddrs:           "server-addresses",
 	EventClosed:          "closed",
 	EventEnded:           "ended",
+	EventRekeyed:         "rekeyed",
+	EventReset:           "reset",
+	EventSilent:          "silent",
+	EventClockJump:       "clock-jump",
+	EventRaceWon:         "race-won",
+	EventRaceLost:        "race-lost",
 }
 
 // String returns the name that log lines and counters use.

@@ -54,7 +54,8 @@ func TestIgnoredFrames(t *testing.T) {
 		{"REKEY_INIT from a server", Server, wire.AppendRekeyInit(nil, 1, 3, noise), WrongSide},
 		{"REKEY_RESP from a client", Client, wire.AppendRekeyResp(nil, 1, 3, noise), WrongSide},
 		{"REKEY_RESP unasked", Server, wire.AppendRekeyResp(nil, 1, 3, noise), RekeyUnasked},
-		{"REKEY_INIT", Client, wire.AppendRekeyInit(nil, 1, 3, noise), RekeyUnsupported},
+		{"REKEY_INIT of the epoch now", Client, wire.AppendRekeyInit(nil, 0, 3, noise), RekeyLate},
+		{"REKEY_RESP of the epoch now", Server, wire.AppendRekeyResp(nil, 0, 3, noise), RekeyLate},
 		{"RESPONSE", Client, wire.AppendResponse(nil, wire.Cookie{}), AnswerUnknown},
 		{"NOT_PREFERRED", Server, wire.AppendNotPreferred(nil, wire.Cookie{}), AnswerUnknown},
 		{"PONG", Client, wire.AppendPong(nil, 1), PongUnknown},
@@ -83,26 +84,6 @@ func TestIgnoredFrames(t *testing.T) {
 	}
 }
 
-// After a REKEY_INIT the client's ids of the announced epoch are held: sealed
-// with the keys of this epoch they would not open.
-func TestRekeyHoldsIDs(t *testing.T) {
-	m := opened(t, 1)
-	var noise [wire.RekeyNoiseLen]byte
-	frames := wire.AppendRekeyInit(nil, 1, 3, noise)
-	frames = wire.AppendNewID(frames, 3, wire.ID{3}, wire.Token{})
-	frames = wire.AppendNewID(frames, 4, wire.ID{4}, wire.Token{})
-	m.inject(addrA, m.craft(&m.c, append(frames, pingFrame(1)...)))
-	for range 5 {
-		m.s.rotate()
-		if m.s.rid.Seq > 2 {
-			t.Fatalf("the server sends on id %d", m.s.rid.Seq)
-		}
-	}
-	if m.s.rid.Seq != 2 || m.s.State() != StateOpen {
-		t.Errorf("server on id %d, %v", m.s.rid.Seq, m.s.State())
-	}
-}
-
 func TestParams(t *testing.T) {
 	m := opened(t, 1)
 	m.inject(addrA, m.craft(&m.c, wire.AppendParams(nil, 120, 100)))
@@ -114,8 +95,12 @@ func TestParams(t *testing.T) {
 	if err := m.serverSend(strings.Repeat("x", 101)); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("101 bytes: %v", err)
 	}
+	m.inject(addrA, m.craft(&m.c, wire.AppendParams(nil, 0, 0))) // says nothing
 	if err := m.serverSend(strings.Repeat("x", 100)); err != nil {
 		t.Errorf("100 bytes: %v", err)
+	}
+	if got := m.s.Info().IdleTimeout; got != 2*time.Minute {
+		t.Errorf("idle timeout %v after PARAMS of zeros", got)
 	}
 }
 
@@ -208,8 +193,8 @@ func TestSendSizes(t *testing.T) {
 		m.s.peerMaxDatagram, m.c.maxDatagram = 65535, 65535
 		for _, n := range []int{0, 1, whole, whole + 1, 2 * partRoom(floor), 2*partRoom(floor) + 1, most} {
 			m.s.mtu.reset(m.s.path)
-			m.s.mtu.rest = 1 << 60
-			m.s.mtu.tooBig = floor + 1 // no search: sizes at the smallest MTU
+			m.s.mtu.begin().rest = 1 << 60
+			m.s.mtu.search.tooBig = floor + 1 // no search: sizes at the smallest MTU
 			m.forget()
 			data := strings.Repeat("d", n)
 			if err := m.s.Send(m.now, []byte(data), &m.s.out); err != nil {
@@ -314,12 +299,12 @@ func TestMTU(t *testing.T) {
 	}
 	// Sessions of small datagrams do not search.
 	m = opened(t, 1)
-	before := m.c.Info().Sent.Packets
+	before := m.s.Info().Sent.Packets
 	for range 10 {
-		m.clientSend("small")
+		m.serverSend("small")
 	}
 	m.run(5 * time.Second)
-	if got := m.c.Info().Sent.Packets - before; got != 10 {
+	if got := m.s.Info().Sent.Packets - before; got != 10 {
 		t.Errorf("%d packets for 10 datagrams", got)
 	}
 }

@@ -37,6 +37,41 @@ func TestIdleRotation(t *testing.T) {
 	}
 }
 
+// What counts is the time without a datagram, either way: not that without a
+// packet.
+func TestIdleRotationIsOfDatagrams(t *testing.T) {
+	for name, tt := range map[string]struct {
+		every time.Duration
+		do    func(m *sim)
+		want  uint32 // the id that the client's datagram goes on after a minute
+	}{
+		"keepalives only":    {0, nil, 1},
+		"PINGs only":         {20 * time.Second, func(m *sim) { m.c.Ping(m.now, &m.c.out); m.flush(&m.c) }, 1},
+		"datagrams received": {20 * time.Second, func(m *sim) { m.serverSend("x") }, 0},
+		"datagrams sent":     {20 * time.Second, func(m *sim) { m.clientSend("x") }, 0},
+	} {
+		m := opened(t, 1)
+		m.c.keepalive = 25 * time.Second
+		m.clientSend("a")
+		if tt.do == nil {
+			m.run(time.Minute)
+		} else {
+			for range 3 {
+				m.run(tt.every)
+				tt.do(m)
+			}
+		}
+		m.run(time.Second)
+		if got := m.c.Info().RemoteSeq; got != 0 {
+			t.Errorf("%s: on id %d before there was a datagram to send", name, got)
+		}
+		m.clientSend("b")
+		if got := m.c.Info().RemoteSeq; got != tt.want {
+			t.Errorf("%s: the next datagram went on id %d, want %d", name, got, tt.want)
+		}
+	}
+}
+
 // Rotations end: an end that follows must not be followed.
 func TestRotationDoesNotPingPong(t *testing.T) {
 	m := opened(t, 1)
@@ -48,6 +83,54 @@ func TestRotationDoesNotPingPong(t *testing.T) {
 	ci, si := m.c.Info(), m.s.Info()
 	if si.RemoteSeq != 20 || ci.RemoteSeq != 20 {
 		t.Errorf("server on %d, client on %d, want 20 and 20", si.RemoteSeq, ci.RemoteSeq)
+	}
+}
+
+// Rotate takes both directions of either end's session to new ids, though nobody
+// says anything, and though the peer is ahead: it would not follow to an id below
+// its own.
+func TestRotate(t *testing.T) {
+	for _, who := range []Role{Client, Server} {
+		for ahead := range 3 {
+			m := opened(t, 1)
+			a, b := &m.c, &m.s
+			if who == Server {
+				a, b = b, a
+			}
+			for range ahead {
+				b.rotate()
+			}
+			b.Send(m.now, []byte("x"), &b.out)
+			m.flush(b)
+			m.run(time.Second)
+			before := a.Info()
+			if err := a.Rotate(m.now, &a.out); err != nil {
+				t.Fatal(err)
+			}
+			m.flush(a)
+			m.run(time.Second)
+			if i := a.Info(); i.RemoteSeq <= before.RemoteSeq || i.LocalSeq <= before.LocalSeq {
+				t.Errorf("%v, peer ahead by %d: sends on %d after %d, receives on %d after %d",
+					who, ahead, i.RemoteSeq, before.RemoteSeq, i.LocalSeq, before.LocalSeq)
+			}
+			m.run(5 * time.Second)
+			if c, s := m.c.Info(), m.s.Info(); c.SpareRemoteIDs != 2 || s.SpareRemoteIDs != 2 || c.LocalIDs != 3 || s.LocalIDs != 3 {
+				t.Errorf("%v, peer ahead by %d: spare %d and %d, live %d and %d", who, ahead, c.SpareRemoteIDs, s.SpareRemoteIDs, c.LocalIDs, s.LocalIDs)
+			}
+		}
+	}
+	m := newSim(t, 1)
+	if err := m.s.Rotate(0, &m.s.out); !errors.Is(err, ErrNotConfirmed) || len(m.s.out.Packets) > 0 {
+		t.Errorf("unconfirmed: %v, %d packets", err, len(m.s.out.Packets))
+	}
+	m = opened(t, 1)
+	m.s.remote = m.s.remote[:1]
+	if err := m.s.Rotate(m.now, &m.s.out); err != nil || m.s.Info().RemoteSeq != 0 || m.s.Info().Counts[NoSpareID] != 1 {
+		t.Errorf("without a spare id: %v, %+v", err, m.s.Info())
+	}
+	m.s.Close(m.now, wire.CloseDone, "", &m.s.out)
+	if err := m.s.Rotate(m.now, &m.s.out); !errors.Is(err, ErrClosed) {
+		t.Errorf("closed: %v", err)
 	}
 }
 
@@ -158,6 +241,27 @@ func TestRoamWithoutSpareIDs(t *testing.T) {
 	}
 }
 
+// A source of ids that failed is asked again 10 s later, not by every packet.
+func TestIssueAgain(t *testing.T) {
+	m := opened(t, 1)
+	m.run(5 * time.Second)
+	m.s.ids.fail = true
+	m.inject(addrA, m.craftOn(&m.c, m.c.spare(m.c.path), pingFrame(1)))
+	failed := func() uint64 { return m.s.Info().Counts[IssueFailed] }
+	for range 9 {
+		m.run(issueAgain / 10)
+		m.inject(addrA, m.craft(&m.c, pingFrame(1)))
+	}
+	if failed() != 1 {
+		t.Errorf("asked %d times within %v", failed(), issueAgain)
+	}
+	m.run(issueAgain / 10)
+	m.inject(addrA, m.craft(&m.c, pingFrame(1)))
+	if failed() != 2 {
+		t.Errorf("asked %d times, want once more", failed())
+	}
+}
+
 func TestNewIDErrors(t *testing.T) {
 	var id wire.ID
 	var reset wire.Token
@@ -193,8 +297,8 @@ func TestNewIDErrors(t *testing.T) {
 			}
 			continue
 		}
-		if r != ProtocolError || m.s.closeCode != wire.CloseProtocolError || !strings.Contains(m.s.closeText, tt.reason) {
-			t.Errorf("%s: %v, closed with %v %q", tt.name, r, m.s.closeCode, m.s.closeText)
+		if r != ProtocolError || m.s.farewell.code != wire.CloseProtocolError || !strings.Contains(m.s.farewell.text, tt.reason) {
+			t.Errorf("%s: %v, closed with %v %q", tt.name, r, m.s.farewell.code, m.s.farewell.text)
 		}
 		m.run(time.Second)
 		if m.c.count(EventClosed) != 1 {
@@ -272,8 +376,8 @@ func TestPongLimit(t *testing.T) {
 	for i := range 100 {
 		m.inject(addrA, m.craft(&m.c, pingFrame(uint64(i))))
 	}
-	if m.s.closeCode != wire.CloseLimit || m.s.rid.counter > wire.MaxCounter {
-		t.Errorf("%v, code %v, counter %d", m.s.State(), m.s.closeCode, m.s.rid.counter)
+	if m.s.farewell.code != wire.CloseLimit || m.s.rid.counter > wire.MaxCounter {
+		t.Errorf("%v, code %v, counter %d", m.s.State(), m.s.farewell.code, m.s.rid.counter)
 	}
 }
 
@@ -297,4 +401,39 @@ func TestReplayWindow(t *testing.T) {
 	check(last-replayWindow, Delivered)
 	check(last-replayWindow-1, ReplayOld)
 	check(0, ReplayOld)
+}
+
+// An idle session gives its replay windows back and refuses replays all the same;
+// what was sent later comes through in any order.
+func TestReplayAfterRest(t *testing.T) {
+	m := opened(t, 1)
+	var pkts [][]byte
+	for range 20 {
+		pkts = append(pkts, m.craft(&m.c, wire.AppendDatagram(nil, nil)))
+	}
+	for _, p := range pkts[:9] {
+		m.inject(addrA, p)
+	}
+	m.run(2 * keyIdle)
+	if m.s.findLocal(&m.c.rid.ID).use != nil {
+		t.Fatal("the session is not at rest")
+	}
+	for i, p := range pkts[:9] {
+		if r := m.inject(addrX, p); r != ReplayOld {
+			t.Errorf("replay of packet %d: %v", i, r)
+		}
+	}
+	for _, i := range []int{19, 12, 9, 15} {
+		if r := m.inject(addrA, pkts[i]); r != Delivered {
+			t.Errorf("packet %d: %v", i, r)
+		}
+	}
+	for _, i := range []int{9, 12, 19} {
+		if r := m.inject(addrA, pkts[i]); r != ReplayDuplicate {
+			t.Errorf("packet %d again: %v", i, r)
+		}
+	}
+	if r := m.inject(addrA, pkts[8]); r != ReplayOld {
+		t.Errorf("a replay from before the rest: %v", r)
+	}
 }

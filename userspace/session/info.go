@@ -90,6 +90,15 @@ type Info struct {
 	LocalSeq, RemoteSeq uint32
 	SendCounter         uint64
 
+	// Epoch counts the rekeys. Rekeying: one is under way, or its old secrets are not
+	// wiped yet.
+	Epoch    uint32
+	Rekeying bool
+	// Silent: client, told by EventSilent, and nothing came since. Racing is the
+	// number of paths of a Race that may still answer.
+	Silent bool
+	Racing int
+
 	Moves            Moves
 	ForwardingAlarms uint64
 	Received, Sent   Traffic

@@ -32,6 +32,9 @@ const (
 	ProtocolError
 	// AfterClose: the session is closed; silence.
 	AfterClose
+	// StatelessReset: client, not authentic, but it ends with the reset token of an
+	// id that we send on; the session ended.
+	StatelessReset
 
 	// What became of a packet's wish to move the path.
 
@@ -52,12 +55,17 @@ const (
 	AnswerElsewhere
 	// AnswerVoid: RESPONSE from the old path after its NOT_PREFERRED.
 	AnswerVoid
+	// Forwarded: a duplicate from elsewhere that raised a forwarding alarm.
+	Forwarded
 	// PongUnknown: PONG to no PING that is open.
 	PongUnknown
 	// WrongSide: ADDRS or REKEY from the side that does not send them.
 	WrongSide
-	// RekeyUnsupported: REKEY_INIT; this version does not answer it.
-	RekeyUnsupported
+	// RekeyEarly: REKEY_INIT while the one before is not finished, or while there is
+	// no id for the new epoch: not answered, the client repeats it.
+	RekeyEarly
+	// RekeyLate: REKEY_INIT or REKEY_RESP of an epoch that is agreed on already.
+	RekeyLate
 	// RekeyUnasked: REKEY_RESP without a REKEY_INIT.
 	RekeyUnasked
 	// DatagramTooLarge: larger than our PARAMS allow.
@@ -85,6 +93,8 @@ const (
 	RefusedCurrent
 	// RefusedMoved: we moved ourselves, or the session ended.
 	RefusedMoved
+	// RefusedUnheard: server, the client did not follow MoveLocal.
+	RefusedUnheard
 
 	// What we left undone.
 
@@ -120,9 +130,12 @@ var reasonNames = [NumReasons]string{
 	AnswerUnknown:    "answer-unknown",
 	AnswerElsewhere:  "answer-elsewhere",
 	AnswerVoid:       "answer-void",
+	Forwarded:        "forwarded",
 	PongUnknown:      "pong-unknown",
 	WrongSide:        "wrong-side",
-	RekeyUnsupported: "rekey-unsupported",
+	StatelessReset:   "stateless-reset",
+	RekeyEarly:       "rekey-early",
+	RekeyLate:        "rekey-late",
 	RekeyUnasked:     "rekey-unasked",
 	DatagramTooLarge: "datagram-too-large",
 	PartRefused:      "part-refused",
@@ -134,6 +147,7 @@ var reasonNames = [NumReasons]string{
 	RefusedReplaced:  "refused-replaced",
 	RefusedCurrent:   "refused-current",
 	RefusedMoved:     "refused-moved",
+	RefusedUnheard:   "refused-unheard",
 	IssueFailed:      "issue-failed",
 	NoSpareID:        "no-spare-id",
 	OverBudget:       "over-budget",

@@ -14,7 +14,7 @@ import (
 // also counted.
 func (s *Session) Receive(now Time, from Path, pkt []byte, out *Output) Reason {
 	r := s.receive(now, from, pkt, out)
-	s.counts[r]++
+	s.count(r)
 	return r
 }
 
@@ -26,7 +26,7 @@ func (s *Session) receive(now Time, from Path, pkt []byte, out *Output) Reason {
 	in := s.findLocal(&id)
 	switch {
 	case in == nil:
-		return UnknownID
+		return s.unopened(UnknownID, from, pkt, out)
 	case counter >= wire.MaxCounter:
 		return CounterLimit
 	case s.state >= StateDraining:
@@ -34,7 +34,7 @@ func (s *Session) receive(now Time, from Path, pkt []byte, out *Output) Reason {
 	}
 	plain, ok := s.open(in, counter, pkt)
 	if !ok {
-		return AuthFailed
+		return s.unopened(AuthFailed, from, pkt, out)
 	}
 	// From here on the peer has sent these bytes, though perhaps long ago and
 	// perhaps someone else sends them now.
@@ -48,6 +48,8 @@ func (s *Session) receive(now Time, from Path, pkt []byte, out *Output) Reason {
 		return r
 	}
 	s.lastReceived = now
+	s.heardPeer()
+	s.heardEpoch(now, in, out)
 	s.received.Packets++
 	s.received.Bytes += uint64(len(pkt))
 	if !in.used {
@@ -57,9 +59,12 @@ func (s *Session) receive(now Time, from Path, pkt []byte, out *Output) Reason {
 	if s.state == StateClosing {
 		return s.receiveClosing(now, plain, out)
 	}
-	probing, answers, err := s.classify(plain, out)
+	has, err := classify(plain, out)
 	if s.state == StateUnconfirmed {
 		s.confirm(now, out)
+	}
+	if err == nil && has.claims {
+		err = s.claims(now, plain, out)
 	}
 	if err != nil {
 		s.Close(now, wire.CloseProtocolError, err.Error(), out)
@@ -73,47 +78,89 @@ func (s *Session) receive(now Time, from Path, pkt []byte, out *Output) Reason {
 	}
 	out.source, out.home = out.source[:0], out.home[:0]
 	// Answers come before the gate: a RESPONSE from the current path must find the
-	// candidate that it refuses, which the gate would merely forget.
-	if answers {
+	// candidate that it refuses, which the gate would merely forget. The last packet
+	// of a session moves nothing.
+	if has.answers && !has.closing {
 		s.answers(now, from, plain, out)
 	}
-	if !probing {
+	if !has.probing && !has.closing {
 		in.heard = max(in.heard, now)
 		s.gate(now, from, in, counter, len(pkt), out)
 	}
-	if s.moved && from.Same(s.path) {
-		s.moved = false
-		s.moves.Committed++
-		s.moves.LastCommitted = now
-		out.event(Event{Kind: EventMoveCommitted, Path: s.path, From: s.movedFrom})
+	if f := s.finder; f != nil && f.movedFrom != nil && from.Same(s.path) {
+		s.tally().Committed++
+		s.tally().LastCommitted = now
+		out.event(Event{Kind: EventMoveCommitted, Path: s.path, From: *f.movedFrom})
+		f.movedFrom = nil
 	}
-	if err := s.act(now, from, in, plain, out); err != nil {
-		s.Close(now, wire.CloseProtocolError, err.Error(), out)
-		return ProtocolError
-	}
-	if s.state > StateOpen {
-		return Delivered // a CLOSE: its PONG is sent, now silence
+	s.act(now, from, in, plain, out)
+	if has.closing {
+		s.drain(now, true, out) // its PONG is sent, now silence
+		return Delivered
 	}
 	s.heardControl(now, out)
 	s.replenish(now, out)
 	s.guard(now, out)
-	if probing {
+	if has.probing {
 		return Probed
 	}
 	return Delivered
 }
 
+// unopened handles a packet that is not authentic: only the server's word that it
+// lost the session means anything.
+func (s *Session) unopened(why Reason, from Path, pkt []byte, out *Output) Reason {
+	if !s.isReset(pkt) {
+		return why
+	}
+	s.reset(from, out)
+	return StatelessReset
+}
+
+// contents is what a packet is found to hold before any of it is acted on.
+type contents struct {
+	probing bool // nothing but probing frames
+	answers bool // RESPONSE or NOT_PREFERRED
+	claims  bool // see claims
+	closing bool // CLOSE
+}
+
 // classify reads all frames without acting: one bad frame closes the session and
-// none of its packet counts. A packet is probing if all of its frames are.
-func (s *Session) classify(plain []byte, out *Output) (probing, answers bool, err error) {
+// none of its packet counts.
+func classify(plain []byte, out *Output) (has contents, err error) {
 	f := &out.frame
 	r := wire.NewFrameReader(plain)
-	probing = true
+	has.probing = true
 	for r.Next(f) {
-		probing = probing && f.Type.Probing()
-		answers = answers || f.Type == wire.FrameResponse || f.Type == wire.FrameNotPreferred
+		has.probing = has.probing && f.Type.Probing()
+		switch f.Type {
+		case wire.FrameResponse, wire.FrameNotPreferred:
+			has.answers = true
+		case wire.FrameNewID, wire.FrameRekeyInit, wire.FrameRekeyResp:
+			has.claims = true
+		case wire.FrameClose:
+			has.closing = true
+		}
 	}
-	return probing, answers, r.Err()
+	return has, r.Err()
+}
+
+// claims acts on the frames that can be against the protocol though they are well
+// formed. They come before all others, so that a packet that closes the session
+// has done nothing else.
+func (s *Session) claims(now Time, plain []byte, out *Output) (err error) {
+	f := &out.frame
+	for r := wire.NewFrameReader(plain); err == nil && r.Next(f); {
+		switch f.Type {
+		case wire.FrameNewID:
+			err = s.newRemote(f)
+		case wire.FrameRekeyInit:
+			err = s.rekeyInit(now, f, out)
+		case wire.FrameRekeyResp:
+			err = s.rekeyResp(now, f, out)
+		}
+	}
+	return err
 }
 
 func (s *Session) answers(now Time, from Path, plain []byte, out *Output) {
@@ -125,20 +172,22 @@ func (s *Session) answers(now Time, from Path, plain []byte, out *Output) {
 	}
 }
 
-// act carries out the frames and sends the answers to them.
-func (s *Session) act(now Time, from Path, in *localID, plain []byte, out *Output) error {
+// act carries out the other frames and sends the answers to them.
+func (s *Session) act(now Time, from Path, in *localID, plain []byte, out *Output) {
 	f := &out.frame
-	home := from.Same(s.path)
-	closing := false
+	home := from.Same(s.path) && !s.leftHere(from)
+	ponged := false
 	for r := wire.NewFrameReader(plain); r.Next(f); {
 		switch f.Type {
 		case wire.FrameDatagram, wire.FrameDatagramLen:
-			s.deliver(f.Data, out)
+			s.deliver(now, f.Data, out)
 		case wire.FrameDatagramPart:
 			s.part(now, f, out)
 		case wire.FramePing:
-			if home || s.pongFits(from, out) {
-				out.source = wire.AppendPong(out.source, f.Token)
+			if home || s.findCandidate(from) != nil {
+				// Answers to a packet are no larger than it but for one CHALLENGE, so they
+				// always fit a candidate's budget.
+				out.source, ponged = wire.AppendPong(out.source, f.Token), true
 			} else {
 				out.home = wire.AppendPong(out.home, f.Token)
 			}
@@ -146,87 +195,66 @@ func (s *Session) act(now Time, from Path, in *localID, plain []byte, out *Outpu
 			s.pong(now, f.Token)
 		case wire.FrameChallenge:
 			s.challenged(from, f.Cookie, out)
-		case wire.FrameNewID:
-			if err := s.newRemote(f); err != nil {
-				return err
-			}
 		case wire.FrameClose:
-			closing = true
-			s.closeCode, s.closeText = f.Code, f.ReasonText()
+			s.farewell = &farewell{f.Code, f.ReasonText(), now}
 		case wire.FrameObservedAddr:
-			if f.Addr != s.observed {
-				s.observed = f.Addr
+			if s.finder != nil && f.Addr != s.finder.observed {
+				s.finder.observed = f.Addr
 				out.event(Event{Kind: EventObserved, Path: from, Addr: f.Addr})
 			}
 		case wire.FrameAddrs:
 			s.addrs(f, out)
 		case wire.FrameParams:
 			s.params(f)
-		case wire.FrameRekeyInit, wire.FrameRekeyResp:
-			s.rekey(f)
 		}
 		// PAD, VERSIONS (RESP has the one that matters) and extensions say nothing to
-		// us; RESPONSE and NOT_PREFERRED have had their turn.
+		// us; claims and answers have had their turn.
 	}
-	s.reply(now, from, in, out)
-	if closing {
-		s.drain(now, true, out)
-	}
-	return nil
-}
-
-// pongFits reports whether a PONG may go to from: a candidate within its budget.
-func (s *Session) pongFits(from Path, out *Output) bool {
-	c := s.findCandidate(from)
-	return c != nil && c.ledger.fits(len(out.source)+wire.PingLen+wire.Overhead)
+	s.followRekey()
+	s.reply(now, from, in, ponged, out)
 }
 
 // challenged answers a CHALLENGE to where it came from, at no larger size.
 func (s *Session) challenged(from Path, cookie wire.Cookie, out *Output) {
 	switch {
-	case from.Same(s.path) || s.findCandidate(from) != nil:
-	case s.findLeft(from) != nil:
+	case s.leftHere(from), s.findLeft(from) != nil:
 		out.source = wire.AppendNotPreferred(out.source, cookie)
-		return
-	case s.role == Client && from.Socket != s.path.Socket:
-		s.counts[NoAnswerSocket]++
-		return
+	case from.Socket != s.path.Socket:
+		s.count(NoAnswerSocket) // a client's
+	default:
+		out.source = wire.AppendResponse(out.source, cookie)
 	}
-	out.source = wire.AppendResponse(out.source, cookie)
 }
 
 // reply sends what has gathered for where the packet came from, on the id of that
-// path, and for the current path.
-func (s *Session) reply(now Time, from Path, in *localID, out *Output) {
+// path, and for the current path. A PONG among the former (ponged) is the one
+// answer that is not probing.
+func (s *Session) reply(now Time, from Path, in *localID, ponged bool, out *Output) {
 	if len(out.source) > 0 {
-		rid, probing := s.rid, true
-		if from.Same(s.path) {
-			probing = false
-		} else if c := s.findCandidate(from); c != nil {
-			rid, probing = c.rid, false
-		} else if l := s.findLeft(from); l != nil {
-			rid = l.rid
-		} else if in.Seq > s.pathLocal.Seq {
-			rid = s.spareForProbe(from)
-		}
-		if !probing {
-			probing = wire.FrameType(out.source[0]).Probing() && onlyProbing(out.source)
-		}
-		s.sendFrames(now, out, from, rid, out.source, probing)
+		s.sendFrames(now, out, from, s.idForReply(from, in), out.source, !ponged)
 	}
 	s.sendFrames(now, out, s.path, s.rid, out.home, false)
 }
 
-// onlyProbing reports whether answers hold nothing but CHALLENGE, RESPONSE and
-// NOT_PREFERRED; the other answer is PONG.
-func onlyProbing(answers []byte) bool {
-	for len(answers) > 0 {
-		if wire.FrameType(answers[0]) == wire.FramePong {
-			return false
-		}
-		answers = answers[wire.ChallengeLen:]
+// idForReply returns the id that answers go on to where a packet came from, which
+// came on in.
+func (s *Session) idForReply(from Path, in *localID) *remoteID {
+	switch {
+	case s.leftHere(from):
+		return s.localMove.rid
+	case from.Same(s.path):
+		return s.rid
 	}
-	return true
+	if c := s.findCandidate(from); c != nil {
+		return c.rid
+	}
+	if l := s.findLeft(from); l != nil {
+		return l.rid
+	}
+	if in.Seq > s.pathLocal.Seq {
+		return s.spareForProbe(from)
+	}
+	return s.rid
 }
 
 // confirm opens the session at the first authentic packet. A server has then
@@ -238,52 +266,28 @@ func (s *Session) confirm(now Time, out *Output) {
 	s.commit(out)
 }
 
-// replenish keeps spare ids at the peer after it has used one.
+// replenish keeps spare ids at the peer after it has used one, and sends what else
+// has become urgent.
 func (s *Session) replenish(now Time, out *Output) {
-	if !s.needIDs || now < s.retryIDs || s.state != StateOpen {
+	if s.state != StateOpen {
 		return
 	}
-	s.needIDs = false
-	if s.topUp(now) {
+	if s.needIDs && now >= s.retryIDs {
+		s.needIDs = false
+		s.urgent = s.topUp(now) || s.urgent
+	}
+	if s.urgent {
+		s.urgent = false
 		s.pushControl(now, out)
 	}
 }
 
-// addrs remembers where else the server can be reached: addresses that it may
-// move to. Reaching out to them first comes with the racing of addresses.
-func (s *Session) addrs(f *wire.Frame, out *Output) {
-	if s.role != Client {
-		s.counts[WrongSide]++
-		return
-	}
-	s.serverAddrs = append(s.serverAddrs[:0], f.Addrs()...)
-	for _, a := range s.serverAddrs {
-		s.learn(a)
-	}
-	out.event(Event{Kind: EventAddrs, Path: s.path})
-}
-
+// params takes what the peer says anew; zero says nothing.
 func (s *Session) params(f *wire.Frame) {
 	if t := time.Duration(f.IdleTimeout) * time.Second; t > 0 {
 		s.idle = min(s.idle, t)
 	}
-	s.peerMaxDatagram = int(f.MaxDatagram)
-}
-
-// rekey takes note of a REKEY_INIT, which this version does not answer: the
-// session stays in its epoch. The client's ids from its first seq on belong to
-// keys that never come to be, so they are held and not sent on; when the ids
-// before them are used up the session roams on with the last one.
-func (s *Session) rekey(f *wire.Frame) {
-	switch {
-	case f.Type == wire.FrameRekeyInit && s.role == Server:
-		s.counts[RekeyUnsupported]++
-		if !s.rekeyAnnounced {
-			s.rekeyAnnounced, s.rekeyFirst = true, f.FirstSeq
-		}
-	case f.Type == wire.FrameRekeyResp && s.role == Client:
-		s.counts[RekeyUnasked]++
-	default:
-		s.counts[WrongSide]++
+	if f.MaxDatagram > 0 {
+		s.peerMaxDatagram = int32(f.MaxDatagram)
 	}
 }

@@ -8,8 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
@@ -28,8 +26,13 @@ var (
 	ErrTooLarge = errors.New("session: datagram is too large")
 	// ErrSamePath: Move to the path that the session is on.
 	ErrSamePath = errors.New("session: already on that path")
-	// ErrNotClient: Move is the client's.
-	ErrNotClient = errors.New("session: only a client moves itself")
+	// ErrNotClient: Move, Race, Resume and Rekey are the client's.
+	ErrNotClient = errors.New("session: only a client does that")
+	// ErrNotServer: SetAddrs and MoveLocal are the server's.
+	ErrNotServer = errors.New("session: only a server does that")
+	// ErrTooManyPaths: Race was given no path, more than 64, or more than
+	// MaxRaceServers addresses of the server, with those that race already.
+	ErrTooManyPaths = errors.New("session: no path to race, or too many")
 )
 
 // What the peer's NEW_ID may not do.
@@ -63,7 +66,6 @@ type Session struct {
 	c2s, s2c [32]byte
 	ids      IDs
 	source   io.Reader
-	grease   bool
 
 	// path is the validated path, rid the peer's id that we send on to it and
 	// pathLocal the id of ours that the peer uses on it.
@@ -76,52 +78,45 @@ type Session struct {
 	remote              []*remoteID // held, in order of seq
 	localTop, remoteTop uint32      // highest seq issued by us, by the peer
 	sentSeq             uint32      // highest seq of the peer that carried a non-probing packet of ours
-	// rekeyFirst is the seq from which on the peer's ids belong to the next epoch,
-	// once it announced one: no keys of ours are theirs.
-	rekeyAnnounced bool
-	rekeyFirst     uint32
+	partNumber          uint32
+	epoch               epochs
 
 	newest     mark // the newest non-probing packet, if heardAny
-	heardAny   bool
 	candidates []candidate
 	departures []departure
 	backoffs   []backoff
-	left       []leftPath
-	moved      bool // Move's new path has not been heard on yet
-	movedFrom  Path
+	localMove  *localMove // server
 
-	known       []netip.AddrPort // client: where the server may be
-	serverAddrs []netip.AddrPort // of them, those of the last ADDRS
-	observed    netip.AddrPort
+	finder *finder // client
+	race   *race   // client
 
 	rtt rtt
 	mtu mtu
 	ctl control
 
-	parts                        partials
-	partNumber                   uint32
-	maxDatagram, peerMaxDatagram int
+	parts                        *partials // unless there is none
+	maxDatagram, peerMaxDatagram int32
 
-	alarmed, alarmOpen bool
-	alarmNext          Time
-	alarmPath          Path
-	alarmCookie        wire.Cookie
+	alarm *alarm // the last one
 
 	started, lastReceived, lastSent Time
+	lastDatagram                    Time // either way
 	idle, keepalive                 time.Duration
+	grease                          bool
+	heardAny                        bool
 	carried                         bool // a DATAGRAM, ever
+	worn                            bool // and in this epoch: without, a rekey would protect nothing
 	keysBuilt                       bool
 	needIDs                         bool // the peer used an id: see topUp
+	urgent                          bool // control frames are to go with this call
 	retryIDs                        Time // not before this: the last try failed
 
-	closeCode wire.CloseCode
-	closeText string
-	closedAt  Time
+	farewell *farewell // once it is over
 
-	moves          Moves
-	alarms         uint64
-	received, sent Traffic
-	counts         [NumReasons]uint64
+	received, sent    Traffic
+	delivered, probed uint64
+	tallied           *Moves              // once there was one
+	counts            *[NumReasons]uint64 // of the other reasons, once there was one
 
 	// Scratch that would escape to the heap as local variables.
 	nonce   [nonceLen]byte
@@ -147,8 +142,8 @@ func New(cfg Config, now Time) (*Session, error) {
 		role: cfg.Role, c2s: cfg.C2S, s2c: cfg.S2C, ids: cfg.IDs,
 		source: cfg.Random, grease: !cfg.NoGrease, path: cfg.Path,
 		idle: cfg.IdleTimeout, keepalive: cfg.Keepalive,
-		maxDatagram: int(cfg.MaxDatagram), peerMaxDatagram: int(cfg.PeerMaxDatagram),
-		started: now, lastReceived: now, lastSent: now,
+		maxDatagram: int32(cfg.MaxDatagram), peerMaxDatagram: int32(cfg.PeerMaxDatagram),
+		started: now, lastReceived: now, lastSent: now, lastDatagram: now, epoch: epochs{begun: now},
 	}
 	for i, id := range cfg.Local {
 		if id.Seq != uint32(i) {
@@ -167,7 +162,7 @@ func New(cfg Config, now Time) (*Session, error) {
 	}
 	s.rid, s.pathLocal = s.remote[0], s.local[0].LocalID
 	s.rid.taken = true
-	if err := s.rid.key.build(s.sendSecret(), s.rid.Seq, &s.rid.ID); err != nil {
+	if err := s.readyToSend(s.rid); err != nil {
 		return nil, fmt.Errorf("%w: AES-256-GCM or HKDF is not to be had: %w", ErrConfig, err)
 	}
 	s.keysBuilt = true
@@ -184,6 +179,9 @@ func New(cfg Config, now Time) (*Session, error) {
 		s.peerMaxDatagram = DefaultMaxDatagram
 	}
 	s.mtu.reset(s.path)
+	if s.role == Client {
+		s.finder = new(finder)
+	}
 	s.learn(cfg.Path.Remote)
 	for _, a := range cfg.Known {
 		s.learn(a)
@@ -192,16 +190,6 @@ func New(cfg Config, now Time) (*Session, error) {
 		s.ctl.want, s.ctl.armed, s.ctl.next = true, true, now
 	}
 	return s, nil
-}
-
-// maxKnown bounds the addresses of the server that a client remembers.
-const maxKnown = 32
-
-// learn makes a an address of the server that the client may move its sending to.
-func (s *Session) learn(a netip.AddrPort) {
-	if s.role == Client && len(s.known) < maxKnown && !slices.Contains(s.known, a) {
-		s.known = append(s.known, a)
-	}
 }
 
 // random fills b, at most len(s.scratch) bytes.
@@ -234,24 +222,57 @@ func (s *Session) Path() Path { return s.path }
 // MaxDatagram returns the largest datagram, in bytes, that Send takes at the
 // current path MTU.
 func (s *Session) MaxDatagram() int {
-	return min(s.peerMaxDatagram, wire.MaxParts*partRoom(s.mtu.size))
+	return min(int(s.peerMaxDatagram), wire.MaxParts*partRoom(s.mtu.size))
 }
 
-// ServerAddrs returns, on a client, the addresses of the last ADDRS: where else
-// the server can be reached.
-func (s *Session) ServerAddrs() []netip.AddrPort { return slices.Clone(s.serverAddrs) }
+// count counts r. Most sessions see little but datagrams.
+func (s *Session) count(r Reason) {
+	switch r {
+	case Delivered:
+		s.delivered++
+	case Probed:
+		s.probed++
+	default:
+		if s.counts == nil {
+			s.counts = new([NumReasons]uint64)
+		}
+		s.counts[r]++
+	}
+}
+
+// tally returns the counts of moves. Most sessions never move.
+func (s *Session) tally() *Moves {
+	if s.tallied == nil {
+		s.tallied = new(Moves)
+	}
+	return s.tallied
+}
 
 // Info returns what an operator may want to see.
 func (s *Session) Info() Info {
 	i := Info{
 		Role: s.role, State: s.state, Path: s.path, NumCandidates: len(s.candidates),
-		Observed: s.observed, SRTT: s.rtt.smoothed, PTO: s.rtt.pto(), MTU: s.mtu.size,
+		SRTT: s.rtt.smoothed, PTO: s.rtt.pto(), MTU: s.mtu.size,
 		Started: s.started, LastReceived: s.lastReceived, LastSent: s.lastSent,
 		IdleTimeout: s.idleTimeout(), LocalIDs: len(s.local), SpareLocalIDs: s.spareLocal(),
 		LocalID: s.pathLocal.ID, LocalSeq: s.pathLocal.Seq,
 		RemoteID: s.rid.ID, RemoteSeq: s.rid.Seq, SendCounter: s.rid.counter,
-		Moves: s.moves, ForwardingAlarms: s.alarms, Received: s.received, Sent: s.sent,
-		Counts: s.counts,
+		Received: s.received, Sent: s.sent,
+		Epoch: s.epoch.now, Rekeying: s.epoch.change != nil,
+	}
+	if s.counts != nil {
+		i.Counts = *s.counts
+	}
+	i.Counts[Delivered], i.Counts[Probed] = s.delivered, s.probed
+	i.ForwardingAlarms = i.Counts[Forwarded]
+	if s.tallied != nil {
+		i.Moves = *s.tallied
+	}
+	if s.finder != nil {
+		i.Observed, i.Silent = s.finder.observed, s.finder.silence.told
+	}
+	if s.race != nil {
+		i.Racing = len(s.race.runners)
 	}
 	for n := range s.candidates {
 		i.Candidates[n] = s.candidates[n].path

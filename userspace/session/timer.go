@@ -30,10 +30,10 @@ func (s *Session) Deadline() (at Time, ok bool) {
 	case StateEnded:
 		return 0, false
 	case StateDraining:
-		return s.closedAt + s.retireAfter(), true
+		return s.farewell.at + s.retireAfter(), true
 	case StateClosing:
 		if s.ctl.closeAcked {
-			return s.closedAt + s.retireAfter(), true
+			return s.farewell.at + s.retireAfter(), true
 		}
 		return s.ctl.next, true
 	case StateUnconfirmed:
@@ -51,8 +51,8 @@ func (s *Session) Deadline() (at Time, ok bool) {
 	if s.ctl.armed {
 		e.add(s.ctl.next)
 	}
-	if s.mtu.probe != 0 {
-		e.add(s.mtu.next)
+	if t, ok := s.mtu.probing(); ok {
+		e.add(t)
 	}
 	for i := range s.candidates {
 		e.add(s.candidates[i].deadline)
@@ -66,40 +66,56 @@ func (s *Session) Deadline() (at Time, ok bool) {
 			e.add(t)
 		}
 	}
-	for i := range s.left {
-		e.add(s.left[i].until)
+	for i := range s.leftPaths() {
+		e.add(s.finder.left[i].until)
+	}
+	if s.localMove != nil {
+		e.add(s.localMove.until)
+	}
+	if t, ok := s.rekeyDeadline(); ok {
+		e.add(t)
+	}
+	if t, ok := s.silenceDeadline(); ok {
+		e.add(t)
+	}
+	if s.race != nil {
+		for i := range s.race.runners {
+			e.add(s.race.runners[i].next())
+		}
 	}
 	for _, l := range s.local {
 		if l.superseded {
 			e.add(l.heard + s.retireAfter())
 		}
 	}
-	if len(s.parts.open) > 0 {
+	if s.parts != nil && len(s.parts.open) > 0 {
 		e.add(s.parts.open[0].begun + partialAge)
 	}
 	return e.at, e.ok
 }
 
-// Tick does what has become due by now. Calling it early or late is harmless.
+// Tick does what has become due by now. Calling it early or late is harmless: what
+// was due several times meanwhile is done once.
 func (s *Session) Tick(now Time, out *Output) {
+	due, timed := s.Deadline()
 	switch s.state {
 	case StateEnded:
 		return
 	case StateDraining:
-		if now >= s.closedAt+s.retireAfter() {
+		if now >= s.farewell.at+s.retireAfter() {
 			s.end(out)
 		}
 		return
 	case StateClosing:
 		s.tickControl(now, out)
-		if s.ctl.stalled || s.ctl.closeAcked && now >= s.closedAt+s.retireAfter() {
+		if s.ctl.stalled || s.ctl.closeAcked && now >= s.farewell.at+s.retireAfter() {
 			s.end(out)
 		}
 		return
 	case StateUnconfirmed:
 		if s.role == Server {
 			if now >= s.started+halfOpen {
-				s.closeCode, s.closeText = wire.CloseIdle, "the client never confirmed"
+				s.farewell = &farewell{wire.CloseIdle, "the client never confirmed", now}
 				s.drain(now, false, out)
 			}
 			return
@@ -109,22 +125,30 @@ func (s *Session) Tick(now Time, out *Output) {
 		s.Close(now, wire.CloseIdle, "nothing was heard for "+s.idleTimeout().String(), out)
 		return
 	}
+	if timed {
+		s.noticeJump(now, due, out)
+	}
 	s.tickCandidates(now, out)
 	s.tickDepartures(now, out)
 	s.tickLeft(now, out)
+	s.tickLocalMove(now, out)
+	s.tickRace(now, out)
 	s.expireParts(now)
 	s.tickMTU(now, out)
 	s.tickControl(now, out)
+	s.tickSilence(now, out)
 	s.retireDue(now)
+	s.tickRekey(now, out)
 	s.replenish(now, out)
 	if s.keepalive > 0 && s.state == StateOpen && now >= s.lastSent+s.keepalive {
-		s.freshen(now)
 		s.ctl.want = true
 		s.pushControl(now, out)
 	}
 	if s.keysBuilt && now >= max(s.lastReceived, s.lastSent)+keyIdle {
 		s.releaseKeys()
-		s.parts.idle = nil
+		if s.parts != nil && len(s.parts.open) == 0 {
+			s.parts = nil
+		}
 		if !s.ctl.armed {
 			s.ctl.pings = nil
 		}

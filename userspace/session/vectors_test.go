@@ -31,9 +31,11 @@ type vectors struct {
 	}
 	IDs   []vectorID `json:"ids_epoch_0"`
 	Rekey struct {
-		IDs []vectorID `json:"ids_epoch_1"`
-		C2S string     `json:"k_c2s"`
-		S2C string     `json:"k_s2c"`
+		IDs     []vectorID `json:"ids_epoch_1"`
+		C2S     string     `json:"k_c2s"`
+		S2C     string     `json:"k_s2c"`
+		ClientE string     `json:"client_e_private"`
+		ServerE string     `json:"server_e_private"`
 	}
 }
 
@@ -73,9 +75,9 @@ func TestVectorKeys(t *testing.T) {
 	check := func(ids []vectorID, c2s, s2c string) {
 		for _, id := range ids {
 			s := vectorSession(t, Server, c2s, s2c)
-			secret := s.receiveSecret()
+			secret := s.receiveSecret(id.Seq)
 			if id.Issuer == "client" {
-				secret = s.sendSecret()
+				secret = s.sendSecret(id.Seq)
 			}
 			okm, err := deriveID(secret, id.Seq, (*wire.ID)(unhex(t, id.ID)))
 			if err != nil {

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/xdp-roam/xdp-roam/userspace/netio"
+	"github.com/xdp-roam/xdp-roam/userspace/session"
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
+)
+
+// checkAddresses refuses what ADDRS cannot say.
+func checkAddresses(addrs []netip.AddrPort) error {
+	if len(addrs) > wire.MaxAddrs {
+		return fmt.Errorf("%w: %d addresses: clients can be told %d", ErrConfig, len(addrs), wire.MaxAddrs)
+	}
+	for i, a := range addrs {
+		if !a.IsValid() || a.Port() == 0 || a.Addr().IsUnspecified() || a.Addr().IsMulticast() || slices.Contains(addrs[:i], a) {
+			return fmt.Errorf("%w: address %v: give each address and port that clients can reach, once", ErrConfig, a)
+		}
+	}
+	return nil
+}
+
+// addresses are where clients are told that the server can be reached.
+func (srv *Server) addresses() []netip.AddrPort { return *srv.addrs.Load() }
+
+// SetAddresses replaces Config.Addresses and tells the clients of all sessions.
+// Errors wrap ErrConfig.
+func (srv *Server) SetAddresses(addrs []netip.AddrPort) error {
+	if err := checkAddresses(addrs); err != nil {
+		return err
+	}
+	addrs = slices.Clone(addrs) // all sessions share it
+	srv.addrs.Store(&addrs)
+	srv.directory.each(func(s *Session) bool {
+		snd, now := s.begin()
+		_ = s.finish(snd, now, s.state.SetAddrs(now, addrs, &snd.out)) // who is not confirmed is told then
+		return srv.ctx.Err() == nil
+	})
+	return nil
+}
+
+// lostAddresses are addresses of ours that the host has no more: an address that
+// moved to another machine, or a link that went away. Sessions still answer from
+// the address that their client asked, which the kernel refuses then.
+type lostAddresses struct {
+	lost atomic.Pointer[[]netip.Addr] // nil: none, as nearly always
+	used sync.Map                     // netip.Addr: where clients have spoken to us
+
+	mu      sync.Mutex
+	checked map[netip.Addr]session.Time
+}
+
+const (
+	// lostAgain is how soon an address is looked at again after a refusal.
+	lostAgain = 100 * time.Millisecond
+	// maxChecked bounds the memory for that.
+	maxChecked = 256
+)
+
+func (l *lostAddresses) has(a netip.Addr) bool {
+	lost := l.lost.Load()
+	return lost != nil && slices.Contains(*lost, a)
+}
+
+// look finds out whether the host has lost a, of which it refused a packet, and
+// reports whether that is news.
+func (l *lostAddresses) look(now session.Time, a netip.Addr) (news bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if at, ok := l.checked[a]; ok && now-at < lostAgain || l.has(a) {
+		return false
+	}
+	if l.checked == nil || len(l.checked) >= maxChecked {
+		l.checked = make(map[netip.Addr]session.Time)
+	}
+	l.checked[a] = now
+	if hostHas(a) {
+		return false
+	}
+	l.use(a)
+	l.set(append(slices.Clone(l.list()), a))
+	return true
+}
+
+// use notes that clients speak to us at a.
+func (l *lostAddresses) use(a netip.Addr) {
+	if _, known := l.used.Load(a); !known && a.IsValid() && !a.IsUnspecified() {
+		l.used.Store(a, nil)
+	}
+}
+
+// review looks at all addresses in use, so that a loss is noticed though nothing
+// is to be sent, and returns those that are gone or back since the last time.
+func (l *lostAddresses) review() (gone, back []netip.Addr) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	was := l.list()
+	var now []netip.Addr
+	l.used.Range(func(key, _ any) bool {
+		a := key.(netip.Addr)
+		has := hostHas(a)
+		if !has {
+			now = append(now, a)
+		}
+		switch known := slices.Contains(was, a); {
+		case has && known:
+			back = append(back, a)
+			delete(l.checked, a)
+		case !has && !known:
+			gone = append(gone, a)
+		}
+		return true
+	})
+	l.set(now)
+	return gone, back
+}
+
+func (l *lostAddresses) list() []netip.Addr {
+	if lost := l.lost.Load(); lost != nil {
+		return *lost
+	}
+	return nil
+}
+
+func (l *lostAddresses) set(list []netip.Addr) {
+	if len(list) == 0 {
+		l.lost.Store(nil)
+		return
+	}
+	l.lost.Store(&list)
+}
+
+// hostHas asks the kernel in the one way that is the same everywhere: only an
+// address of the host can be bound.
+func hostHas(a netip.Addr) bool {
+	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(a, 0)))
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
+}
+
+// reroute lets the kernel choose the source of those messages, of which it
+// refused some, whose own the host has lost, and returns them.
+func (srv *Server) reroute(ms []netio.Message) (again []netio.Message) {
+	now := srv.clock.now()
+	for _, m := range ms {
+		if !m.Local.IsValid() || m.Local.Addr().IsUnspecified() {
+			continue
+		}
+		if srv.lost.look(now, m.Local.Addr()) {
+			srv.addressLost(m.Local.Addr())
+		}
+		if srv.lost.has(m.Local.Addr()) {
+			m.Local = netip.AddrPort{}
+			again = append(again, m)
+		}
+	}
+	return again
+}
+
+// readdressSessions moves every session whose client knows us by an address that
+// we have lost to another one, and tells the client all that are left.
+func (srv *Server) readdressSessions() {
+	left := slices.DeleteFunc(slices.Clone(srv.addresses()), func(a netip.AddrPort) bool { return srv.lost.has(a.Addr()) })
+	srv.directory.each(func(s *Session) bool {
+		if path := s.path(); srv.lost.has(path.Local.Addr()) {
+			s.readdress(left, srv.source(path.Remote))
+		}
+		return srv.ctx.Err() == nil
+	})
+}
+
+// readdress moves the session to our address to.
+func (s *Session) readdress(addrs []netip.AddrPort, to netip.AddrPort) {
+	if !to.IsValid() {
+		return // no way to the client at all: it may come by another
+	}
+	if !slices.Contains(addrs, to) && len(addrs) < wire.MaxAddrs {
+		addrs = append(slices.Clip(addrs), to) // where our packets come from now
+	}
+	snd, now := s.begin()
+	err := s.state.SetAddrs(now, addrs, &snd.out)
+	if err == nil {
+		err = s.state.MoveLocal(now, to, &snd.out)
+	}
+	_ = s.finish(snd, now, err) // closed or not confirmed: nobody to tell
+}
+
+// source is the address that the kernel would send to remote from.
+func (srv *Server) source(remote netip.AddrPort) netip.AddrPort {
+	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(remote))
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	defer conn.Close()
+	local := conn.LocalAddr().(*net.UDPAddr).AddrPort()
+	return netip.AddrPortFrom(local.Addr().Unmap(), srv.addr.Port())
+}
+
+// addressLost has the janitor see to the sessions at a.
+func (srv *Server) addressLost(a netip.Addr) {
+	srv.cfg.Log.Warn("address_lost", "address", a)
+	select {
+	case srv.readdress <- struct{}{}:
+	default:
+	}
+}
+
+// reviewAddresses notices that an address was lost, or that one is back.
+func (srv *Server) reviewAddresses() {
+	gone, back := srv.lost.review()
+	for _, a := range gone {
+		srv.addressLost(a)
+	}
+	for _, a := range back {
+		srv.cfg.Log.Info("address_back", "address", a)
+	}
+}

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"log/slog"
+
+	"github.com/xdp-roam/xdp-roam/maps"
+	"github.com/xdp-roam/xdp-roam/userspace/session"
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
+)
+
+// Packets from a session's own address that do not open, beyond this each second,
+// are a flood: someone has seen the id and forges the source. A network damages
+// far fewer, and the UDP checksum finds most of those.
+const (
+	failureRate  = 64
+	failureBurst = 256
+)
+
+// failures are the packets from the session's own path that did not open.
+type failures struct {
+	bucket bucket
+	// policed is the id whose slot has the police flag.
+	policed wire.ID
+}
+
+// notOpened counts a forged packet. One from elsewhere was a candidate's, and the
+// data plane limits those. A flood from the session's own address would have the
+// main lane, which is not limited: the flag puts this id, and no other session,
+// under the same limit. The session leaves the id: its client comes along by one of
+// its own ids that whoever forges has not seen.
+func (s *Session) notOpened(now session.Time, from session.Path, pkt []byte, out *session.Output) {
+	if !from.Same(s.state.Path()) || s.failures.bucket.take(now, failureRate, failureBurst) {
+		return
+	}
+	_, id, err := wire.ParseData(pkt)
+	if err != nil || id == s.failures.policed {
+		return
+	}
+	s.failures.policed = id
+	if err := s.srv.table.SetFlags(id, maps.FlagPolice); err != nil {
+		s.srv.cfg.Log.Error("an id was not policed", "id", id, "error", err)
+		return
+	}
+	s.srv.totals.policed.Add(1)
+	if s.mayLog(now, slog.LevelWarn) {
+		s.log(slog.LevelWarn, "session_policed", slog.String("id", id.String()), slog.Any("from", from.Remote))
+	}
+	_ = s.state.Rotate(now, out) // closed or not confirmed: there is nothing to save
+}

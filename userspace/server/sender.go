@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"net/netip"
+
+	"github.com/xdp-roam/xdp-roam/userspace/netio"
+	"github.com/xdp-roam/xdp-roam/userspace/session"
+)
+
+// sender gathers what sessions want sent and sends it in one go.
+type sender struct {
+	srv  *Server
+	conn netio.Conn
+	out  session.Output
+	msgs []netio.Message // ready-made ones first; out's are added by flush
+}
+
+func (snd *sender) flush(c *counters) {
+	for _, p := range snd.out.Packets {
+		m := netio.Message{Buf: p.Data, Remote: p.Path.Remote, Local: p.Path.Local}
+		if snd.srv.lost.has(m.Local.Addr()) {
+			m.Local = netip.AddrPort{} // the kernel's choice
+		}
+		snd.msgs = append(snd.msgs, m)
+	}
+	if len(snd.msgs) > 0 {
+		// What the kernel refuses is lost like any packet; the session repeats what matters.
+		if n, err := snd.conn.WriteBatch(snd.msgs); err != nil {
+			n += snd.again()
+			c.sendRefused.Add(uint64(len(snd.msgs) - n))
+		}
+		clear(snd.msgs)
+		snd.msgs = snd.msgs[:0]
+	}
+	snd.out.Reset()
+}
+
+// again sends what was refused for its source and returns how many the kernel took.
+func (snd *sender) again() int {
+	msgs := snd.srv.reroute(snd.msgs)
+	if len(msgs) == 0 {
+		return 0
+	}
+	n, _ := snd.conn.WriteBatch(msgs) // what it refuses once more is counted
+	return n
+}

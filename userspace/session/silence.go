@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package session
+
+import (
+	"time"
+
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
+)
+
+const (
+	// minSilence bounds from below how long a client waits for anything authentic
+	// after sending, before it asks.
+	minSilence = 250 * time.Millisecond
+	// silentPings unanswered make a silence.
+	silentPings = 3
+)
+
+// silence notices, on a client, that nothing comes back any more: a path can die
+// in one direction only, and no network tells.
+type silence struct {
+	waiting bool // something was sent since the last authentic packet
+	told    bool // EventSilent was
+	pings   uint8
+	next    Time // of a PING, or of giving up
+}
+
+// expect starts the wait for a sign of life, at a packet that has an answer or
+// that the application cares for.
+func (s *Session) expect(now Time) {
+	if s.finder == nil || s.state != StateOpen {
+		return
+	}
+	if q := &s.finder.silence; !q.waiting {
+		*q = silence{waiting: true, next: now + s.patience()}
+	}
+}
+
+// patience is how long a sign of life may take.
+func (s *Session) patience() time.Duration { return max(s.rtt.pto(), minSilence) }
+
+// heardPeer ends a silence.
+func (s *Session) heardPeer() {
+	if s.finder != nil {
+		s.finder.silence = silence{}
+	}
+}
+
+// silenceDeadline returns when tickSilence has something to do.
+func (s *Session) silenceDeadline() (Time, bool) {
+	if s.finder == nil || s.state != StateOpen {
+		return 0, false
+	}
+	q := &s.finder.silence
+	return q.next, q.waiting && !q.told
+}
+
+// tickSilence asks, and after three unanswered PINGs tells. Each PING gets its
+// full time from when it was sent: after a pause of the caller, of which the path
+// knows nothing, all three are still to come.
+func (s *Session) tickSilence(now Time, out *Output) {
+	if at, ok := s.silenceDeadline(); !ok || now < at {
+		return
+	}
+	q := &s.finder.silence
+	if q.pings == silentPings {
+		q.told = true
+		out.event(Event{Kind: EventSilent, Path: s.path})
+		return
+	}
+	q.pings++
+	q.next = now + s.patience()
+	s.renew(now, &s.rid, s.path)
+	p := ping{token: s.randomToken(), at: now, generation: s.pathGeneration}
+	start := begin(out, wire.PingLen)
+	out.arena = wire.AppendPing(out.arena, p.token)
+	if s.finish(now, out, start, s.path, s.rid, false) {
+		s.remember(p)
+	}
+}
