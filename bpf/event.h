@@ -55,13 +55,4 @@ static __always_inline bool event_sampled(__u32 reason, __u64 before)
 	return (is_drop(reason) || reason == ROAM_REASON_RETRY) && !(before & (EVENT_SAMPLE - 1));
 }
 
-/* Every verdict of the slow path ends here: counted once, and shown if it is worth showing. */
-static __always_inline void record(struct roam_cpu *cpu, const struct packet *p, __u32 reason)
-{
-	__u64 before = count(cpu, p->stage, reason);
-
-	if (event_sampled(reason, before))
-		event_send(cpu, p, reason);
-}
-
 #endif

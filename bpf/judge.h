@@ -13,15 +13,15 @@
 #include "session.h"
 
 /* XDP reads an INIT in the frame and answers there. */
-static __noinline __u32 xdp_init(struct xdp_md *ctx, struct roam_cpu *cpu, const struct packet *p)
+static __always_inline __u32 xdp_init(struct xdp_md *ctx, const struct roam_config *cfg, struct roam_cpu *cpu,
+				      const struct packet *p)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	struct roam_config *cfg = config_get();
 	__u32 at = p->payload;
 	struct init *in;
 	__u32 reason;
 
-	if (!cfg || !cpu || at > HEADERS_MAX + sizeof(struct udphdr))
+	if (at > HEADERS_MAX + sizeof(struct udphdr))
 		return ROAM_REASON_INIT_MALFORMED;
 	in = data + at;
 	if (p->length != ROAM_INIT_LEN || (void *)(in + 1) > end)
@@ -47,11 +47,27 @@ static __noinline __u32 socket_init(struct sk_reuseport_md *ctx, struct roam_cpu
 	return reason;
 }
 
+/* Copies a byte or an id from the payload. XDP has its own way: the helper costs more than all else here. */
 static __always_inline bool payload_read(void *ctx, __u32 stage, const struct packet *p, __u32 at, void *to, __u32 len)
 {
-	if (stage == ROAM_STAGE_XDP)
-		return !bpf_xdp_load_bytes(ctx, p->payload + at, to, len);
-	return !bpf_skb_load_bytes(ctx, p->payload + at, to, len);
+	struct xdp_md *xdp = ctx;
+	void *from;
+
+	at += p->payload;
+	if (stage == ROAM_STAGE_SOCKET)
+		return !bpf_skb_load_bytes(ctx, at, to, len);
+	if (at > HEADERS_MAX + 64)
+		return false;
+	from = (void *)(long)xdp->data + at;
+	if (from + len > (void *)(long)xdp->data_end)
+		return false;
+	if (len == 1) {
+		*(__u8 *)to = *(__u8 *)from;
+	} else {
+		((__u64 *)to)[0] = ((__u64 *)from)[0];
+		((__u64 *)to)[1] = ((__u64 *)from)[1];
+	}
+	return true;
 }
 
 /* Reads the id that d says is there; has_id is left false where a QUIC client chose one of another length. */
@@ -72,6 +88,7 @@ static __always_inline __u32 read_id(void *ctx, __u32 stage, struct packet *p, c
 	return UNDECIDED;
 }
 
+/* UNDECIDED: an INIT in XDP, which has a path of its own (xdp_init_path). */
 static __always_inline __u32 judge(void *ctx, __u32 stage, const struct roam_config *cfg, struct roam_cpu *cpu,
 				   struct packet *p, __u16 *owner)
 {
@@ -90,7 +107,7 @@ static __always_inline __u32 judge(void *ctx, __u32 stage, const struct roam_con
 	if (p->length < d.minimum)
 		return ROAM_REASON_SHORT;
 	if (d.reason == ROAM_REASON_INIT)
-		return stage == ROAM_STAGE_XDP ? xdp_init(ctx, cpu, p) : socket_init(ctx, cpu, p);
+		return stage == ROAM_STAGE_XDP ? UNDECIDED : socket_init(ctx, cpu, p);
 	if (!d.id_at)
 		return d.reason;
 	reason = read_id(ctx, stage, p, &d, &has_id);

@@ -143,15 +143,20 @@ static __always_inline __u32 parse_udp(struct cursor *c, struct packet *p)
 	return UNDECIDED;
 }
 
-/* Fills p; returns a reason to pass the frame to the stack, or UNDECIDED. */
-static __noinline __u32 parse(struct xdp_md *ctx, struct packet *p)
+/*
+ * Fills p; returns a reason to pass the frame to the stack, or UNDECIDED.
+ *
+ * A global function: the verifier looks at it once by itself, and not at all
+ * that follows once for each way through it.
+ */
+__noinline __u32 parse(struct xdp_md *ctx, struct packet *p)
 {
 	struct cursor c = { .data = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end };
 	struct ethhdr *eth = c.data;
 	__be16 proto;
 	__u32 reason;
 
-	if ((void *)(eth + 1) > c.end)
+	if (!p || (void *)(eth + 1) > c.end)
 		return ROAM_REASON_NOT_IP;
 	proto = eth->h_proto;
 	c.at = sizeof(*eth);

@@ -5,20 +5,13 @@ package bpf_test
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/hex"
-	"flag"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/xdp-roam/xdp-roam/bpf"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
-
-var update = flag.Bool("update", false, "write testdata/packets anew from what the data plane answers")
 
 // wantRetry builds the whole frame that must come back, from PROTOCOL.md and
 // the RFCs, with nothing taken from the data plane.
@@ -64,33 +57,8 @@ func TestRetry(t *testing.T) {
 				if want := wantRetry(f, cookie); !bytes.Equal(got.out, want) {
 					t.Errorf("sent %x\nwant %x", got.out, want)
 				}
-				golden(t, name, f.bytes(), got.out)
 			})
 		}
-	}
-}
-
-// golden compares a packet and its answer with testdata/packets/<name>.hex:
-// the first line is what came in, the second what goes out.
-func golden(t *testing.T, name string, in, out []byte) {
-	t.Helper()
-	path := filepath.Join("..", "testdata", "packets", name+".hex")
-	text := hex.EncodeToString(in) + "\n" + hex.EncodeToString(out) + "\n"
-	if *update {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.EqualFold(string(want), text) {
-		t.Errorf("%s has another packet or answer: %s", path, want)
 	}
 }
 

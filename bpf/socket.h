@@ -126,7 +126,8 @@ static __always_inline int socket_path(struct sk_reuseport_md *ctx)
 	l = listener_find(&p);
 	if (!socket_drops(reason))
 		reason = socket_select(ctx, l, reason, owner);
-	record(cpu, &p, reason);
+	if (event_sampled(reason, count(cpu, ROAM_STAGE_SOCKET, reason)))
+		event_send(cpu, &p, reason);
 	return socket_drops(reason) ? socket_drop(ctx, l) : SK_PASS;
 }
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
 /*
  * The XDP stage. The slow path is complete: every packet can take it. The fast
- * path takes what comes most, established sessions and made-up ids in plain
- * packets, and leaves the rest without having counted or changed anything.
+ * path takes what comes most, or what floods are made of, in plain packets:
+ * established sessions, made-up ids, INITs. It leaves the rest without having
+ * counted or changed anything.
  */
 #ifndef ROAM_XDP_H
 #define ROAM_XDP_H
@@ -47,36 +48,31 @@ static __always_inline int xdp_main(struct xdp_md *ctx, __u32 *reason)
 	return action;
 }
 
-static __noinline int xdp_slow_path(struct xdp_md *ctx)
+/* Counts the verdict and carries it out. */
+static __always_inline int xdp_finish(struct xdp_md *ctx, struct roam_cpu *cpu, struct packet *p, __u32 reason)
 {
-	struct packet p = { .stage = ROAM_STAGE_XDP, .ifindex = ctx->ingress_ifindex };
-	struct roam_config *cfg = config_get();
-	struct roam_cpu *cpu = cpu_get();
-	__u32 reason;
-	__u16 owner;
-	int action;
+	int action = xdp_action(reason);
 
-	if (!cfg || !cpu)
-		return XDP_PASS;
-	reason = parse(ctx, &p);
-	if (reason == UNDECIDED)
-		reason = listener_find(&p) ? judge(ctx, ROAM_STAGE_XDP, cfg, cpu, &p, &owner) :
-					    ROAM_REASON_NOT_LISTENER;
-	action = xdp_action(reason);
 	/* AF_XDP readers are spared IP options and extension headers. */
-	if (reason == ROAM_REASON_MAIN && p.plain)
+	if (reason == ROAM_REASON_MAIN && p->plain)
 		action = xdp_main(ctx, &reason);
-	record(cpu, &p, reason);
+	if (event_sampled(reason, count(cpu, ROAM_STAGE_XDP, reason))) {
+		p->ifindex = ctx->ingress_ifindex;
+		event_send(cpu, p, reason);
+	}
 	return action;
 }
 
-/* Where the fast path finds things: two shapes of headers, one session. */
+/* What the fast path reads of a packet: it stays in registers. */
 struct fast {
 	__u64 src[2];
 	__u64 dst[2];
 	__u64 id[2];
 	__u16 sport;
 	__u16 dport;
+	__u16 length; /* of the UDP payload */
+	__u8 type;
+	bool ipv6;
 };
 
 /* UDP and the beginning of a DATA packet, as they follow a plain IP header. */
@@ -87,26 +83,28 @@ struct data_packet {
 	__u64 id[2];
 } __attribute__((packed));
 
-/* Is this a DATA packet that fills its IP packet? Then the one length says it all. */
-static __always_inline bool fast_data(const struct data_packet *d, __u32 ip_payload, struct fast *f)
+/* Does the datagram fill its IP packet? Then one length says it all. */
+static __always_inline bool fast_udp(const struct data_packet *d, __u32 ip_payload, struct fast *f)
 {
-	if (d->type != ROAM_DATA || bpf_ntohs(d->udp.len) != ip_payload ||
-	    ip_payload < sizeof(struct udphdr) + ROAM_DATA_MIN || !d->udp.source)
+	if (bpf_ntohs(d->udp.len) != ip_payload || ip_payload < sizeof(struct udphdr) + ROAM_DATA_MIN ||
+	    !d->udp.source)
 		return false;
 	f->sport = d->udp.source;
 	f->dport = d->udp.dest;
-	f->id[0] = *(const __u64 *)((const void *)d + 16);
-	f->id[1] = *(const __u64 *)((const void *)d + 24);
+	f->length = ip_payload - sizeof(struct udphdr);
+	f->type = d->type;
+	f->id[0] = *(const __u64 *)((const void *)d + offsetof(struct data_packet, id));
+	f->id[1] = *(const __u64 *)((const void *)d + offsetof(struct data_packet, id) + 8);
 	return true;
 }
 
+/* One bound check for all headers, Ethernet's among them. */
 static __always_inline bool fast_ipv4(void *data, void *end, struct fast *f)
 {
 	struct iphdr *ip = data + sizeof(struct ethhdr);
 	struct data_packet *d = (void *)(ip + 1);
 	__u32 total;
 
-	/* checked with the Ethernet header: the one bound check of the fast path */
 	if ((void *)(d + 1) > end)
 		return false;
 	total = bpf_ntohs(ip->tot_len);
@@ -117,7 +115,8 @@ static __always_inline bool fast_ipv4(void *data, void *end, struct fast *f)
 	f->src[1] = IPV4_MAPPED_LOW(ip->saddr);
 	f->dst[0] = 0;
 	f->dst[1] = IPV4_MAPPED_LOW(ip->daddr);
-	return fast_data(d, total - sizeof(*ip), f);
+	f->ipv6 = false;
+	return fast_udp(d, total - sizeof(*ip), f);
 }
 
 static __always_inline bool fast_ipv6(void *data, void *end, struct fast *f)
@@ -133,39 +132,92 @@ static __always_inline bool fast_ipv6(void *data, void *end, struct fast *f)
 		return false;
 	__builtin_memcpy(f->src, &ip->saddr, sizeof(f->src));
 	__builtin_memcpy(f->dst, &ip->daddr, sizeof(f->dst));
-	return !is_ipv4_mapped(f->src[0], f->src[1]) && fast_data(d, payload, f);
+	f->ipv6 = true;
+	return !is_ipv4_mapped(f->src[0], f->src[1]) && fast_udp(d, payload, f);
 }
 
-/* An XDP action, or FAST_PATH_DECLINED with nothing counted and nothing changed. */
-static __always_inline int xdp_fast_path(struct xdp_md *ctx)
+static __always_inline bool fast_headers(struct xdp_md *ctx, struct fast *f)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	struct ethhdr *eth = data;
-	struct roam_config *cfg;
-	struct roam_cpu *cpu;
-	struct roam_slot *slot;
+
+	if ((void *)(eth + 1) > end)
+		return false;
+	if (eth->h_proto == bpf_htons(ETH_P_IP))
+		return fast_ipv4(data, end, f);
+	return eth->h_proto == bpf_htons(ETH_P_IPV6) && fast_ipv6(data, end, f);
+}
+
+/* Plain headers, which most packets have, need no parser. */
+static __always_inline bool plain_headers(struct xdp_md *ctx, struct packet *p)
+{
 	struct fast f;
+
+	if (!fast_headers(ctx, &f))
+		return false;
+	p->src[0] = f.src[0];
+	p->src[1] = f.src[1];
+	p->dst[0] = f.dst[0];
+	p->dst[1] = f.dst[1];
+	p->sport = f.sport;
+	p->dport = f.dport;
+	p->length = f.length;
+	p->ipv6 = f.ipv6;
+	p->plain = true;
+	p->network = sizeof(struct ethhdr);
+	p->payload = sizeof(struct ethhdr) + sizeof(struct udphdr) +
+		     (f.ipv6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
+	return true;
+}
+
+/*
+ * An INIT to one of our listeners, from either path. It reads the headers again:
+ * one copy of this code, and no struct packet in a frame where every DATA packet
+ * would pay for it.
+ */
+static __noinline int xdp_init_path(struct xdp_md *ctx)
+{
+	struct packet p = { .stage = ROAM_STAGE_XDP };
+	struct roam_config *cfg = config_get();
+	struct roam_cpu *cpu = cpu_get();
+
+	if (!cfg || !cpu || (!plain_headers(ctx, &p) && parse(ctx, &p) != UNDECIDED))
+		return XDP_PASS;
+	return xdp_finish(ctx, cpu, &p, xdp_init(ctx, cfg, cpu, &p));
+}
+
+static __noinline int xdp_slow_path(struct xdp_md *ctx)
+{
+	struct packet p = { .stage = ROAM_STAGE_XDP };
+	struct roam_config *cfg = config_get();
+	struct roam_cpu *cpu = cpu_get();
+	__u32 reason;
+	__u16 owner;
+
+	if (!cfg || !cpu)
+		return XDP_PASS;
+	reason = parse(ctx, &p);
+	if (reason == UNDECIDED) {
+		if (!listener_find(&p)) {
+			reason = ROAM_REASON_NOT_LISTENER;
+		} else {
+			reason = judge(ctx, ROAM_STAGE_XDP, cfg, cpu, &p, &owner);
+			if (reason == UNDECIDED)
+				return xdp_init_path(ctx);
+		}
+	}
+	return xdp_finish(ctx, cpu, &p, reason);
+}
+
+/* A DATA packet: an established session's, or one with a made-up id. */
+static __always_inline int fast_data(struct xdp_md *ctx, const struct roam_config *cfg, struct roam_cpu *cpu,
+				     const struct fast *f)
+{
+	struct roam_slot *slot;
 	__u32 reason;
 	int action;
 
-	if ((void *)(eth + 1) > end)
-		return FAST_PATH_DECLINED;
-	if (eth->h_proto == bpf_htons(ETH_P_IP)) {
-		if (!fast_ipv4(data, end, &f))
-			return FAST_PATH_DECLINED;
-	} else if (eth->h_proto == bpf_htons(ETH_P_IPV6)) {
-		if (!fast_ipv6(data, end, &f))
-			return FAST_PATH_DECLINED;
-	} else {
-		return FAST_PATH_DECLINED;
-	}
-	if (!f.dport || !listener_at(listener_hash(f.dst[0], f.dst[1], f.dport), f.dst[0], f.dst[1], f.dport))
-		return FAST_PATH_DECLINED;
-	cfg = config_get();
-	cpu = cpu_get();
-	if (!cfg || !cpu)
-		return FAST_PATH_DECLINED;
-	if (unlikely(!id_is_ours(cfg, f.id[0], f.id[1]))) {
+	if (unlikely(!id_is_ours(cfg, f->id[0], f->id[1]))) {
 		__u64 *forged = &cpu->packets[ROAM_STAGE_XDP][ROAM_REASON_ID_FORGED];
 
 		if (event_sampled(ROAM_REASON_ID_FORGED, *forged)) /* this one is shown */
@@ -173,12 +225,31 @@ static __always_inline int xdp_fast_path(struct xdp_md *ctx)
 		++*forged;
 		return XDP_DROP;
 	}
-	slot = slot_find(cfg, f.id[0], f.id[1], ROAM_KIND_ROAM);
-	if (unlikely(!slot || slot_policed(slot->control) || !slot_path_matches(slot, f.src[0], f.src[1], f.sport)))
+	slot = slot_find(cfg, f->id[0], f->id[1], ROAM_KIND_ROAM);
+	if (unlikely(!slot || slot_policed(slot->control) || !slot_path_matches(slot, f->src[0], f->src[1], f->sport)))
 		return FAST_PATH_DECLINED;
 	action = xdp_main(ctx, &reason);
 	count(cpu, ROAM_STAGE_XDP, reason);
 	return action;
+}
+
+/* An XDP action, or FAST_PATH_DECLINED with nothing counted and nothing changed. */
+static __always_inline int xdp_fast_path(struct xdp_md *ctx)
+{
+	struct roam_config *cfg;
+	struct roam_cpu *cpu;
+	struct fast f;
+
+	if (!fast_headers(ctx, &f) || !f.dport ||
+	    !listener_at(listener_hash(f.dst[0], f.dst[1], f.dport), f.dst[0], f.dst[1], f.dport))
+		return FAST_PATH_DECLINED;
+	cfg = config_get();
+	cpu = cpu_get();
+	if (!cfg || !cpu)
+		return FAST_PATH_DECLINED;
+	if (likely(f.type == ROAM_DATA))
+		return fast_data(ctx, cfg, cpu, &f);
+	return f.type == ROAM_INIT ? xdp_init_path(ctx) : FAST_PATH_DECLINED;
 }
 
 #endif

@@ -14,10 +14,11 @@ import (
 const (
 	// promptly bounds the time to the first byte on a new path, and to its commit.
 	promptly = time.Second
-	// undisturbed bounds the 99th percentile of the round trip under a flood. Half a
-	// millisecond is usual; the rest is for machines with few and busy processors,
-	// which all of the lab shares.
-	undisturbed = 100 * time.Millisecond
+	// undisturbed bounds the 90th percentile of the round trip under a flood. Half a
+	// millisecond is usual. The rest, and that it is not the 99th, is for machines
+	// with few and busy processors: all of the lab shares them, so that one pause of
+	// the scheduler delays many datagrams.
+	undisturbed = 50 * time.Millisecond
 	// most of a flood must have met its counter: a veth ring may overflow.
 	most = 0.98
 )
@@ -77,8 +78,8 @@ func (r *Report) judgeDatagrams() {
 		text := s.Name + ": no datagram lost"
 		if s.Flood {
 			text += ", answers prompt"
-			ok = ok && s.Account.RTT99 <= undisturbed
-			detail += fmt.Sprintf(", 99%% of the answers within %s, limit %s", round(s.Account.RTT99), undisturbed)
+			ok = ok && s.Account.RTT90 <= undisturbed
+			detail += fmt.Sprintf(", 90%% of the answers within %s, limit %s", round(s.Account.RTT90), undisturbed)
 		}
 		r.expect(text, ok, "%s", detail)
 	}

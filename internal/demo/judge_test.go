@@ -72,7 +72,7 @@ func TestJudge(t *testing.T) {
 		"loss without excuse": {func(r *Report) { r.Moves[1].Account.LostDown, r.Moves[1].Excused = 3, 2 }, "lost only what"},
 		"loss while quiet":    {func(r *Report) { r.Spans[0].Account.LostUp = 1 }, "quiet: no datagram lost"},
 		"nothing sent":        {func(r *Report) { r.Spans[0].Account.Sent = 0 }, "quiet: no datagram lost"},
-		"slow under a flood":  {func(r *Report) { r.Spans[1].Account.RTT99 = time.Second }, "flood: no datagram lost"},
+		"slow under a flood":  {func(r *Report) { r.Spans[1].Account.RTT90 = time.Second }, "flood: no datagram lost"},
 		"a duplicate":         {func(r *Report) { r.Whole.Duplicates = 1 }, "delivered twice"},
 		"a stranger":          {func(r *Report) { r.Strangers = 1 }, "of the attacker reached"},
 		"a refused datagram":  {func(r *Report) { r.Refused = map[string]int{"closed": 1} }, "took every datagram"},

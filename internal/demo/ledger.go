@@ -132,6 +132,7 @@ type Account struct {
 	Duplicates int `json:"duplicates"`        // more than once at the service or back at the client
 	// Percentiles of the time from the client to the service and back.
 	RTT50 time.Duration `json:"rtt_p50_ns"`
+	RTT90 time.Duration `json:"rtt_p90_ns"`
 	RTT99 time.Duration `json:"rtt_p99_ns"`
 	Worst time.Duration `json:"rtt_max_ns"`
 	// LostNumbers are the datagrams of LostUp and LostDown.
@@ -173,7 +174,8 @@ func (l *Ledger) Between(from, until Instant) Account {
 	}
 	if len(rtts) > 0 {
 		slices.Sort(rtts)
-		a.RTT50, a.RTT99, a.Worst = rtts[len(rtts)/2], rtts[len(rtts)*99/100], rtts[len(rtts)-1]
+		a.RTT50, a.RTT90 = rtts[len(rtts)/2], rtts[len(rtts)*90/100]
+		a.RTT99, a.Worst = rtts[len(rtts)*99/100], rtts[len(rtts)-1]
 	}
 	return a
 }

@@ -79,11 +79,11 @@ func (p *printer) moves(r *Report) {
 
 func (p *printer) spans(r *Report) {
 	p.title("Between the moves")
-	p.row("WHEN", "SENT", "LOST", "TWICE", "ROUND TRIP 50%", "99%", "WORST")
+	p.row("WHEN", "SENT", "LOST", "TWICE", "ROUND TRIP 50%", "90%", "99%", "WORST")
 	all := append(slices.Clone(r.Spans), Span{Name: "the whole run", Account: r.Whole})
 	for _, s := range all {
 		a := s.Account
-		p.row(s.Name, a.Sent, lost(a), a.Duplicates, round(a.RTT50), round(a.RTT99), round(a.Worst))
+		p.row(s.Name, a.Sent, lost(a), a.Duplicates, round(a.RTT50), round(a.RTT90), round(a.RTT99), round(a.Worst))
 	}
 }
 

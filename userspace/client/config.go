@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/xdp-roam/xdp-roam/userspace/handshake"
+	"github.com/xdp-roam/xdp-roam/userspace/session"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
@@ -38,9 +39,10 @@ type Config struct {
 	// Keepalive is how long a session may be silent before it says something, so
 	// that NATs on the way keep their mapping; zero: 25 s; negative: never.
 	Keepalive time.Duration
-	// ReceiveQueue is how many datagrams wait for ReceiveDatagram; what comes when
-	// it is full is dropped and counted. Zero: 1024.
-	ReceiveQueue int
+	// ReceiveBuffer bounds the datagrams that wait for ReceiveDatagram, in bytes,
+	// rounded down to a power of two between 4 KiB and 16 MiB; what comes when it is
+	// full is dropped and counted. Zero: 1 MiB.
+	ReceiveBuffer int
 	// Log gets what an operator wants to know. Nil: nothing is logged.
 	Log *slog.Logger
 	// OnEvent is told what happens to the session, in order and one call at a time.
@@ -52,11 +54,8 @@ type Config struct {
 }
 
 const (
-	defaultIdle      = 24 * time.Hour
-	defaultKeepalive = 25 * time.Second
-	defaultQueue     = 1024
-	// defaultMaxDatagram is what four DATAGRAM_PARTs carry in the smallest path MTU.
-	defaultMaxDatagram = wire.MaxParts * (wire.InitialMTU6 - wire.Overhead - wire.DatagramPartHeader)
+	defaultKeepalive     = 25 * time.Second
+	defaultReceiveBuffer = 1 << 20
 )
 
 func (c Config) withDefaults() (Config, error) {
@@ -74,14 +73,14 @@ func (c Config) withDefaults() (Config, error) {
 	if c.ServerKey.IsZero() {
 		return c, fmt.Errorf("%w: no server key: `xdp-roam pubkey` on the server prints it", ErrConfig)
 	}
-	if c.Params.IdleTimeout < 0 || c.ReceiveQueue < 0 {
-		return c, fmt.Errorf("%w: the idle timeout (%v) or the receive queue (%d) is negative", ErrConfig, c.Params.IdleTimeout, c.ReceiveQueue)
+	if c.Params.IdleTimeout < 0 || c.ReceiveBuffer < 0 {
+		return c, fmt.Errorf("%w: the idle timeout (%v) or the receive buffer (%d) is negative", ErrConfig, c.Params.IdleTimeout, c.ReceiveBuffer)
 	}
 	if c.Params.IdleTimeout == 0 {
-		c.Params.IdleTimeout = defaultIdle
+		c.Params.IdleTimeout = session.DefaultIdleTimeout
 	}
 	if c.Params.MaxDatagram == 0 {
-		c.Params.MaxDatagram = defaultMaxDatagram
+		c.Params.MaxDatagram = session.DefaultMaxDatagram
 	}
 	if c.Identity.IsZero() {
 		c.Identity = handshake.NewPrivateKey()
@@ -92,8 +91,8 @@ func (c Config) withDefaults() (Config, error) {
 	case c.Keepalive < 0:
 		c.Keepalive = 0
 	}
-	if c.ReceiveQueue == 0 {
-		c.ReceiveQueue = defaultQueue
+	if c.ReceiveBuffer == 0 {
+		c.ReceiveBuffer = defaultReceiveBuffer
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

@@ -150,7 +150,7 @@ func TestDialConfig(t *testing.T) {
 		"no key":            func(c *Config) { c.ServerKey = handshake.PublicKey{} },
 		"key of low order":  func(c *Config) { c.ServerKey = handshake.PublicKey{1} },
 		"negative idle":     func(c *Config) { c.Params.IdleTimeout = -1 },
-		"negative queue":    func(c *Config) { c.ReceiveQueue = -1 },
+		"negative buffer":   func(c *Config) { c.ReceiveBuffer = -1 },
 		"multicast address": func(c *Config) { c.Servers = []netip.AddrPort{netip.MustParseAddrPort("224.0.0.1:1")} },
 	} {
 		cfg := good

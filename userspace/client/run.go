@@ -28,6 +28,12 @@ type work struct {
 // gather turns the output into work, and keeps what the Session itself must
 // know. mu is held.
 func (s *Session) gather(w *work) {
+	// Before the events: one of them may close the inbox.
+	for _, d := range w.out.Datagrams {
+		if !s.inbox.Push(d) {
+			s.overflow++
+		}
+	}
 	for _, p := range w.out.Packets {
 		if socket := s.sockets[p.Path.Socket]; socket != nil {
 			w.msgs = append(w.msgs, netio.Message{Buf: p.Data, Remote: p.Path.Remote, Local: p.Path.Local})
@@ -76,6 +82,7 @@ func (s *Session) note(e *session.Event, w *work) {
 		return
 	case session.EventClosed:
 		s.err = &ClosedError{Remote: e.Remote, Code: e.Code, Reason: e.Text}
+		s.inbox.Close(s.err)
 		close(s.done)
 		tell.Kind, tell.Err = EventClosed, s.err
 	case session.EventEnded:
@@ -111,9 +118,6 @@ func (s *Session) carryOut(w *work) {
 			notify(s.kick)
 		}
 		i = j
-	}
-	if len(w.out.Datagrams) > 0 {
-		s.inbox.push(w.out.Datagrams)
 	}
 	for _, c := range w.closes {
 		c.Close()

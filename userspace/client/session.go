@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/xdp-roam/xdp-roam/userspace/handshake"
+	"github.com/xdp-roam/xdp-roam/userspace/inbox"
 	"github.com/xdp-roam/xdp-roam/userspace/session"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
@@ -33,13 +34,14 @@ type Session struct {
 	timer    *time.Timer     // wakes tickLoop
 	armed    session.Time    // when; it may be early
 	err      *ClosedError    // set before done is closed
+	overflow uint64          // datagrams that the inbox did not take
 	over     bool            // shutdown has begun: no new goroutine, no new socket
 	arrivals []chan struct{} // closed when the server is heard on the path that we moved to
 
 	sendMu sync.Mutex // guards sender; taken before mu
 	sender work
 
-	inbox   *queue
+	inbox   inbox.Inbox
 	teller  teller
 	offline atomic.Bool // there is no route, and EventNoRoute was told
 	// moveFailed: EventMoveFailed was told. roamLoop's own.
@@ -63,13 +65,13 @@ func newSession(cfg Config, newIDs [3]handshake.NewID, found answer, start time.
 		next:     found.socket.number + 1,
 		observed: found.reply.Observed,
 		timer:    time.NewTimer(0),
-		inbox:    newQueue(cfg.ReceiveQueue),
 		teller:   teller{tell: cfg.OnEvent},
 		kick:     make(chan struct{}, 1),
 		retry:    make(chan struct{}, 1),
 		done:     make(chan struct{}),
 		acked:    make(chan struct{}),
 	}
+	s.inbox.Limit(cfg.ReceiveBuffer)
 	var err error
 	if s.machine, err = session.New(sessionConfig(cfg, newIDs, found), s.now()); err != nil {
 		return nil, err
@@ -110,27 +112,8 @@ func (s *Session) SendDatagram(p []byte) error {
 // ReceiveDatagram waits for a datagram and copies it into p. What does not fit
 // is lost, with io.ErrShortBuffer. It fails with ctx's error, or, once the
 // session is over and what came before has been read, with a *ClosedError.
-func (s *Session) ReceiveDatagram(ctx context.Context, p []byte) (n int, err error) {
-	if n, ok, err := s.inbox.pop(p); ok {
-		return n, err
-	}
-	ready := s.inbox.wait()
-	defer s.inbox.done()
-	for {
-		if n, ok, err := s.inbox.pop(p); ok {
-			return n, err
-		}
-		select {
-		case <-ready:
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		case <-s.done:
-			if n, ok, err := s.inbox.pop(p); ok {
-				return n, err
-			}
-			return 0, s.Err()
-		}
-	}
+func (s *Session) ReceiveDatagram(ctx context.Context, p []byte) (int, error) {
+	return s.inbox.Receive(ctx, p)
 }
 
 // closeWait is how long Close waits for the server to know.
@@ -232,7 +215,7 @@ type Info struct {
 func (s *Session) Info() Info {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i := Info{Info: s.machine.Info(), Began: s.start, Servers: s.cfg.Servers, Sockets: len(s.sockets), Overflow: s.inbox.overflow()}
+	i := Info{Info: s.machine.Info(), Began: s.start, Servers: s.cfg.Servers, Sockets: len(s.sockets), Overflow: s.overflow}
 	i.Local = s.endpoints(i.Path).Local
 	i.Observed = s.observed
 	return i

@@ -9,10 +9,10 @@ import (
 	"math"
 	"net/netip"
 	"runtime"
-	"time"
 
 	"github.com/xdp-roam/xdp-roam/maps"
 	"github.com/xdp-roam/xdp-roam/userspace/handshake"
+	"github.com/xdp-roam/xdp-roam/userspace/session"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
@@ -67,12 +67,7 @@ type Config struct {
 // ErrConfig means that a Config cannot be used; what wraps it says why.
 var ErrConfig = errors.New("bad server configuration")
 
-const (
-	defaultIdle  = 24 * time.Hour
-	defaultSlots = 1 << 16
-	// defaultMaxDatagram is what four DATAGRAM_PARTs carry in the smallest path MTU.
-	defaultMaxDatagram = wire.MaxParts * (wire.InitialMTU6 - wire.Overhead - wire.DatagramPartHeader)
-)
+const defaultSlots = 1 << 16
 
 func (c Config) withDefaults() (Config, error) {
 	if c.Static.IsZero() {
@@ -100,10 +95,10 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("%w: idle timeout %v is negative", ErrConfig, c.Params.IdleTimeout)
 	}
 	if c.Params.IdleTimeout == 0 {
-		c.Params.IdleTimeout = defaultIdle
+		c.Params.IdleTimeout = session.DefaultIdleTimeout
 	}
 	if c.Params.MaxDatagram == 0 {
-		c.Params.MaxDatagram = defaultMaxDatagram
+		c.Params.MaxDatagram = session.DefaultMaxDatagram
 	}
 	if c.TableSlots == 0 {
 		c.TableSlots = defaultSlots

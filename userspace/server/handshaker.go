@@ -117,7 +117,7 @@ func (h *handshaker) accept(req *handshake.Request, job *initJob, name string) (
 		key: req.Client, name: name, service: req.Service,
 		done: make(chan struct{}),
 	}
-	s.inbox.limit = ringLimit(srv.cfg.Limits.ReceiveBuffer)
+	s.inbox.Limit(srv.cfg.Limits.ReceiveBuffer)
 	s.timer.session = s
 	s.number = srv.directory.reserve()
 	id, reset, err := (*issuer)(s).Issue()

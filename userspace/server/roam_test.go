@@ -4,11 +4,13 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"net/netip"
 	"testing"
 	"time"
 
+	"github.com/xdp-roam/xdp-roam/internal/testutil"
 	"github.com/xdp-roam/xdp-roam/maps"
 	"github.com/xdp-roam/xdp-roam/userspace/session"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
@@ -315,16 +317,18 @@ func newFeedOf(t testing.TB, workers, size, n int) (*feed, *Session, [][]byte) {
 }
 
 func TestAllocations(t *testing.T) {
-	if raceEnabled {
+	if testutil.Race {
 		t.Skip("sync.Pool allocates at random under the race detector")
 	}
 	const runs, batch = 100, 16
 	f, s, packets := newFeed(t, 1000, (runs+10)*batch)
+	noWait, cancel := context.WithCancel(t.Context())
+	cancel()
 	p := make([]byte, 2000)
 	drain := func() {
 		for range batch {
-			if n, ok, err := s.inbox.pop(p); n != 1000 || !ok || err != nil {
-				t.Fatalf("pop: %d, %v, %v", n, ok, err)
+			if n, err := s.ReceiveDatagram(noWait, p); n != 1000 || err != nil {
+				t.Fatalf("receive: %d, %v", n, err)
 			}
 		}
 	}
@@ -354,6 +358,8 @@ func BenchmarkReceive(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			const batch, most = 32, 1 << 15
 			f, s, packets := newFeed(b, size, most)
+			noWait, cancel := context.WithCancel(b.Context())
+			cancel()
 			now := f.r.srv.clock.now()
 			p := make([]byte, 2000)
 			rest := packets
@@ -368,8 +374,8 @@ func BenchmarkReceive(b *testing.B) {
 				f.batch(now, rest[:batch])
 				rest = rest[batch:]
 				for range batch {
-					if _, ok, _ := s.inbox.pop(p); !ok {
-						b.Fatal("a datagram was lost")
+					if _, err := s.ReceiveDatagram(noWait, p); err != nil {
+						b.Fatal(err)
 					}
 				}
 			}

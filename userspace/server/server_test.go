@@ -142,7 +142,7 @@ func TestReceiveContext(t *testing.T) {
 	}
 }
 
-// TestSlowReader fills a session's ring: datagrams are dropped and counted, and
+// TestSlowReader fills a session's inbox: datagrams are dropped and counted, and
 // the session lives.
 func TestSlowReader(t *testing.T) {
 	srv := listen(t, func(c *Config) { c.Limits.ReceiveBuffer = 4096 })

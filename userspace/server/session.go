@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/xdp-roam/xdp-roam/userspace/handshake"
+	"github.com/xdp-roam/xdp-roam/userspace/inbox"
 	"github.com/xdp-roam/xdp-roam/userspace/session"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
@@ -23,7 +24,7 @@ type Session struct {
 	name    string
 	service uint16
 
-	inbox ring
+	inbox inbox.Inbox
 	timer timer         // the wheel's
 	done  chan struct{} // closed when the session is over
 
@@ -72,30 +73,7 @@ func (e *ClosedError) Unwrap() error { return ErrClosed }
 // bytes in p; a *ClosedError once the session is over and all that came before
 // was read.
 func (s *Session) ReceiveDatagram(ctx context.Context, p []byte) (int, error) {
-	for {
-		if n, ok, err := s.inbox.pop(p); ok {
-			return n, err
-		}
-		if err := s.Err(); err != nil {
-			return 0, err
-		}
-		if err := s.awaitDatagram(ctx); err != nil {
-			return 0, err
-		}
-	}
-}
-
-// awaitDatagram returns when there may be a datagram, or none ever again.
-func (s *Session) awaitDatagram(ctx context.Context) error {
-	ready := s.inbox.wait()
-	defer s.inbox.done()
-	select {
-	case <-ready:
-	case <-s.done:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	return nil
+	return s.inbox.Receive(ctx, p)
 }
 
 // senders are what goroutines outside of the workers send with.

@@ -23,7 +23,7 @@ const (
 // holds s.mu and calls it after every call on the state.
 func (s *Session) settle(now session.Time, out *session.Output, c *counters) {
 	for _, d := range out.Datagrams {
-		if !s.inbox.push(d) {
+		if !s.inbox.Push(d) {
 			c.datagramsDropped.Add(1)
 		}
 	}
@@ -123,7 +123,7 @@ func (s *Session) closed(now session.Time, err *ClosedError) {
 		return
 	}
 	s.err, s.closedAt = err, now
-	s.inbox.close()
+	s.inbox.Close(err)
 	close(s.done)
 	if s.attempt != nil {
 		s.srv.attempts.forget(s.attempt)

@@ -43,16 +43,20 @@ var (
 	errTooManyIDs = errors.New("protocol error: more than 8 live ids")
 )
 
+// What the zero values of Config mean.
 const (
-	defaultIdle = 24 * time.Hour
+	DefaultIdleTimeout = 24 * time.Hour
+	// DefaultMaxDatagram is what four parts carry on every path: at the smallest path MTU.
+	DefaultMaxDatagram = wire.MaxParts * (wire.InitialMTU6 - wire.Overhead - wire.DatagramPartHeader)
+)
+
+const (
 	// uselessIdle ends a session that never carried a DATAGRAM.
 	uselessIdle = 60 * time.Second
 	// halfOpen ends a server's session that nobody confirmed.
 	halfOpen = 10 * time.Second
 	// keyIdle is after what pause the AEADs and reassembly buffers are released.
 	keyIdle = 10 * time.Second
-	// defaultMaxDatagram is four parts at the smallest path MTU.
-	defaultMaxDatagram = wire.MaxParts * (wire.InitialMTU6 - wire.Overhead - wire.DatagramPartHeader)
 )
 
 // Session is one end of a session. Make it with New; see the package comment for
@@ -176,13 +180,13 @@ func New(cfg Config, now Time) (*Session, error) {
 		s.source = rand.Reader
 	}
 	if s.idle <= 0 {
-		s.idle = defaultIdle
+		s.idle = DefaultIdleTimeout
 	}
 	if s.maxDatagram == 0 {
-		s.maxDatagram = defaultMaxDatagram
+		s.maxDatagram = DefaultMaxDatagram
 	}
 	if s.peerMaxDatagram == 0 {
-		s.peerMaxDatagram = defaultMaxDatagram
+		s.peerMaxDatagram = DefaultMaxDatagram
 	}
 	s.mtu.reset(s.path)
 	s.learn(cfg.Path.Remote)

@@ -1,0 +1,188 @@
+//go:build ignore
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+/*
+ * Runs a program under test again and again over one frame: puts the frame
+ * right first, since a test run does not, and gives it the next id of a list, since
+ * one id would hide every cache miss. The loader puts the program under test
+ * in the place of target(); the stubs below are what the same harness costs
+ * with next to nothing in that place.
+ */
+#include <linux/bpf.h>
+#include <stdbool.h>
+
+#include <bpf/bpf_helpers.h>
+
+#define FRAME_BYTES 128
+#define FRAME_MAX 1500
+#define RETRY_FRAME 82 /* Ethernet, IPv4, UDP and RETRY */
+
+struct harness_frame {
+	__u8 bytes[FRAME_BYTES];
+};
+
+struct harness_config {
+	__u32 length;	/* of the frame, where the program changes it */
+	__u32 id_at;	/* where the id goes; 0: the frame keeps its own */
+	__u32 id_mask;	/* ids in the list - 1 */
+	__u32 restore;	/* the program writes to the frame */
+	__u32 verdict;	/* to return instead of the program's; 0: the program's own */
+	__u32 pad;
+	__u64 next;	/* id to take next */
+	__u64 verdicts[8];
+};
+
+struct harness_id {
+	__u64 word[2];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct harness_frame);
+} harness_frames SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct harness_config);
+} harness_configs SEC(".maps");
+
+/* In the order in which they are taken: the list is read in sequence, the table at random. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct harness_id);
+} harness_ids SEC(".maps");
+
+static __always_inline struct harness_config *harness_config_get(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&harness_configs, &zero);
+}
+
+#define COPY(at) (*(volatile __u64 *)(data + (at)) = *(const __u64 *)(frame->bytes + (at)))
+
+/*
+ * Eight bytes at a time, and so that no field that a program loads lies across
+ * two stores: such a load waits for both to reach the cache, 10 ns that no
+ * frame from a network card costs.
+ */
+static __always_inline bool harness_restore(struct xdp_md *ctx, const struct harness_config *c)
+{
+	const struct harness_frame *frame;
+	__u32 zero = 0;
+	__u64 length;
+	void *data;
+
+	length = (__u64)ctx->data_end - (__u64)ctx->data;
+	asm volatile("" : "+r"(length));
+	if (length != c->length && bpf_xdp_adjust_tail(ctx, (int)c->length - (int)length))
+		return false;
+	frame = bpf_map_lookup_elem(&harness_frames, &zero);
+	data = (void *)(long)ctx->data;
+	if (!frame || data + FRAME_BYTES > (void *)(long)ctx->data_end)
+		return false;
+	COPY(0); COPY(6); COPY(14); COPY(22); COPY(30); COPY(34);
+	COPY(42); COPY(50); COPY(58); COPY(66); COPY(74); COPY(82); COPY(90); COPY(98); COPY(106); COPY(114);
+	return true;
+}
+
+static __always_inline bool harness_give_id(struct xdp_md *ctx, struct harness_config *c)
+{
+	__u32 place = c->next++ & c->id_mask;
+	const struct harness_id *id = bpf_map_lookup_elem(&harness_ids, &place);
+	void *data = (void *)(long)ctx->data, *at;
+
+	if (!id || c->id_at > FRAME_MAX)
+		return false;
+	at = data + c->id_at;
+	if (at + sizeof(*id) > (void *)(long)ctx->data_end)
+		return false;
+	*(volatile __u64 *)at = id->word[0];
+	*(volatile __u64 *)(at + 8) = id->word[1];
+	return true;
+}
+
+static __always_inline bool harness_prepare(struct xdp_md *ctx)
+{
+	struct harness_config *c = harness_config_get();
+
+	if (!c)
+		return false;
+	if (c->restore && !harness_restore(ctx, c))
+		return false;
+	return !c->id_at || harness_give_id(ctx, c);
+}
+
+static __always_inline int harness_finish(__u32 verdict)
+{
+	struct harness_config *c = harness_config_get();
+
+	if (!c)
+		return XDP_ABORTED;
+	/* The compiler knows what the stubs return and would drop the mask; the verifier does not. */
+	asm volatile("" : "+r"(verdict));
+	c->verdicts[verdict & 7]++;
+	return c->verdict ? c->verdict : verdict;
+}
+
+/* Replaced by the program under test; adjust_tail tells the verifier that packet pointers do not outlive it. */
+__attribute__((noinline)) int target(struct xdp_md *ctx)
+{
+	volatile int verdict = XDP_PASS;
+
+	if (!ctx)
+		return XDP_ABORTED;
+	bpf_xdp_adjust_tail(ctx, 0);
+	return verdict;
+}
+
+__attribute__((noinline)) int stub_return(struct xdp_md *ctx)
+{
+	volatile int verdict = XDP_DROP;
+
+	return ctx ? verdict : XDP_ABORTED;
+}
+
+__attribute__((noinline)) int stub_shrink(struct xdp_md *ctx)
+{
+	__u64 length;
+
+	if (!ctx)
+		return XDP_ABORTED;
+	length = (__u64)ctx->data_end - (__u64)ctx->data;
+	asm volatile("" : "+r"(length));
+	return bpf_xdp_adjust_tail(ctx, RETRY_FRAME - (int)length) ? XDP_ABORTED : XDP_TX;
+}
+
+SEC("xdp")
+int harness(struct xdp_md *ctx)
+{
+	return harness_prepare(ctx) ? harness_finish(target(ctx)) : XDP_ABORTED;
+}
+
+SEC("xdp")
+int harness_return(struct xdp_md *ctx)
+{
+	return harness_prepare(ctx) ? harness_finish(stub_return(ctx)) : XDP_ABORTED;
+}
+
+SEC("xdp")
+int harness_shrink(struct xdp_md *ctx)
+{
+	return harness_prepare(ctx) ? harness_finish(stub_shrink(ctx)) : XDP_ABORTED;
+}
+
+/* Without the harness: what the generator of live frames costs by itself. */
+SEC("xdp")
+int bare_drop(struct xdp_md *ctx)
+{
+	return ctx ? XDP_DROP : XDP_ABORTED;
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";
