@@ -40,6 +40,9 @@ func newConfigCheckCommand(e *env) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if _, err := readPreviousKey(conf, key); err != nil {
+			return err
+		}
 		item := checkItem{File: settings.file, Services: len(conf.Services), PublicKey: key.Public().String()}
 		if conf.AuthorizedKeys != "" {
 			keys, err := config.ReadAuthorized(conf.AuthorizedKeys)

@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -24,6 +25,10 @@ type shown struct {
 
 func (s shown) Status() control.Status      { return s.status }
 func (s shown) Counters() []control.Counter { return s.counters }
+func (s shown) Drain(time.Duration)         {}
+func (s shown) RotateState() ([]control.Generation, error) {
+	return nil, errors.New("all four generations are in use")
+}
 func (s shown) Sessions(f func(control.Session) bool) {
 	for _, one := range s.sessions {
 		if !f(one) {

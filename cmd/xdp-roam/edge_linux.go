@@ -34,12 +34,15 @@ type edge struct {
 	started time.Time
 
 	key        handshake.PrivateKey
+	previous   []handshake.PrivateKey // at most one
+	addresses  []netip.AddrPort
 	authorized config.Authorized // nil: anyone
 	backends   map[uint16]service.Backend
 
 	instance *loader.Instance // nil in config.ModeNone
 	server   *server.Server
 	control  *control.Server
+	drain    *drain
 
 	// background is every goroutine; end ends those that the server's end does not.
 	background sync.WaitGroup
@@ -48,9 +51,15 @@ type edge struct {
 
 // newEdge reads every file that the configuration names, and changes nothing.
 func newEdge(e *env, conf config.Config) (*edge, error) {
-	d := &edge{env: e, conf: conf, log: e.logger(), started: e.now(), backends: make(map[uint16]service.Backend)}
+	d := &edge{env: e, conf: conf, log: e.logger(), started: e.now(), backends: make(map[uint16]service.Backend), drain: newDrain()}
 	var err error
 	if d.key, err = readKeyFile(conf.KeyFile); err != nil {
+		return nil, err
+	}
+	if d.previous, err = readPreviousKey(conf, d.key); err != nil {
+		return nil, err
+	}
+	if d.addresses, err = conf.ServerAddresses(); err != nil {
 		return nil, err
 	}
 	if conf.AuthorizedKeys != "" {
@@ -134,7 +143,7 @@ func (d *edge) startServer(address netip.AddrPort, set *maps.Set) error {
 		return err
 	}
 	c := server.Config{
-		Listen: address, Static: d.key, TableSlots: d.conf.TableSlots, Maps: set, Log: d.log,
+		Listen: address, Static: d.key, Previous: d.previous, Addresses: d.addresses, TableSlots: d.conf.TableSlots, Maps: set, Log: d.log,
 		State: state, SaveState: func(was, now handshake.State) error { return handshake.SaveState(d.conf.StateDir, was, now) },
 		HasService: func(port uint16) bool { return d.backends[port] != nil },
 	}
@@ -240,6 +249,7 @@ func (d *edge) stop() error {
 	if d.end != nil {
 		d.end()
 	}
+	d.drain.stop()
 	d.background.Wait()
 	if d.instance != nil {
 		errs = append(errs, d.instance.Close())

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/xdp-roam/xdp-roam/cmd/xdp-roam/internal/config"
 	"github.com/xdp-roam/xdp-roam/userspace/handshake"
 )
 
@@ -125,6 +126,18 @@ func readKeyFile(name string) (handshake.PrivateKey, error) {
 		return handshake.PrivateKey{}, &fault{code: exitUsage, what: name + " holds no private key", err: err}
 	}
 	return key, nil
+}
+
+// readPreviousKey reads the key before the one in use; none where none is configured.
+func readPreviousKey(conf config.Config, key handshake.PrivateKey) ([]handshake.PrivateKey, error) {
+	if conf.PreviousKeyFile == "" {
+		return nil, nil
+	}
+	previous, err := readKeyFile(conf.PreviousKeyFile)
+	if err == nil && previous == key {
+		err = &fault{code: exitUsage, what: fmt.Sprintf("previous_key_file: %s holds the key of %s", conf.PreviousKeyFile, conf.KeyFile), fix: "name the file with the key before it, or none"}
+	}
+	return []handshake.PrivateKey{previous}, err
 }
 
 func parsePrivateKey(r io.Reader) (handshake.PrivateKey, error) {

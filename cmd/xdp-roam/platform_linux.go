@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/xdp-roam/xdp-roam/loader"
+	"github.com/xdp-roam/xdp-roam/userspace/control"
 	"github.com/xdp-roam/xdp-roam/userspace/server"
 )
 
@@ -19,6 +20,8 @@ func platformCommands(e *env) []*cobra.Command {
 		newSessionCommand(e),
 		newMapCommand(e),
 		newStatsCommand(e),
+		newDrainCommand(e),
+		newStateCommand(e),
 	}
 }
 
@@ -29,4 +32,5 @@ var platformCodes = []codeOf{
 	{loader.ErrConflict, exitConflict},
 	{loader.ErrNotLoaded, exitNotLoaded},
 	{server.ErrConfig, exitUsage},
+	{control.ErrRefused, exitConflict},
 }

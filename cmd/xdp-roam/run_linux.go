@@ -24,14 +24,17 @@ func newRunCommand(e *env) *cobra.Command {
 		Short: "The edge: load and attach the data plane, terminate sessions, forward to services",
 		Long: `run is the daemon. It loads the data plane, attaches it to the interfaces, accepts
 sessions and connects each to the backend of the service that it asks for. It
-stops at SIGINT or SIGTERM: clients are told, and everything that it attached,
-pinned or made is removed; what "load" made before stays.
+stops at SIGINT or SIGTERM, and when "drain" has seen its last session end: clients
+are told, and everything that it attached, pinned or made is removed; what "load"
+made before stays.
 
 A file gives the settings, flags override it:
   listen = ":7626"
   interfaces = ["eth0"]
   mode = "auto"                # auto, xdp, generic, socket, none
   key_file = "server.key"
+  previous_key_file = "old.key"         # while the key is rotated
+  addresses = ["192.0.2.1", "2001:db8::1"]   # where else clients can go
   authorized_keys = "authorized_keys"   # or: allow_anonymous = true
   state_dir = "/var/lib/xdp-roam"
   table_slots = 1048576
@@ -62,7 +65,10 @@ works, but nothing is filtered before it reaches the daemon.`,
 			return errors.Join(err, d.stop())
 		}
 		fmt.Fprintln(e.stderr, d.ready())
-		<-c.Context().Done()
+		select {
+		case <-c.Context().Done():
+		case <-d.drain.over:
+		}
 		d.log.Info("stopping: telling the clients and removing the data plane")
 		return d.stop()
 	}

@@ -28,6 +28,8 @@ func addSettings(e *env, c *cobra.Command) *settings {
 	f.StringSliceVar(&s.flags.Interfaces, "interface", nil, "attach XDP to this `IFACE` (repeat for more)")
 	f.StringVar(&s.mode, "mode", string(d.Mode), "`MODE`: auto, xdp (in the driver), generic (in the stack), socket (no XDP) or none (no BPF, no privileges)")
 	f.StringVar(&s.flags.KeyFile, "key-file", "", "`FILE` with the server's private key, as keygen writes it")
+	f.StringVar(&s.flags.PreviousKeyFile, "previous-key-file", "", "`FILE` with the key before it, still served while it is rotated")
+	f.StringSliceVar(&s.flags.Addresses, "address", nil, "tell clients that the server is at `ADDR[:PORT]` too (repeat for more)")
 	f.StringVar(&s.flags.AuthorizedKeys, "authorized-keys", "", "`FILE` with one public key and a name a line")
 	f.BoolVar(&s.flags.AllowAnonymous, "allow-anonymous", false, "serve every key")
 	f.StringVar(&s.flags.StateDir, "state-dir", d.StateDir, "`DIR` for the state secret")
@@ -46,16 +48,18 @@ func (s *settings) read(set *pflag.FlagSet) (config.Config, error) {
 		}
 	}
 	override := map[string]func(){
-		"listen":          func() { c.Listen = s.flags.Listen },
-		"interface":       func() { c.Interfaces = s.flags.Interfaces },
-		"mode":            func() { c.Mode = config.Mode(s.mode) },
-		"key-file":        func() { c.KeyFile = s.flags.KeyFile },
-		"authorized-keys": func() { c.AuthorizedKeys = s.flags.AuthorizedKeys },
-		"allow-anonymous": func() { c.AllowAnonymous = s.flags.AllowAnonymous },
-		"state-dir":       func() { c.StateDir = s.flags.StateDir },
-		"table-slots":     func() { c.TableSlots = s.flags.TableSlots },
-		"cookie":          func() { c.Cookie = s.flags.Cookie },
-		"instance":        func() { c.Instance = s.env.instance },
+		"listen":            func() { c.Listen = s.flags.Listen },
+		"interface":         func() { c.Interfaces = s.flags.Interfaces },
+		"mode":              func() { c.Mode = config.Mode(s.mode) },
+		"key-file":          func() { c.KeyFile = s.flags.KeyFile },
+		"previous-key-file": func() { c.PreviousKeyFile = s.flags.PreviousKeyFile },
+		"address":           func() { c.Addresses = s.flags.Addresses },
+		"authorized-keys":   func() { c.AuthorizedKeys = s.flags.AuthorizedKeys },
+		"allow-anonymous":   func() { c.AllowAnonymous = s.flags.AllowAnonymous },
+		"state-dir":         func() { c.StateDir = s.flags.StateDir },
+		"table-slots":       func() { c.TableSlots = s.flags.TableSlots },
+		"cookie":            func() { c.Cookie = s.flags.Cookie },
+		"instance":          func() { c.Instance = s.env.instance },
 	}
 	for name, apply := range override {
 		if set.Changed(name) {

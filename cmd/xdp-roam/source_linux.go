@@ -23,6 +23,12 @@ func (d *source) Status() control.Status {
 		PublicKey: d.key.Public().String(), Cookie: d.conf.Cookie,
 		Interfaces: []control.Interface{}, Services: []control.Service{},
 	}
+	for _, key := range d.previous {
+		s.PreviousPublicKey = key.Public().String()
+	}
+	d.drain.Lock()
+	s.Draining, s.DrainDeadline = d.drain.begun, d.drain.deadline
+	d.drain.Unlock()
 	s.Mode, s.ModeReason = string(config.ModeNone), "it was asked for: packets are not filtered"
 	if d.instance != nil {
 		attachments := d.instance.Attachments()
@@ -143,5 +149,9 @@ func serverCounters(s server.Stats) []control.Counter {
 	add("event", "roams_refused", s.RoamsRefused)
 	add("event", "roams_reverted", s.RoamsReverted)
 	add("event", "forwarding_alarms", s.ForwardingAlarms)
+	add("event", "handshakes_previous_key", s.PreviousKey)
+	add("event", "takeovers", s.Takeovers)
+	add("event", "ids_policed", s.Policed)
+	add("event", "orphans_freed", s.OrphansFreed)
 	return counters
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -53,8 +54,20 @@ func showStatus(e *env, s control.Status) error {
 		{"daemon", fmt.Sprintf("pid %d, version %s, started %s", s.PID, s.Version, e.ago(s.Started))},
 		{"listen", s.Listen},
 		{"public key", s.PublicKey},
-		{"mode", fmt.Sprintf("%s, because %s", modeText(s), s.ModeReason)},
 	}
+	if s.PreviousPublicKey != "" {
+		lines = append(lines, line{"previous key", s.PreviousPublicKey})
+	}
+	if s.Draining {
+		value := "ends with the last session"
+		if !s.DrainDeadline.IsZero() {
+			value += ", at the latest at " + s.DrainDeadline.Format(time.TimeOnly)
+		}
+		lines = append(lines, line{"draining", value})
+	}
+	lines = append(lines,
+		line{"mode", fmt.Sprintf("%s, because %s", modeText(s), s.ModeReason)},
+	)
 	for _, i := range s.Interfaces {
 		value := i.State
 		if i.State == "degraded" {

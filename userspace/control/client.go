@@ -3,10 +3,12 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -35,7 +37,10 @@ func NewClient(path string) *Client {
 
 // Status asks what the daemon does. ErrNotRunning where none answers.
 func (c *Client) Status(ctx context.Context) (Status, error) {
-	items, err := get[Status](ctx, c, "status", KindStatus)
+	return c.one(get[Status](ctx, c, "status", KindStatus))
+}
+
+func (c *Client) one(items []Status, err error) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
@@ -43,6 +48,20 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 		return Status{}, fmt.Errorf("the daemon on %s answered %d states instead of one: is it of another version?", c.path, len(items))
 	}
 	return items[0], nil
+}
+
+// Drain asks the daemon to take no new sessions and to end with the last one, or
+// after timeout if that is not 0. It returns what the daemon does then.
+// ErrNotRunning where none answers.
+func (c *Client) Drain(ctx context.Context, timeout time.Duration) (Status, error) {
+	return c.one(call[Status](ctx, c, http.MethodPost, "drain", KindStatus, DrainRequest{Timeout: int64(timeout)}))
+}
+
+// RotateState asks for the next generation of the state secret and returns all
+// that are in use. ErrNotRunning where no daemon answers, ErrRefused where it
+// says why not.
+func (c *Client) RotateState(ctx context.Context) ([]Generation, error) {
+	return call[Generation](ctx, c, http.MethodPost, "state/rotate", KindGeneration, nil)
 }
 
 // Sessions asks for every confirmed session. ErrNotRunning where no daemon answers.
@@ -56,7 +75,19 @@ func (c *Client) Counters(ctx context.Context) ([]Counter, error) {
 }
 
 func get[T any](ctx context.Context, c *Client, what, kind string) ([]T, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://xdp-roam/v1/"+what, nil)
+	return call[T](ctx, c, http.MethodGet, what, kind, nil)
+}
+
+// call makes one request, with a body where it is not nil, and returns the items
+// of the document that answers it.
+func call[T any](ctx context.Context, c *Client, method, what, kind string, body any) ([]T, error) {
+	var text bytes.Buffer
+	if body != nil {
+		if err := json.NewEncoder(&text).Encode(body); err != nil {
+			return nil, err
+		}
+	}
+	request, err := http.NewRequestWithContext(ctx, method, "http://xdp-roam/v1/"+what, &text)
 	if err != nil {
 		return nil, err
 	}
@@ -68,6 +99,10 @@ func get[T any](ctx context.Context, c *Client, what, kind string) ([]T, error) 
 		return nil, fmt.Errorf("cannot ask the daemon on %s: %w", c.path, cause(err))
 	}
 	defer response.Body.Close()
+	if response.StatusCode == http.StatusConflict {
+		reason, err := io.ReadAll(io.LimitReader(response.Body, maxRequest))
+		return nil, errors.Join(fmt.Errorf("%w: %s", ErrRefused, bytes.TrimSpace(reason)), err)
+	}
 	if response.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("the daemon on %s answered %q for %s: is it of another version?", c.path, response.Status, what)
 	}

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package control is the daemon's local API: HTTP and JSON over a unix socket
-// that only the daemon's user may open. It is read-only. The types here are
+// that only the daemon's user may open: it shows the daemon's state, drains it and
+// rotates its state secret. The types here are
 // also what the command line prints with `-o json`, so that a script sees one
 // shape wherever it asks: fields are only ever added, times are RFC 3339,
 // durations and sizes are raw integers with the unit in the name.
@@ -21,6 +22,8 @@ var (
 	ErrInUse = errors.New("another daemon answers on this control socket")
 	// ErrNotRunning: nothing answers on the socket.
 	ErrNotRunning = errors.New("no daemon is running")
+	// ErrRefused: the daemon says why it does not do what was asked.
+	ErrRefused = errors.New("the daemon refuses")
 )
 
 // Kinds of documents.
@@ -28,7 +31,9 @@ const (
 	KindStatus  = "Status"
 	KindSession = "Session"
 	KindCounter = "Counter"
-	KindError   = "Error"
+	// KindGeneration is one state secret in use.
+	KindGeneration = "StateGeneration"
+	KindError      = "Error"
 )
 
 // Document is the one shape of everything that is printed or served as JSON.
@@ -62,6 +67,12 @@ type Status struct {
 	Interfaces []Interface `json:"interfaces"`
 	Services   []Service   `json:"services"`
 	Cookie     string      `json:"cookie"`
+	// PreviousPublicKey is the key before it, which is still served.
+	PreviousPublicKey string `json:"previous_public_key,omitempty"`
+	// Draining: no new sessions are taken; the daemon ends with the last session
+	// or, if there is one, at the deadline.
+	Draining      bool      `json:"draining"`
+	DrainDeadline time.Time `json:"drain_deadline,omitzero"`
 	// Sessions counts the confirmed ones, HalfOpen those that wait for the client's first packet.
 	Sessions uint64 `json:"sessions"`
 	HalfOpen uint64 `json:"half_open"`
@@ -137,11 +148,32 @@ type Counter struct {
 	Value   uint64 `json:"value"`
 }
 
-// Source is what the API shows. Its methods are called from several
+// Generation is one state secret, by whose number ids know it.
+type Generation struct {
+	Generation uint8 `json:"generation"`
+	// Newest: new ids and cookies are made with it.
+	Newest bool `json:"newest"`
+	// LiveIDs carry it; one that is not the newest goes when there are none.
+	LiveIDs uint32 `json:"live_ids"`
+}
+
+// DrainRequest is the body of POST /v1/drain.
+type DrainRequest struct {
+	// Timeout ends the sessions that are left then; 0: never.
+	Timeout int64 `json:"timeout_ns"`
+}
+
+// Source is what the API shows and does. Its methods are called from several
 // goroutines at once.
 type Source interface {
 	Status() Status
 	// Sessions calls f for each confirmed session until f returns false.
 	Sessions(f func(Session) bool)
 	Counters() []Counter
+	// Drain refuses new sessions from now on and lets the daemon end with the
+	// last one, or after timeout if that is not 0. Again: with another timeout.
+	Drain(timeout time.Duration)
+	// RotateState makes the next generation of the state secret and returns all
+	// that are in use.
+	RotateState() ([]Generation, error)
 }

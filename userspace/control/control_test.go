@@ -20,6 +20,10 @@ type fixed struct {
 	status   Status
 	sessions []Session
 	counters []Counter
+
+	drained     chan time.Duration
+	generations []Generation
+	refusal     error
 }
 
 func (f fixed) Status() Status      { return f.status }
@@ -30,6 +34,11 @@ func (f fixed) Sessions(yield func(Session) bool) {
 			return
 		}
 	}
+}
+
+func (f fixed) Drain(timeout time.Duration) { f.drained <- timeout }
+func (f fixed) RotateState() ([]Generation, error) {
+	return f.generations, f.refusal
 }
 
 func serve(t *testing.T, path string, source Source) *Server {
@@ -186,5 +195,45 @@ func TestOtherVersionIsNamed(t *testing.T) {
 func TestPathTooLong(t *testing.T) {
 	if _, err := Listen(filepath.Join(t.TempDir(), strings.Repeat("x", 120)), fixed{}); err == nil || !strings.Contains(err.Error(), "100 bytes") {
 		t.Errorf("long path: %v", err)
+	}
+}
+
+func TestActions(t *testing.T) {
+	source := fixed{
+		status: Status{Draining: true, DrainDeadline: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}, drained: make(chan time.Duration, 1),
+		generations: []Generation{{Generation: 0, LiveIDs: 9}, {Generation: 1, Newest: true}},
+	}
+	path := filepath.Join(t.TempDir(), "edge.sock")
+	serve(t, path, source)
+	c, ctx := NewClient(path), context.Background()
+	status, err := c.Drain(ctx, 90*time.Second)
+	if diff := cmp.Diff(source.status, status); err != nil || diff != "" {
+		t.Errorf("drain: %v %s", err, diff)
+	}
+	if got := <-source.drained; got != 90*time.Second {
+		t.Errorf("drain: a timeout of %v", got)
+	}
+	generations, err := c.RotateState(ctx)
+	if diff := cmp.Diff(source.generations, generations); err != nil || diff != "" {
+		t.Errorf("rotate: %v %s", err, diff)
+	}
+
+	source.refusal = errors.New("all of them are in use")
+	path = filepath.Join(t.TempDir(), "edge.sock")
+	serve(t, path, source)
+	if _, err := NewClient(path).RotateState(ctx); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), source.refusal.Error()) {
+		t.Errorf("a refusal: %v", err)
+	}
+	if _, err := NewClient(path).Drain(ctx, -1); err == nil {
+		t.Error("a negative timeout is taken")
+	}
+	select {
+	case got := <-source.drained:
+		t.Errorf("drained with %v", got)
+	default:
+	}
+	// What changes something is no GET.
+	if _, err := get[Status](ctx, NewClient(path), "drain", KindStatus); err == nil {
+		t.Error("GET drains")
 	}
 }

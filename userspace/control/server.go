@@ -107,6 +107,9 @@ func checkStale(path string) error {
 	return fmt.Errorf("%w: %s; stop it first, or give this one another instance name", ErrInUse, path)
 }
 
+// maxRequest bounds the body of a request in bytes.
+const maxRequest = 4096
+
 func handler(source Source) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) {
@@ -122,6 +125,24 @@ func handler(source Source) http.Handler {
 	})
 	mux.HandleFunc("GET /v1/stats", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, NewDocument(KindCounter, source.Counters()))
+	})
+	mux.HandleFunc("POST /v1/drain", func(w http.ResponseWriter, r *http.Request) {
+		var request DrainRequest
+		err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest)).Decode(&request)
+		if err != nil || request.Timeout < 0 {
+			http.Error(w, "the body is no drain request", http.StatusBadRequest)
+			return
+		}
+		source.Drain(time.Duration(request.Timeout))
+		answer(w, NewDocument(KindStatus, []Status{source.Status()}))
+	})
+	mux.HandleFunc("POST /v1/state/rotate", func(w http.ResponseWriter, _ *http.Request) {
+		generations, err := source.RotateState()
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusConflict)
+			return
+		}
+		answer(w, NewDocument(KindGeneration, generations))
 	})
 	return mux
 }

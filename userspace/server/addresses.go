@@ -34,6 +34,7 @@ func checkAddresses(addrs []netip.AddrPort) error {
 // the address that their client asked, which the kernel refuses then.
 type lostAddresses struct {
 	lost atomic.Pointer[[]netip.Addr] // nil: none, as nearly always
+	used sync.Map                     // netip.Addr: where clients have spoken to us
 
 	mu      sync.Mutex
 	checked map[netip.Addr]session.Time
@@ -66,28 +67,42 @@ func (l *lostAddresses) look(now session.Time, a netip.Addr) (news bool) {
 	if hostHas(a) {
 		return false
 	}
+	l.use(a)
 	l.set(append(slices.Clone(l.list()), a))
 	return true
 }
 
-// review takes the addresses off the list that are back.
-func (l *lostAddresses) review() (back []netip.Addr) {
-	if l.lost.Load() == nil {
-		return nil
+// use notes that clients speak to us at a.
+func (l *lostAddresses) use(a netip.Addr) {
+	if _, known := l.used.Load(a); !known && a.IsValid() && !a.IsUnspecified() {
+		l.used.Store(a, nil)
 	}
+}
+
+// review looks at all addresses in use, so that a loss is noticed though nothing
+// is to be sent, and returns those that are gone or back since the last time.
+func (l *lostAddresses) review() (gone, back []netip.Addr) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var left []netip.Addr
-	for _, a := range l.list() {
-		if hostHas(a) {
+	was := l.list()
+	var now []netip.Addr
+	l.used.Range(func(key, _ any) bool {
+		a := key.(netip.Addr)
+		has := hostHas(a)
+		if !has {
+			now = append(now, a)
+		}
+		switch known := slices.Contains(was, a); {
+		case has && known:
 			back = append(back, a)
 			delete(l.checked, a)
-		} else {
-			left = append(left, a)
+		case !has && !known:
+			gone = append(gone, a)
 		}
-	}
-	l.set(left)
-	return back
+		return true
+	})
+	l.set(now)
+	return gone, back
 }
 
 func (l *lostAddresses) list() []netip.Addr {
@@ -125,11 +140,7 @@ func (srv *Server) reroute(ms []netio.Message) (again []netio.Message) {
 			continue
 		}
 		if srv.lost.look(now, m.Local.Addr()) {
-			srv.cfg.Log.Warn("address_lost", "address", m.Local.Addr())
-			select {
-			case srv.readdress <- struct{}{}:
-			default:
-			}
+			srv.addressLost(m.Local.Addr())
 		}
 		if srv.lost.has(m.Local.Addr()) {
 			m.Local = netip.AddrPort{}
@@ -178,9 +189,22 @@ func (srv *Server) source(remote netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(local.Addr().Unmap(), srv.addr.Port())
 }
 
-// reviewAddresses notices that a lost address is back.
+// addressLost has the janitor see to the sessions at a.
+func (srv *Server) addressLost(a netip.Addr) {
+	srv.cfg.Log.Warn("address_lost", "address", a)
+	select {
+	case srv.readdress <- struct{}{}:
+	default:
+	}
+}
+
+// reviewAddresses notices that an address was lost, or that one is back.
 func (srv *Server) reviewAddresses() {
-	for _, a := range srv.lost.review() {
+	gone, back := srv.lost.review()
+	for _, a := range gone {
+		srv.addressLost(a)
+	}
+	for _, a := range back {
 		srv.cfg.Log.Info("address_back", "address", a)
 	}
 }

@@ -84,6 +84,7 @@ func TestLostAddress(t *testing.T) {
 	}
 	// One that is back is used again.
 	back := netip.MustParseAddr("127.0.0.3")
+	srv.lost.use(back)
 	srv.lost.set([]netip.Addr{lost, back})
 	srv.reviewAddresses()
 	if srv.lost.has(back) || !srv.lost.has(lost) {

@@ -156,6 +156,7 @@ func (h *handshaker) accept(req *handshake.Request, job *initJob, name string) (
 	if s.state, err = session.New(cfg, srv.clock.now()); err != nil {
 		return fail(err)
 	}
+	srv.lost.use(job.local.Addr())
 	srv.directory.publish(s.number, s)
 	s.mu.Lock() // others can find it from here on
 	defer s.mu.Unlock()

@@ -132,3 +132,21 @@ func (srv *Server) retireGenerations(t session.Time) {
 	}
 	srv.cfg.Log.Info("state_retired", "generation", now.Newest())
 }
+
+// Generation is one state secret in use.
+type Generation struct {
+	Number uint8
+	Newest bool   // new ids carry it
+	IDs    uint32 // live ids that carry it
+}
+
+// Generations lists the state secrets in use by their numbers.
+func (srv *Server) Generations() (list []Generation) {
+	state := srv.keys.now.Load().state
+	for g := range uint8(handshake.Generations) {
+		if state.Holds(g) {
+			list = append(list, Generation{g, g == state.Newest(), srv.table.LiveOf(g)})
+		}
+	}
+	return list
+}

@@ -47,6 +47,7 @@ func (s *Session) arm() {
 
 // commit is the only place where a path comes into a slot.
 func (s *Session) commit(c *session.Commit) {
+	s.srv.lost.use(c.Path.Local.Addr())
 	err := s.srv.table.Commit(c.ID, c.Path.Remote)
 	if err != nil && !errors.Is(err, maps.ErrNoSession) { // retired in the same breath
 		s.srv.cfg.Log.Error("a path was not committed", "session", s.first.String(), "path", c.Path.Remote, "error", err)

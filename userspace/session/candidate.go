@@ -221,15 +221,19 @@ func (s *Session) dropCandidate(now Time, i int, why Reason, out *Output) {
 	s.moves.Refused++
 	s.moves.LastRefused = now
 	out.event(Event{Kind: EventMoveRefused, Path: c.path, From: s.path, Reason: why})
-	s.candidates = slices.Delete(s.candidates, i, i+1)
-	if len(s.candidates) == 0 {
-		s.candidates = nil // moves are rare, sessions many
-	}
+	s.removeCandidate(i)
 	if !s.pathNeeds(c.rid) || c.rid.Seq == s.sentSeq && c.rid != s.rid {
 		// Its id stays with its address, in case it comes back.
 		c.rid.taken, c.rid.probed, c.rid.source = false, true, c.path
 	}
 	s.settle()
+}
+
+func (s *Session) removeCandidate(i int) {
+	s.candidates = slices.Delete(s.candidates, i, i+1)
+	if len(s.candidates) == 0 {
+		s.candidates = nil // moves are rare, sessions many
+	}
 }
 
 func (s *Session) dropCandidates(now Time, why Reason, out *Output) {

@@ -19,7 +19,7 @@ func (s *Session) noticeJump(now, due Time, out *Output) {
 
 // Resume tells a client that its machine has slept, or that the clock jumped, so
 // that nothing is known of the path: it asks at once, on a fresh id, and reports
-// EventClockJump. The caller may then Race. It fails with ErrNotClient, ErrClosed
+// EventClockJump. A race that ran ends without a result; the caller may Race anew. It fails with ErrNotClient, ErrClosed
 // or ErrNotConfirmed.
 func (s *Session) Resume(now Time, out *Output) error {
 	switch {
@@ -30,6 +30,7 @@ func (s *Session) Resume(now Time, out *Output) error {
 	case s.state < StateOpen:
 		return ErrNotConfirmed
 	}
+	s.endRace(s.path.Socket, out) // its sockets are of yesterday's networks
 	out.event(Event{Kind: EventClockJump, Path: s.path})
 	if s.spare(s.path) != nil {
 		s.rotate()

@@ -108,7 +108,7 @@ func (s *Session) answer(now Time, from Path, f *wire.Frame, out *Output) {
 // switchTo puts the session on a candidate that has answered.
 func (s *Session) switchTo(now Time, i int, out *Output) {
 	c := s.candidates[i]
-	s.candidates = slices.Delete(s.candidates, i, i+1)
+	s.removeCandidate(i)
 	s.departures = slices.DeleteFunc(s.departures, func(d departure) bool { return d.path.Same(c.path) })
 	if !c.oldLeft {
 		if len(s.departures) == maxDepartures {

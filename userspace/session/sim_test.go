@@ -23,7 +23,10 @@ var (
 	addrA      = netip.MustParseAddrPort("192.0.2.10:40000")
 	addrB      = netip.MustParseAddrPort("203.0.113.5:40001")
 	addrC      = netip.MustParseAddrPort("[2001:db8::10]:40002")
-	addrX      = netip.MustParseAddrPort("233.252.0.66:6666")
+	// serverAddr2 and 3 are further addresses of the server.
+	serverAddr2 = netip.MustParseAddrPort("198.51.100.8:7626")
+	serverAddr3 = netip.MustParseAddrPort("[2001:db8:5::7]:7626")
+	addrX       = netip.MustParseAddrPort("233.252.0.66:6666")
 )
 
 // flight is a packet on its way.
@@ -60,6 +63,7 @@ type sim struct {
 	received, sent map[netip.AddrPort]int
 	proven         map[netip.AddrPort]bool
 	slots          map[wire.ID]netip.AddrPort
+	server         []netip.AddrPort // addresses at which the server lives
 	trace          bool
 }
 
@@ -109,11 +113,12 @@ func newSim(t testing.TB, seed uint64) *sim {
 		received: map[netip.AddrPort]int{}, sent: map[netip.AddrPort]int{},
 		proven: map[netip.AddrPort]bool{addrA: true},
 		slots:  map[wire.ID]netip.AddrPort{},
+		server: []netip.AddrPort{serverAddr},
 	}
 	m.c.ids = &testIDs{rng: rng, live: map[wire.ID]bool{}}
 	m.s.ids = &testIDs{rng: rng, live: map[wire.ID]bool{}}
 	cc := Config{Role: Client, IDs: m.c.ids, Path: Path{Socket: 1, Remote: serverAddr}, Random: rngReader{rng}}
-	sc := Config{Role: Server, IDs: m.s.ids, Path: Path{Remote: addrA}, Random: rngReader{rng}}
+	sc := Config{Role: Server, IDs: m.s.ids, Path: Path{Remote: addrA, Local: serverAddr}, Random: rngReader{rng}}
 	fill(rng, cc.C2S[:])
 	fill(rng, cc.S2C[:])
 	sc.C2S, sc.S2C = cc.C2S, cc.S2C
@@ -175,7 +180,13 @@ func (m *sim) flush(e *end) {
 		if f.toServer {
 			f.src, f.dst = m.socket[p.Path.Socket], p.Path.Remote
 		} else {
-			f.src, f.dst = serverAddr, p.Path.Remote
+			f.src, f.dst = p.Path.Local, p.Path.Remote
+			if !f.src.IsValid() {
+				f.src = serverAddr // of packets that a test made
+			}
+			if !slices.Contains(m.server, f.src) {
+				continue // that address is gone
+			}
 			m.sent[f.dst] += len(f.data)
 			if !m.proven[f.dst] && m.sent[f.dst] > 3*m.received[f.dst] {
 				m.t.Fatalf("%v: ledger of %v: sent %d for %d", m.now, f.dst, m.sent[f.dst], m.received[f.dst])
@@ -210,10 +221,10 @@ func (m *sim) put(f flight) {
 // arrive hands a packet to whoever is at its destination.
 func (m *sim) arrive(f flight) {
 	if f.toServer {
-		if f.dst != serverAddr {
+		if !slices.Contains(m.server, f.dst) {
 			return
 		}
-		m.inject(f.src, f.data)
+		m.injectAt(f.src, f.dst, f.data)
 		return
 	}
 	for socket, a := range m.socket {
@@ -230,10 +241,15 @@ func (m *sim) arrive(f flight) {
 
 // inject gives the server a packet as if from src.
 func (m *sim) inject(src netip.AddrPort, data []byte) Reason {
+	return m.injectAt(src, serverAddr, data)
+}
+
+// injectAt does at one of the server's addresses.
+func (m *sim) injectAt(src, dst netip.AddrPort, data []byte) Reason {
 	before := m.s.received.Bytes
 	// The budget is filled before the answers, and by authentic packets only.
 	m.received[src] += len(data)
-	r := m.s.Receive(m.now, Path{Remote: src}, slices.Clone(data), &m.s.out)
+	r := m.s.Receive(m.now, Path{Remote: src, Local: dst}, slices.Clone(data), &m.s.out)
 	if m.s.received.Bytes == before {
 		m.received[src] -= len(data)
 	}
@@ -307,16 +323,21 @@ func (m *sim) serverSend(s string) error {
 
 // move opens a new client socket at addr and moves the session there.
 func (m *sim) move(socket uint32, addr netip.AddrPort) {
-	for other, a := range m.socket {
-		if a == addr {
-			delete(m.socket, other) // the address is the new socket's now
-		}
-	}
-	m.socket[socket] = addr
+	m.bind(socket, addr)
 	if err := m.c.Move(m.now, Path{Socket: socket, Remote: serverAddr}, &m.c.out); err != nil {
 		m.t.Fatal(err)
 	}
 	m.flush(&m.c)
+}
+
+// bind opens a client socket; the address is its own from now on.
+func (m *sim) bind(socket uint32, addr netip.AddrPort) {
+	for other, a := range m.socket {
+		if a == addr {
+			delete(m.socket, other)
+		}
+	}
+	m.socket[socket] = addr
 }
 
 // rebind shows the client's current socket under another address.

@@ -29,6 +29,12 @@ type Config struct {
 	Mode       Mode     `toml:"mode"`
 	// KeyFile holds the server's private key as `keygen` writes it.
 	KeyFile string `toml:"key_file"`
+	// PreviousKeyFile holds the key before it: while the key is rotated, clients
+	// that know the server by either are served. Empty: none.
+	PreviousKeyFile string `toml:"previous_key_file"`
+	// Addresses are where clients can reach the server, "ADDR" or "ADDR:PORT": they
+	// are told, and go to another one when the one that they use fails.
+	Addresses []string `toml:"addresses"`
 	// AuthorizedKeys is the file that ParseAuthorized reads; exclusive with AllowAnonymous.
 	AuthorizedKeys string `toml:"authorized_keys"`
 	AllowAnonymous bool   `toml:"allow_anonymous"`
@@ -57,6 +63,9 @@ func Default() Config {
 
 // DefaultInstance is the instance that every command means when it names none.
 const DefaultInstance = "default"
+
+// maxAddresses is how many addresses a client can be told.
+const maxAddresses = 8
 
 // The slots a session table may have; a power of two between them.
 const (
@@ -111,6 +120,37 @@ func (c *Config) Address() (netip.AddrPort, error) {
 	return address, nil
 }
 
+// ServerAddresses is Addresses as addresses, on the port of Listen where they name none.
+func (c *Config) ServerAddresses() ([]netip.AddrPort, error) {
+	listen, err := c.Address()
+	if err != nil {
+		return nil, err
+	}
+	if len(c.Addresses) > maxAddresses {
+		return nil, invalid("addresses", "%d of them; clients can be told %d", len(c.Addresses), maxAddresses)
+	}
+	var list []netip.AddrPort
+	for _, text := range c.Addresses {
+		address, err := netip.ParseAddrPort(text)
+		if err != nil {
+			var addr netip.Addr
+			addr, err = netip.ParseAddr(strings.Trim(text, "[]"))
+			address = netip.AddrPortFrom(addr, listen.Port())
+		}
+		ip := address.Addr()
+		switch {
+		case err != nil:
+			return nil, invalid("addresses", "%q is not an address; write %q, %q or %q", text, "192.0.2.1", "192.0.2.1:7626", "2001:db8::1")
+		case address.Port() == 0 || ip.IsUnspecified() || ip.IsMulticast() || ip.Zone() != "":
+			return nil, invalid("addresses", "%q is nothing that a client can send to; write an address of this server as clients see it", text)
+		case slices.Contains(list, address):
+			return nil, invalid("addresses", "%q is there twice", text)
+		}
+		list = append(list, address)
+	}
+	return list, nil
+}
+
 // Validate checks everything that can be checked without looking outside the
 // configuration, and returns all that is wrong at once. checkBackend judges
 // one backend's text.
@@ -123,11 +163,18 @@ func (c *Config) Validate(checkBackend func(string) error) error {
 	}
 	_, err := c.Address()
 	add(err)
+	if err == nil {
+		_, err = c.ServerAddresses()
+		add(err)
+	}
 	add(c.checkInterfaces())
 	add(oneOf("mode", string(c.Mode), modes))
 	add(oneOf("cookie", c.Cookie, []string{"auto", "always", "never"}))
 	if c.KeyFile == "" {
 		add(invalid("key_file", "not set; make one with `xdp-roam keygen -o server.key` and name it"))
+	}
+	if c.PreviousKeyFile != "" && c.PreviousKeyFile == c.KeyFile {
+		add(invalid("previous_key_file", "%q is key_file too; name the file with the key before it, or none", c.PreviousKeyFile))
 	}
 	switch {
 	case c.AuthorizedKeys == "" && !c.AllowAnonymous:

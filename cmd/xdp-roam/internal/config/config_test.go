@@ -4,6 +4,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -137,36 +138,42 @@ func TestValidate(t *testing.T) {
 		change func(*Config)
 		want   []string
 	}{
-		"listen name":      {func(c *Config) { c.Listen = "localhost:7626" }, []string{`listen: "localhost:7626" is not an address`}},
-		"listen no port":   {func(c *Config) { c.Listen = "192.0.2.1" }, []string{"listen:"}},
-		"listen big port":  {func(c *Config) { c.Listen = ":70000" }, []string{"listen:"}},
-		"listen empty":     {func(c *Config) { c.Listen = "" }, []string{"listen:"}},
-		"interface slash":  {func(c *Config) { c.Interfaces = []string{"eth/0"} }, []string{`interfaces: "eth/0"`}},
-		"interface long":   {func(c *Config) { c.Interfaces = []string{strings.Repeat("e", 16)} }, []string{"interfaces:"}},
-		"interface empty":  {func(c *Config) { c.Interfaces = []string{""} }, []string{"interfaces:"}},
-		"interface twice":  {func(c *Config) { c.Interfaces = []string{"a", "a"} }, []string{`"a" is named twice`}},
-		"socket with eth":  {func(c *Config) { c.Interfaces, c.Mode = []string{"a"}, ModeSocket }, []string{`mode "socket" attaches to no interface`}},
-		"none with eth":    {func(c *Config) { c.Interfaces, c.Mode = []string{"a"}, ModeNone }, []string{`mode "none" attaches to no interface`}},
-		"xdp without":      {func(c *Config) { c.Mode = ModeXDP }, []string{`mode "xdp" needs at least one interface`}},
-		"generic without":  {func(c *Config) { c.Mode = ModeGeneric }, []string{`mode "generic" needs`}},
-		"mode":             {func(c *Config) { c.Mode = "socke" }, []string{`mode: "socke" is none of auto, xdp, generic, socket, none; did you mean "socket"?`}},
-		"cookie":           {func(c *Config) { c.Cookie = "alway" }, []string{`cookie: "alway"`, `did you mean "always"?`}},
-		"no key":           {func(c *Config) { c.KeyFile = "" }, []string{"key_file: not set", "keygen"}},
-		"nobody":           {func(c *Config) { c.AllowAnonymous = false }, []string{"authorized_keys: not set", "allow_anonymous"}},
-		"both":             {func(c *Config) { c.AuthorizedKeys = "a" }, []string{"allow_anonymous: true together with authorized_keys"}},
-		"state":            {func(c *Config) { c.StateDir = "" }, []string{"state_dir:"}},
-		"slots odd":        {func(c *Config) { c.TableSlots = 1000 }, []string{"table_slots: 1000 is not a power of two"}},
-		"slots few":        {func(c *Config) { c.TableSlots = 32 }, []string{"table_slots: 32"}},
-		"slots zero":       {func(c *Config) { c.TableSlots = 0 }, []string{"table_slots: 0"}},
-		"slots many":       {func(c *Config) { c.TableSlots = 1 << 29 }, []string{"table_slots:"}},
-		"instance path":    {func(c *Config) { c.Instance = "../x" }, []string{`instance: "../x"`}},
-		"instance empty":   {func(c *Config) { c.Instance = "" }, []string{"instance:"}},
-		"instance long":    {func(c *Config) { c.Instance = strings.Repeat("a", 33) }, []string{"instance:"}},
-		"no service":       {func(c *Config) { c.Services = nil }, []string{"service: none", "[[service]]"}},
-		"service port 0":   {func(c *Config) { c.Services[0].Port = 0 }, []string{"port 0"}},
-		"service twice":    {func(c *Config) { c.Services = append(c.Services, c.Services[0]) }, []string{"port 7 is given twice"}},
-		"service backend":  {func(c *Config) { c.Services[0].Backend = "" }, []string{"service 7: no backend"}},
-		"everything wrong": {func(c *Config) { c.Listen, c.Cookie = "", "" }, []string{"listen:", "cookie:"}},
+		"listen name":         {func(c *Config) { c.Listen = "localhost:7626" }, []string{`listen: "localhost:7626" is not an address`}},
+		"listen no port":      {func(c *Config) { c.Listen = "192.0.2.1" }, []string{"listen:"}},
+		"listen big port":     {func(c *Config) { c.Listen = ":70000" }, []string{"listen:"}},
+		"listen empty":        {func(c *Config) { c.Listen = "" }, []string{"listen:"}},
+		"interface slash":     {func(c *Config) { c.Interfaces = []string{"eth/0"} }, []string{`interfaces: "eth/0"`}},
+		"interface long":      {func(c *Config) { c.Interfaces = []string{strings.Repeat("e", 16)} }, []string{"interfaces:"}},
+		"interface empty":     {func(c *Config) { c.Interfaces = []string{""} }, []string{"interfaces:"}},
+		"interface twice":     {func(c *Config) { c.Interfaces = []string{"a", "a"} }, []string{`"a" is named twice`}},
+		"socket with eth":     {func(c *Config) { c.Interfaces, c.Mode = []string{"a"}, ModeSocket }, []string{`mode "socket" attaches to no interface`}},
+		"none with eth":       {func(c *Config) { c.Interfaces, c.Mode = []string{"a"}, ModeNone }, []string{`mode "none" attaches to no interface`}},
+		"xdp without":         {func(c *Config) { c.Mode = ModeXDP }, []string{`mode "xdp" needs at least one interface`}},
+		"generic without":     {func(c *Config) { c.Mode = ModeGeneric }, []string{`mode "generic" needs`}},
+		"mode":                {func(c *Config) { c.Mode = "socke" }, []string{`mode: "socke" is none of auto, xdp, generic, socket, none; did you mean "socket"?`}},
+		"cookie":              {func(c *Config) { c.Cookie = "alway" }, []string{`cookie: "alway"`, `did you mean "always"?`}},
+		"no key":              {func(c *Config) { c.KeyFile = "" }, []string{"key_file: not set", "keygen"}},
+		"nobody":              {func(c *Config) { c.AllowAnonymous = false }, []string{"authorized_keys: not set", "allow_anonymous"}},
+		"both":                {func(c *Config) { c.AuthorizedKeys = "a" }, []string{"allow_anonymous: true together with authorized_keys"}},
+		"state":               {func(c *Config) { c.StateDir = "" }, []string{"state_dir:"}},
+		"slots odd":           {func(c *Config) { c.TableSlots = 1000 }, []string{"table_slots: 1000 is not a power of two"}},
+		"slots few":           {func(c *Config) { c.TableSlots = 32 }, []string{"table_slots: 32"}},
+		"slots zero":          {func(c *Config) { c.TableSlots = 0 }, []string{"table_slots: 0"}},
+		"slots many":          {func(c *Config) { c.TableSlots = 1 << 29 }, []string{"table_slots:"}},
+		"instance path":       {func(c *Config) { c.Instance = "../x" }, []string{`instance: "../x"`}},
+		"instance empty":      {func(c *Config) { c.Instance = "" }, []string{"instance:"}},
+		"instance long":       {func(c *Config) { c.Instance = strings.Repeat("a", 33) }, []string{"instance:"}},
+		"no service":          {func(c *Config) { c.Services = nil }, []string{"service: none", "[[service]]"}},
+		"service port 0":      {func(c *Config) { c.Services[0].Port = 0 }, []string{"port 0"}},
+		"service twice":       {func(c *Config) { c.Services = append(c.Services, c.Services[0]) }, []string{"port 7 is given twice"}},
+		"service backend":     {func(c *Config) { c.Services[0].Backend = "" }, []string{"service 7: no backend"}},
+		"addresses, a name":   {func(c *Config) { c.Addresses = []string{"edge.example"} }, []string{`addresses: "edge.example" is not an address`}},
+		"addresses, any":      {func(c *Config) { c.Addresses = []string{"0.0.0.0"} }, []string{`addresses: "0.0.0.0" is nothing`}},
+		"addresses, port 0":   {func(c *Config) { c.Addresses = []string{"192.0.2.1:0"} }, []string{`addresses: "192.0.2.1:0" is nothing`}},
+		"addresses, twice":    {func(c *Config) { c.Addresses = []string{"192.0.2.1", "192.0.2.1:7626"} }, []string{`addresses: "192.0.2.1:7626" is there twice`}},
+		"addresses, too many": {func(c *Config) { c.Addresses = make([]string, 9) }, []string{"addresses: 9 of them"}},
+		"previous key":        {func(c *Config) { c.PreviousKeyFile = c.KeyFile }, []string{"previous_key_file:"}},
+		"everything wrong":    {func(c *Config) { c.Listen, c.Cookie = "", "" }, []string{"listen:", "cookie:"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			conf := good()
@@ -220,4 +227,12 @@ func FuzzParse(f *testing.F) {
 		}
 		_ = c.Validate(anyBackend)
 	})
+}
+
+func TestServerAddresses(t *testing.T) {
+	c := Config{Listen: ":443", Addresses: []string{"192.0.2.1", "192.0.2.1:7626", "2001:db8::1", "[2001:db8::2]", "[2001:db8::3]:9"}}
+	list, err := c.ServerAddresses()
+	if got, want := fmt.Sprint(list), "[192.0.2.1:443 192.0.2.1:7626 [2001:db8::1]:443 [2001:db8::2]:443 [2001:db8::3]:9]"; err != nil || got != want {
+		t.Errorf("%v, %v; want %v", got, err, want)
+	}
 }

@@ -26,7 +26,8 @@ func (c *Config) ReadFile(name string) error {
 		return err
 	}
 	for _, path := range []struct{ was, now *string }{
-		{&c.KeyFile, &file.KeyFile}, {&c.AuthorizedKeys, &file.AuthorizedKeys}, {&c.StateDir, &file.StateDir},
+		{&c.KeyFile, &file.KeyFile}, {&c.PreviousKeyFile, &file.PreviousKeyFile},
+		{&c.AuthorizedKeys, &file.AuthorizedKeys}, {&c.StateDir, &file.StateDir},
 	} {
 		if *path.now != *path.was && *path.now != "" && !filepath.IsAbs(*path.now) {
 			*path.now = filepath.Join(filepath.Dir(name), *path.now)

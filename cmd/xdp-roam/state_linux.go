@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/xdp-roam/xdp-roam/cmd/xdp-roam/internal/config"
+	"github.com/xdp-roam/xdp-roam/userspace/control"
+	"github.com/xdp-roam/xdp-roam/userspace/handshake"
+	"github.com/xdp-roam/xdp-roam/userspace/server"
+)
+
+func newStateCommand(e *env) *cobra.Command {
+	return group("state", "The secret that ids, cookies and resets hang on", newStateRotateCommand(e))
+}
+
+func newStateRotateCommand(e *env) *cobra.Command {
+	var directory string
+	c := &cobra.Command{
+		Use:   "rotate [--state-dir DIR]",
+		Short: "Make the next generation of the state secret",
+		Long: `rotate makes a fresh state secret, by which new session ids and cookies are made.
+Sessions go on: the secrets before it stay until no live id carries them, at most
+four at a time. The running edge does it at once; where none runs, it is done in
+the state directory, for the next start.`,
+		Args: arguments(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error {
+			generations, err := control.NewClient(e.controlPath()).RotateState(c.Context())
+			if errors.Is(err, control.ErrNotRunning) {
+				generations, err = rotateFile(directory)
+			}
+			if err != nil {
+				return err
+			}
+			return show(e, control.KindGeneration, generations, []column[control.Generation]{
+				{name: "generation", value: func(g control.Generation) string { return fmt.Sprint(g.Generation) }},
+				{name: "use", value: func(g control.Generation) string {
+					if g.Newest {
+						return "new ids"
+					}
+					return "older ids"
+				}},
+				{name: "live ids", value: func(g control.Generation) string { return fmt.Sprint(g.LiveIDs) }},
+			})
+		},
+	}
+	c.Flags().StringVar(&directory, "state-dir", config.Default().StateDir, "`DIR` of the state secret where no edge runs")
+	return c
+}
+
+// rotateFile rotates the state that no daemon uses: no id of it is live.
+func rotateFile(directory string) ([]control.Generation, error) {
+	path := filepath.Join(directory, handshake.StateSecretFile)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil, &fault{
+			code: exitNotLoaded, what: fmt.Sprintf("no daemon is running, and there is no %s", path),
+			fix: "--control or --instance names the daemon, --state-dir the directory; `xdp-roam run` makes the first secret",
+		}
+	}
+	was, err := handshake.LoadState(directory)
+	if err != nil {
+		return nil, err
+	}
+	oldest := (was.Newest() + 1) % handshake.Generations
+	now, err := was.Without(oldest).Next()
+	if err != nil {
+		return nil, err
+	}
+	if err := handshake.SaveState(directory, was, now); err != nil {
+		return nil, err
+	}
+	var generations []control.Generation
+	for g := range uint8(handshake.Generations) {
+		if now.Holds(g) {
+			generations = append(generations, control.Generation{Generation: g, Newest: g == now.Newest()})
+		}
+	}
+	return generations, nil
+}
+
+// RotateState implements control.Source.
+func (d *source) RotateState() ([]control.Generation, error) {
+	if _, err := d.server.RotateState(); err != nil {
+		return nil, err
+	}
+	return generationItems(d.server.Generations()), nil
+}
+
+func generationItems(list []server.Generation) (items []control.Generation) {
+	for _, g := range list {
+		items = append(items, control.Generation{Generation: g.Number, Newest: g.Newest, LiveIDs: g.IDs})
+	}
+	return items
+}
