@@ -257,6 +257,8 @@ func (r *roamer) adopt() {
 		found.socket.conn.Close()
 		return
 	}
+	found.socket.number = r.next // the dialer's own number until now
+	r.next++
 	machine, err := session.New(sessionConfig(r.cfg, r.configured, *found), r.now())
 	if err != nil {
 		r.mu.Unlock()
@@ -265,8 +267,6 @@ func (r *roamer) adopt() {
 		return
 	}
 	from := r.endpoints(r.machine.Path())
-	found.socket.number = r.next
-	r.next++
 	path := session.Path{Socket: found.socket.number, Remote: found.remote}
 	r.farewell(path, found.socket)
 	for _, socket := range r.sockets {
@@ -289,7 +289,6 @@ func (r *roamer) adopt() {
 	r.pause.reset()
 	r.confirm.Reset(confirmTime)
 	r.grace.Stop()
-	r.look.Stop()
 }
 
 // farewell lets an old session that may live tell the server, on the path where

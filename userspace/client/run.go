@@ -244,9 +244,13 @@ func (s *Session) readLoop(socket *socket) {
 	for {
 		n, err := socket.conn.ReadBatch(msgs)
 		if err != nil {
-			// Closed by us, or the system's doing: then roamLoop looks for a new one.
 			socket.dead.Store(true)
-			notify(s.kick)
+			s.mu.Lock()
+			lost := s.sockets[socket.number] == socket
+			s.mu.Unlock()
+			if lost { // the system's doing, not ours: roamLoop looks for a new one
+				notify(s.kick)
+			}
 			return
 		}
 		s.mu.Lock()
