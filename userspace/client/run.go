@@ -281,7 +281,7 @@ func (s *Session) receive(now session.Time, socket *socket, m *netio.Message, w 
 	// do, or, where that happens to be the same time, as the first round trip.
 	next, rtt := s.closeProgress()
 	s.machine.Receive(now, from, m.Data(), &w.out)
-	if n, r := s.closeProgress(); n != next || r != rtt || s.machine.State() != session.StateClosing {
+	if n, r := s.closeProgress(); n != next || rtt == 0 && r != 0 || s.machine.State() != session.StateClosing {
 		s.ackOnce.Do(func() { close(s.acked) })
 	}
 }
