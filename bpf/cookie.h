@@ -32,76 +32,53 @@ static __always_inline __u64 straddle(__u64 low, __u64 high)
 	return low >> 32 | high << 32;
 }
 
-#define MAC1_WORDS 7
-
-static __always_inline __u64 mac1_word(const struct init *in, int i)
-{
-	switch (i) {
-	case 0:
-		return straddle(in->head, in->handshake_id[0]);
-	case 1:
-		return straddle(in->handshake_id[0], in->handshake_id[1]);
-	case 2:
-		return straddle(in->handshake_id[1], in->ephemeral[0]);
-	case 3:
-		return straddle(in->ephemeral[0], in->ephemeral[1]);
-	case 4:
-		return straddle(in->ephemeral[1], in->ephemeral[2]);
-	case 5:
-		return straddle(in->ephemeral[2], in->ephemeral[3]);
-	default:
-		return SIP_LAST(52, in->ephemeral[3] >> 32);
-	}
-}
-
-#define COOKIE_WORDS 8
-
-/* A cookie's hash runs over the handshake id, the cookie's first word and the addresses. */
-static __always_inline __u64 cookie_word(const struct packet *p, const struct init *in, __u64 head, int i)
-{
-	switch (i) {
-	case 0:
-	case 1:
-		return in->handshake_id[i];
-	case 2:
-		return head;
-	case 3:
-	case 4:
-		return p->src[i - 3];
-	case 5:
-	case 6:
-		return p->dst[i - 5];
-	default:
-		return SIP_LAST(60, p->sport | (__u32)p->dport << 16);
-	}
-}
-
 static __always_inline __u64 mac1_hash(const struct init *in, const struct roam_sipkey *key)
 {
 	struct sip s;
 
 	sip_init(&s, key);
-#pragma unroll
-	for (int i = 0; i < MAC1_WORDS; i++)
-		sip24_word(&s, mac1_word(in, i));
+	sip24_word(&s, straddle(in->head, in->handshake_id[0]));
+	sip24_word(&s, straddle(in->handshake_id[0], in->handshake_id[1]));
+	sip24_word(&s, straddle(in->handshake_id[1], in->ephemeral[0]));
+	sip24_word(&s, straddle(in->ephemeral[0], in->ephemeral[1]));
+	sip24_word(&s, straddle(in->ephemeral[1], in->ephemeral[2]));
+	sip24_word(&s, straddle(in->ephemeral[2], in->ephemeral[3]));
+	sip24_word(&s, SIP_LAST(52, in->ephemeral[3] >> 32));
 	return sip24_end(&s);
 }
 
+/* Only while the server's key is being rotated, so not worth the room inline. */
+static __noinline __u64 mac1_hash_other(const struct init *in, const struct roam_sipkey *key)
+{
+	return mac1_hash(in, key);
+}
+
+static __always_inline bool mac1_valid(const struct roam_config *cfg, const struct init *in)
+{
+	const struct roam_sipkey *keys = cfg->mac1_keys;
+
+	_Static_assert(ROAM_MAX_MAC1_KEYS == 2, "one branch for each");
+	if (likely(sip_key_set(&keys[0]) && mac1_hash(in, &keys[0]) == in->mac1))
+		return true;
+	return sip_key_set(&keys[1]) && mac1_hash_other(in, &keys[1]) == in->mac1;
+}
+
+/* A cookie's hash runs over the handshake id, the cookie's first word and the addresses. */
 static __always_inline __u64 cookie_hash(const struct packet *p, const struct init *in, __u64 head,
 					 const struct roam_sipkey *key)
 {
 	struct sip s;
 
 	sip_init(&s, key);
-#pragma unroll
-	for (int i = 0; i < COOKIE_WORDS; i++)
-		sip24_word(&s, cookie_word(p, in, head, i));
+	sip24_word(&s, in->handshake_id[0]);
+	sip24_word(&s, in->handshake_id[1]);
+	sip24_word(&s, head);
+	sip24_word(&s, p->src[0]);
+	sip24_word(&s, p->src[1]);
+	sip24_word(&s, p->dst[0]);
+	sip24_word(&s, p->dst[1]);
+	sip24_word(&s, SIP_LAST(60, p->sport | (__u32)p->dport << 16));
 	return sip24_end(&s);
-}
-
-static __always_inline bool key_set(const struct roam_sipkey *key)
-{
-	return key->k0 | key->k1;
 }
 
 /* The first word of a cookie: format, key id, server id, time, in the order of its bytes. */
@@ -164,22 +141,6 @@ static __always_inline __u32 init_stateless(const struct roam_config *cfg, struc
 	if (!stage_bucket_take(cpu, cpu->version, stage, cfg->limits.version_rate, cfg->limits.version_burst))
 		return ROAM_REASON_VERSION_LIMIT;
 	return reason;
-}
-
-/* Only while the server's key is being rotated, so not worth the room inline. */
-static __noinline __u64 mac1_other(const struct init *in, const struct roam_sipkey *key)
-{
-	return in && key ? mac1_hash(in, key) : 0;
-}
-
-static __always_inline bool mac1_valid(const struct roam_config *cfg, const struct init *in)
-{
-	const struct roam_sipkey *keys = cfg->mac1_keys;
-
-	_Static_assert(ROAM_MAX_MAC1_KEYS == 2, "one branch for each");
-	if (likely(key_set(&keys[0]) && mac1_hash(in, &keys[0]) == in->mac1))
-		return true;
-	return key_set(&keys[1]) && mac1_other(in, &keys[1]) == in->mac1;
 }
 
 /*

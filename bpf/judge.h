@@ -88,7 +88,7 @@ static __always_inline __u32 read_id(void *ctx, __u32 stage, struct packet *p, c
 	return UNDECIDED;
 }
 
-/* UNDECIDED: an INIT in XDP, which has a path of its own (xdp_init_path). */
+/* UNDECIDED: an INIT in XDP, which has a path of its own. */
 static __always_inline __u32 judge(void *ctx, __u32 stage, const struct roam_config *cfg, struct roam_cpu *cpu,
 				   struct packet *p, __u16 *owner)
 {

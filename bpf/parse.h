@@ -43,6 +43,19 @@ struct cursor {
 	__u8 protocol;
 };
 
+/* struct ethhdr is packed, and clang would load its field in two halves. */
+static __always_inline __be16 ethernet_proto(const void *frame)
+{
+	return *(const __be16 *)(frame + offsetof(struct ethhdr, h_proto));
+}
+
+/* By words: in6_addr is aligned to four bytes alone. */
+static __always_inline void ipv6_words(__u64 *words, const struct in6_addr *addr)
+{
+	words[0] = *(const __u64 *)addr;
+	words[1] = *((const __u64 *)addr + 1);
+}
+
 static __always_inline bool is_vlan(__be16 proto)
 {
 	return proto == bpf_htons(ETH_P_8021Q) || proto == bpf_htons(ETH_P_8021AD);
@@ -111,11 +124,11 @@ static __always_inline __u32 parse_ipv6(struct cursor *c, struct packet *p)
 	total = sizeof(*ip) + bpf_ntohs(ip->payload_len);
 	if (ip->version != 6 || total > BYTES_BETWEEN(ip, c->end))
 		return ROAM_REASON_IP_MALFORMED;
-	__builtin_memcpy(p->src, &ip->saddr, sizeof(p->src));
+	ipv6_words(p->src, &ip->saddr);
 	/* Would pass for the IPv4 path of that address. The stack refuses it too. */
 	if (is_ipv4_mapped(p->src[0], p->src[1]))
 		return ROAM_REASON_IP_MALFORMED;
-	__builtin_memcpy(p->dst, &ip->daddr, sizeof(p->dst));
+	ipv6_words(p->dst, &ip->daddr);
 	p->ipv6 = true;
 	p->plain = ip->nexthdr == IPPROTO_UDP;
 	c->limit = c->at + total;
@@ -158,7 +171,7 @@ __noinline __u32 parse(struct xdp_md *ctx, struct packet *p)
 
 	if (!p || (void *)(eth + 1) > c.end)
 		return ROAM_REASON_NOT_IP;
-	proto = eth->h_proto;
+	proto = ethernet_proto(c.data);
 	c.at = sizeof(*eth);
 	for (int i = 0; i < VLAN_TAGS_MAX && is_vlan(proto); i++) {
 		struct vlan_tag *tag = c.data + c.at;

@@ -12,6 +12,8 @@
 #define RETRY_LEN 40
 #define RETRY_UDP_LEN (sizeof(struct udphdr) + RETRY_LEN)
 #define RETRY_TTL 64
+/* Ethernet and two VLAN tags are 22 bytes. A mask, because Linux 6.1 forgets a bound that it has only compared. */
+#define NETWORK_MASK 31
 #define IPV4_DONT_FRAGMENT bpf_htons(0x4000)
 /* Type, three zero bytes, version. */
 #define RETRY_HEAD (ROAM_RETRY | (__u64)bpf_htonl(ROAM_VERSION_1) << 32)
@@ -128,13 +130,13 @@ static __always_inline __u32 retry_send(struct xdp_md *ctx, const struct packet 
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	__u32 ip_len = p->ipv6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
-	__u32 network = p->network;
+	__u32 network = p->network & NETWORK_MASK;
 	struct ethhdr *eth = data;
 	__u32 want = network + ip_len + RETRY_UDP_LEN;
 	__u64 sum;
 	void *ip;
 
-	if ((void *)(eth + 1) > end || network > sizeof(*eth) + VLAN_TAGS_MAX * sizeof(struct vlan_tag))
+	if ((void *)(eth + 1) > end || network != p->network)
 		return ROAM_REASON_RETRY_FAILED;
 	if (!mac_unicast(eth->h_source) || !mac_unicast(eth->h_dest) || !addresses_unicast(p))
 		return ROAM_REASON_RETRY_FAILED;

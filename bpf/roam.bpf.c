@@ -28,7 +28,9 @@ int roam_xdp(struct xdp_md *ctx)
 {
 	int action = xdp_fast_path(ctx);
 
-	return likely(action >= 0) ? action : xdp_slow_path(ctx);
+	if (unlikely(action == PATH_DECLINED))
+		action = xdp_slow_path(ctx);
+	return unlikely(action == PATH_INIT) ? xdp_init_path(ctx) : action;
 }
 
 SEC("sk_reuseport")

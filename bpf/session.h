@@ -41,7 +41,7 @@ static __always_inline bool id_is_ours(const struct roam_config *cfg, __u64 id0,
 	const struct roam_sipkey *key = &cfg->id_keys[(__u32)id0 >> ID_GENERATION_SHIFT & (ROAM_ID_KEYS - 1)];
 	struct sip s;
 
-	if (unlikely(!(key->k0 | key->k1)))
+	if (unlikely(!sip_key_set(key)))
 		return false;
 	sip_init(&s, key);
 	sip13_word(&s, id0);

@@ -13,6 +13,12 @@ struct sip {
 	__u64 v0, v1, v2, v3;
 };
 
+/* A key of zeros is none. */
+static __always_inline bool sip_key_set(const struct roam_sipkey *key)
+{
+	return key->k0 | key->k1;
+}
+
 static __always_inline __u64 rotl(__u64 x, int bits)
 {
 	return x << bits | x >> (64 - bits);

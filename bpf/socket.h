@@ -6,7 +6,9 @@
  * The context's data starts at the UDP header and may end right after it (paged
  * skb), so the payload is read by helper, the addresses relative to the IP header.
  * With UDP_GRO this runs once for a train of packets of one flow, on its first
- * one: lengths are then lower bounds, and the sockets judge the rest again.
+ * one. The sockets judge the rest again; but a train goes where its first packet
+ * goes, so whoever can spoof a flow can have its packets dropped with his own,
+ * where no XDP has sorted them out before.
  */
 #ifndef ROAM_SOCKET_H
 #define ROAM_SOCKET_H

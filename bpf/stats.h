@@ -16,9 +16,12 @@ static __always_inline bool is_drop(__u32 reason)
 /* Returns how many there were before. */
 static __always_inline __u64 count(struct roam_cpu *cpu, __u32 stage, __u32 reason)
 {
-	__u64 *n = &cpu->packets[stage == ROAM_STAGE_SOCKET][reason & (ROAM_REASON_MAX - 1)];
-	__u64 before = *n;
+	__u64 *n, before;
 
+	/* The compiler knows every reason there is and would drop the mask; the verifier does not. */
+	asm volatile("" : "+r"(reason));
+	n = &cpu->packets[stage == ROAM_STAGE_SOCKET][reason & (ROAM_REASON_MAX - 1)];
+	before = *n;
 	*n = before + 1;
 	return before;
 }

@@ -21,7 +21,9 @@
 volatile const bool xsk_enabled = false;
 volatile const __u32 xsk_interface = 0;
 
-#define FAST_PATH_DECLINED (-1)
+/* What a path returns instead of an XDP action. */
+#define PATH_DECLINED (-1) /* the slow path's; nothing is counted or changed */
+#define PATH_INIT (-2)	   /* an INIT to one of our listeners: xdp_init_path's; as above */
 
 static __always_inline int xdp_action(__u32 reason)
 {
@@ -81,7 +83,8 @@ struct data_packet {
 	__u8 type;
 	__u8 counter[7];
 	__u64 id[2];
-} __attribute__((packed));
+};
+_Static_assert(sizeof(struct data_packet) == 32, "no padding");
 
 /* Does the datagram fill its IP packet? Then one length says it all. */
 static __always_inline bool fast_udp(const struct data_packet *d, __u32 ip_payload, struct fast *f)
@@ -93,8 +96,8 @@ static __always_inline bool fast_udp(const struct data_packet *d, __u32 ip_paylo
 	f->dport = d->udp.dest;
 	f->length = ip_payload - sizeof(struct udphdr);
 	f->type = d->type;
-	f->id[0] = *(const __u64 *)((const void *)d + offsetof(struct data_packet, id));
-	f->id[1] = *(const __u64 *)((const void *)d + offsetof(struct data_packet, id) + 8);
+	f->id[0] = d->id[0];
+	f->id[1] = d->id[1];
 	return true;
 }
 
@@ -130,8 +133,8 @@ static __always_inline bool fast_ipv6(void *data, void *end, struct fast *f)
 	payload = bpf_ntohs(ip->payload_len);
 	if (*(__u8 *)ip >> 4 != 6 || ip->nexthdr != IPPROTO_UDP || (void *)&d->udp + payload > end)
 		return false;
-	__builtin_memcpy(f->src, &ip->saddr, sizeof(f->src));
-	__builtin_memcpy(f->dst, &ip->daddr, sizeof(f->dst));
+	ipv6_words(f->src, &ip->saddr);
+	ipv6_words(f->dst, &ip->daddr);
 	f->ipv6 = true;
 	return !is_ipv4_mapped(f->src[0], f->src[1]) && fast_udp(d, payload, f);
 }
@@ -139,13 +142,14 @@ static __always_inline bool fast_ipv6(void *data, void *end, struct fast *f)
 static __always_inline bool fast_headers(struct xdp_md *ctx, struct fast *f)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	struct ethhdr *eth = data;
+	__be16 proto;
 
-	if ((void *)(eth + 1) > end)
+	if (data + sizeof(struct ethhdr) > end)
 		return false;
-	if (eth->h_proto == bpf_htons(ETH_P_IP))
+	proto = ethernet_proto(data);
+	if (proto == bpf_htons(ETH_P_IP))
 		return fast_ipv4(data, end, f);
-	return eth->h_proto == bpf_htons(ETH_P_IPV6) && fast_ipv6(data, end, f);
+	return proto == bpf_htons(ETH_P_IPV6) && fast_ipv6(data, end, f);
 }
 
 /* Plain headers, which most packets have, need no parser. */
@@ -171,11 +175,11 @@ static __always_inline bool plain_headers(struct xdp_md *ctx, struct packet *p)
 }
 
 /*
- * An INIT to one of our listeners, from either path. It reads the headers again:
- * one copy of this code, and no struct packet in a frame where every DATA packet
- * would pay for it.
+ * An INIT to one of our listeners, found by either path. It reads the headers
+ * again: one copy of this code, and no struct packet in a frame where every DATA
+ * packet would pay for it. Global, as parse() is.
  */
-static __noinline int xdp_init_path(struct xdp_md *ctx)
+__noinline int xdp_init_path(struct xdp_md *ctx)
 {
 	struct packet p = { .stage = ROAM_STAGE_XDP };
 	struct roam_config *cfg = config_get();
@@ -186,7 +190,8 @@ static __noinline int xdp_init_path(struct xdp_md *ctx)
 	return xdp_finish(ctx, cpu, &p, xdp_init(ctx, cfg, cpu, &p));
 }
 
-static __noinline int xdp_slow_path(struct xdp_md *ctx)
+/* An XDP action, or PATH_INIT. Global, as parse() is. */
+__noinline int xdp_slow_path(struct xdp_md *ctx)
 {
 	struct packet p = { .stage = ROAM_STAGE_XDP };
 	struct roam_config *cfg = config_get();
@@ -203,7 +208,7 @@ static __noinline int xdp_slow_path(struct xdp_md *ctx)
 		} else {
 			reason = judge(ctx, ROAM_STAGE_XDP, cfg, cpu, &p, &owner);
 			if (reason == UNDECIDED)
-				return xdp_init_path(ctx);
+				return PATH_INIT;
 		}
 	}
 	return xdp_finish(ctx, cpu, &p, reason);
@@ -221,35 +226,53 @@ static __always_inline int fast_data(struct xdp_md *ctx, const struct roam_confi
 		__u64 *forged = &cpu->packets[ROAM_STAGE_XDP][ROAM_REASON_ID_FORGED];
 
 		if (event_sampled(ROAM_REASON_ID_FORGED, *forged)) /* this one is shown */
-			return FAST_PATH_DECLINED;
+			return PATH_DECLINED;
 		++*forged;
 		return XDP_DROP;
 	}
 	slot = slot_find(cfg, f->id[0], f->id[1], ROAM_KIND_ROAM);
 	if (unlikely(!slot || slot_policed(slot->control) || !slot_path_matches(slot, f->src[0], f->src[1], f->sport)))
-		return FAST_PATH_DECLINED;
+		return PATH_DECLINED;
 	action = xdp_main(ctx, &reason);
 	count(cpu, ROAM_STAGE_XDP, reason);
 	return action;
 }
 
-/* An XDP action, or FAST_PATH_DECLINED with nothing counted and nothing changed. */
-static __always_inline int xdp_fast_path(struct xdp_md *ctx)
+static __always_inline int fast_packet(struct xdp_md *ctx, const struct fast *f)
 {
 	struct roam_config *cfg;
 	struct roam_cpu *cpu;
-	struct fast f;
 
-	if (!fast_headers(ctx, &f) || !f.dport ||
-	    !listener_at(listener_hash(f.dst[0], f.dst[1], f.dport), f.dst[0], f.dst[1], f.dport))
-		return FAST_PATH_DECLINED;
+	if (!f->dport ||
+	    !listener_at(listener_hash(f->dst[0], f->dst[1], f->dport), f->dst[0], f->dst[1], f->dport))
+		return PATH_DECLINED;
 	cfg = config_get();
 	cpu = cpu_get();
 	if (!cfg || !cpu)
-		return FAST_PATH_DECLINED;
-	if (likely(f.type == ROAM_DATA))
-		return fast_data(ctx, cfg, cpu, &f);
-	return f.type == ROAM_INIT ? xdp_init_path(ctx) : FAST_PATH_DECLINED;
+		return PATH_DECLINED;
+	if (likely(f->type == ROAM_DATA))
+		return fast_data(ctx, cfg, cpu, f);
+	return f->type == ROAM_INIT ? PATH_INIT : PATH_DECLINED;
+}
+
+/*
+ * An XDP action, PATH_INIT or PATH_DECLINED. The two families do not come
+ * together before the end: half of an IPv4 address is constant, and every offset is.
+ */
+static __always_inline int xdp_fast_path(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	__be16 proto;
+	struct fast f;
+
+	if (data + sizeof(struct ethhdr) > end)
+		return PATH_DECLINED;
+	proto = ethernet_proto(data);
+	if (proto == bpf_htons(ETH_P_IP))
+		return fast_ipv4(data, end, &f) ? fast_packet(ctx, &f) : PATH_DECLINED;
+	if (proto == bpf_htons(ETH_P_IPV6))
+		return fast_ipv6(data, end, &f) ? fast_packet(ctx, &f) : PATH_DECLINED;
+	return PATH_DECLINED;
 }
 
 #endif

@@ -23,6 +23,7 @@ type Attachment struct {
 	Reason    string // why this mode
 	Program   uint32 // kernel's id of the attached program, 0: none
 	Degraded  string // why it is not as it should be; empty: it is
+	Warning   string // what does not work here that does elsewhere; empty: nothing
 }
 
 // attachment is an interface that the instance looks after.
@@ -105,15 +106,11 @@ func (i *Instance) attachOne(t *transaction, name string, asked Mode) (*attachme
 	if err != nil {
 		return nil, err
 	}
-	a := &attachment{asked: asked, Attachment: Attachment{Interface: name, Ifindex: nic.Index, Driver: nic.Driver, Mode: mode, Reason: reason}}
+	a := &attachment{asked: asked, Attachment: Attachment{Interface: name, Ifindex: nic.Index, Driver: nic.Driver, Mode: mode, Reason: reason, Warning: nic.warning(mode)}}
 	// A link that ModeSocket has no use for goes in dropOthers, when nothing
 	// can fail any more.
 	if mode != ModeSocket {
-		err := i.attachLink(t, nic, a)
-		if asked == ModeAuto && errors.Is(err, ErrUnsupported) {
-			a.Mode, a.Reason, err = ModeSocket, "no XDP: "+causeOf(err), nil
-		}
-		if err != nil {
+		if err := i.attachAsAsked(t, nic, a); err != nil {
 			return nil, err
 		}
 	}
@@ -134,6 +131,17 @@ func (i *Instance) attachOne(t *transaction, name string, asked Mode) (*attachme
 		})
 	}
 	return a, nil
+}
+
+// attachAsAsked attaches in the mode chosen. In ModeAuto it does without XDP
+// where the driver turns out to refuse it: not every kernel tells beforehand.
+func (i *Instance) attachAsAsked(t *transaction, nic *Interface, a *attachment) error {
+	err := i.attachLink(t, nic, a)
+	if a.asked == ModeAuto && errors.Is(err, ErrUnsupported) {
+		a.Mode, a.Reason, a.Warning = ModeSocket, "no XDP: "+causeOf(err), ""
+		return nil
+	}
+	return err
 }
 
 // attachLink gives the interface a link with our program: the pinned one if it

@@ -159,15 +159,24 @@ func diagnoseAttach(err error, f facts) *Error {
 	return e
 }
 
+// programName is what the kernel shows of our program.
+const programName = "roam_xdp"
+
 // conflict is another's program on the interface: it is never replaced.
 func conflict(nic *Interface, mode Mode) *Error {
 	e := &Error{
 		Kind: ErrConflict, What: fmt.Sprintf("cannot attach to %s in %s mode", nic.Name, mode),
 		Cause: "another XDP program is attached",
-		fix:   fmt.Sprintf("remove it if it is not needed (`ip link set dev %s xdp off`, or the tool that loaded it), or use --mode socket", nic.Name),
+		fix: fmt.Sprintf("take it off with the tool that attached it (`bpftool net show dev %s` and `bpftool link` show it; "+
+			"`ip link set dev %s xdp off` frees only what no BPF link holds), or run without XDP here", nic.Name, nic.Name),
 	}
-	if nic.XDP != nil {
-		e.Cause = fmt.Sprintf("another XDP %v is attached", nic.XDP)
+	if nic.XDP == nil {
+		return e
+	}
+	e.Cause = fmt.Sprintf("another XDP %v is attached", nic.XDP)
+	if nic.XDP.Name == programName {
+		e.Cause = fmt.Sprintf("another instance's %s (id %d) is attached", programName, nic.XDP.ID)
+		e.fix = "stop that instance, or `xdp-roam --instance NAME unload` it; an interface has one instance"
 	}
 	return e
 }

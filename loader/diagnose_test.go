@@ -36,7 +36,7 @@ func TestDiagnose(t *testing.T) {
 		{"MTU by ERANGE", opAttach, unix.ERANGE, facts{nic: nic, mode: ModeXDP}, ErrUnsupported, []string{"MTU", "1500"}},
 		{"other EINVAL", opAttach, unix.EINVAL, facts{nic: nic, mode: ModeXDP}, ErrUnsupported, []string{"lro off"}},
 		{"queues", opAttach, unix.ENOSPC, facts{nic: nic, mode: ModeXDP}, ErrUnsupported, []string{"queues", "ethtool -L eth0"}},
-		{"taken", opAttach, unix.EBUSY, facts{nic: taken, mode: ModeXDP}, ErrConflict, []string{`"xdp_filter"`, "42", "--mode socket"}},
+		{"taken", opAttach, unix.EBUSY, facts{nic: taken, mode: ModeXDP}, ErrConflict, []string{`"xdp_filter"`, "42", "bpftool link"}},
 		{"taken meanwhile", opAttach, unix.EEXIST, facts{nic: nic, mode: ModeXDP}, ErrConflict, []string{"another XDP program"}},
 		{"gone", opAttach, unix.ENODEV, facts{nic: nic, mode: ModeXDP}, ErrNoInterface, []string{"eth0"}},
 		{"not permitted", opAttach, unix.EPERM, facts{nic: nic, mode: ModeXDP}, ErrPermission, []string{"root", "seccomp"}},
@@ -82,6 +82,25 @@ func TestDiagnoseKeepsADiagnosis(t *testing.T) {
 	}
 	if diagnose(opAttach, nil, facts{}) != nil {
 		t.Error("a diagnosis of nothing")
+	}
+}
+
+func TestWarning(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		nic  Interface
+		mode Mode
+		want string // "" is none
+	}{
+		{"NIC", Interface{Name: "eth0", Kind: "device"}, ModeXDP, ""},
+		{"VLAN, tags hidden", Interface{Name: "eth0", Kind: "device", Untagged: "eth0.10"}, ModeXDP, "eth0.10 leaves without its tag; `ethtool -K eth0 rxvlan off`"},
+		{"generic keeps the tag", Interface{Name: "eth0", Kind: "device", Untagged: "eth0.10"}, ModeGeneric, ""},
+		{"veth", Interface{Name: "eth0", Kind: "veth"}, ModeXDP, "the pair's other end"},
+		{"veth, generic", Interface{Name: "eth0", Kind: "veth"}, ModeGeneric, ""},
+	} {
+		if got := test.nic.warning(test.mode); (got == "") != (test.want == "") || !strings.Contains(got, test.want) {
+			t.Errorf("%s: %q, want %q", test.name, got, test.want)
+		}
 	}
 }
 

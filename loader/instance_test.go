@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -225,6 +226,20 @@ func TestForeignProgramIsNeverReplaced(t *testing.T) {
 		t.Errorf("on edge1 there is %v now", p)
 	}
 	m.wantNothing("edge0")
+}
+
+// What is in the way is another instance of ours: then another instance frees it.
+func TestOtherInstanceIsNeverReplaced(t *testing.T) {
+	m := newMachine(t)
+	i := m.open()
+	m.attach(i, ModeXDP, "edge0")
+	id := m.attached("edge0").ID
+	if w := i.Attachments()[0].Warning; !strings.Contains(w, "RETRY reaches nobody unless") {
+		t.Errorf("no word about the other end of a veth: %q", w)
+	}
+	_, err := MakePlan(Options{BPFFS: m.options.BPFFS, Instance: "other"}, []string{"edge0"}, ModeXDP)
+	wantError(t, err, ErrConflict, "another instance's roam_xdp", fmt.Sprint(id), "--instance NAME unload")
+	m.must(i.Close())
 }
 
 // When a later interface fails, the earlier ones run what they ran before.

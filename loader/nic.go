@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
@@ -38,6 +40,9 @@ type Interface struct {
 	Parent string // the device under a VLAN
 	Native Support
 	XDP    *AttachedProgram // nil: none
+	// Untagged is a VLAN on this interface whose tag the NIC takes off before
+	// XDP sees the frame; empty: none.
+	Untagged string
 }
 
 // AttachedProgram is an XDP program as the interface shows it.
@@ -91,6 +96,9 @@ func readInterface(links *netlink.Handle, name string) (*Interface, error) {
 		nic.Master = nameOfIndex(links, a.MasterIndex)
 	}
 	nic.XDP = attachedProgram(a.Xdp)
+	if stripsVLANTags(nic.Name) {
+		nic.Untagged = vlanOn(links, nic.Index)
+	}
 	return nic, nil
 }
 
@@ -131,6 +139,42 @@ func driverName(name string) string {
 		return ""
 	}
 	return unix.ByteSliceToString(info.Driver[:])
+}
+
+// vlanOn names a VLAN of the interface, if there is one.
+func vlanOn(links *netlink.Handle, parent int) string {
+	list, err := links.LinkList()
+	if err != nil {
+		return ""
+	}
+	for _, l := range list {
+		if l.Type() == "vlan" && l.Attrs().ParentIndex == parent {
+			return l.Attrs().Name
+		}
+	}
+	return ""
+}
+
+// stripsVLANTags asks ethtool whether the driver hands a frame's tag to the
+// stack beside the frame (rxvlan).
+func stripsVLANTags(name string) bool {
+	const rxVLAN = 1 << 8 // ETH_FLAG_RXVLAN
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	value := struct{ command, data uint32 }{command: unix.ETHTOOL_GFLAGS}
+	var request struct { // struct ifreq
+		name [unix.IFNAMSIZ]byte
+		data unsafe.Pointer
+		_    [16]byte
+	}
+	copy(request.name[:unix.IFNAMSIZ-1], name)
+	request.data = unsafe.Pointer(&value)
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request)))
+	runtime.KeepAlive(&value)
+	return errno == 0 && value.data&rxVLAN != 0
 }
 
 // nativeSupport asks the netdev family (Linux 6.3) for the driver's XDP
@@ -176,6 +220,21 @@ func mtuLimit() int { return os.Getpagesize() - 256 - 320 - 14 }
 // singlePage are the drivers known to refuse a larger MTU outright.
 var singlePage = map[string]bool{"veth": true, "virtio_net": true}
 
+// warning says what cannot be seen to fail: RETRY that is counted as sent and
+// reaches nobody. The other end of a veth is in another network namespace as a
+// rule, so nobody here can look whether it has a ring for what XDP sends.
+func (nic *Interface) warning(mode Mode) string {
+	switch {
+	case mode != ModeXDP:
+		return ""
+	case nic.Untagged != "":
+		return fmt.Sprintf("%s hides VLAN tags from XDP: when cookies are demanded, RETRY to clients on %s leaves without its tag; `ethtool -K %s rxvlan off` shows them", nic.Name, nic.Untagged, nic.Name)
+	case nic.Kind == "veth":
+		return fmt.Sprintf("%s is a veth: when cookies are demanded, RETRY reaches nobody unless an XDP program is attached to the pair's other end too; without one use mode generic or socket", nic.Name)
+	}
+	return ""
+}
+
 // checkXDP says whether roam_xdp can run on the interface in the mode, as far
 // as that can be known without trying.
 func (nic *Interface) checkXDP(mode Mode) error {
@@ -186,7 +245,7 @@ func (nic *Interface) checkXDP(mode Mode) error {
 	}
 	switch {
 	case nic.Parent != "":
-		return refuse("it is a VLAN", fmt.Sprintf("attach to its parent %s: the program reads VLAN tags", nic.Parent))
+		return refuse("it is a VLAN", fmt.Sprintf("attach to its parent %s: the program reads VLAN tags, if `ethtool -K %s rxvlan off` lets it", nic.Parent, nic.Parent))
 	case nic.Master != "":
 		return refuse("it is part of a bond", fmt.Sprintf("attach to the bond %s", nic.Master))
 	case nic.Encap != "ether" && nic.Encap != "loopback":

@@ -89,8 +89,11 @@ func (plan *Plan) addInterface(p *pins, name string, asked Mode) error {
 	if err != nil {
 		return err
 	}
-	a := Attachment{Interface: name, Ifindex: nic.Index, Driver: nic.Driver, Mode: mode, Reason: reason}
+	a := Attachment{Interface: name, Ifindex: nic.Index, Driver: nic.Driver, Mode: mode, Reason: reason, Warning: nic.warning(mode)}
 	plan.Attachments = append(plan.Attachments, a)
+	if a.Warning != "" {
+		plan.Warnings = append(plan.Warnings, a.Warning)
+	}
 	if mode == ModeSocket {
 		plan.step("leave %s without XDP (%s)", name, reason)
 		return nil

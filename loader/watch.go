@@ -107,9 +107,8 @@ func (i *Instance) reconcile(changed func(Attachment)) bool {
 			changes = append(changes, a.Attachment)
 		}
 	}
-	if len(changes) > 0 {
-		whole = i.tellSocketStage() == nil && whole
-	}
+	// Each time, since an interface that was made anew can change its mode without having been seen degraded.
+	whole = i.tellSocketStage() == nil && whole
 	i.mu.Unlock()
 	if changed != nil {
 		for _, a := range changes {
@@ -142,11 +141,12 @@ func (i *Instance) repair(a *attachment) {
 	}
 	a.close()
 	a.Ifindex, a.Driver, a.Mode, a.Reason, a.Program, a.Degraded = nic.Index, nic.Driver, mode, reason, 0, ""
+	a.Warning = nic.warning(mode)
 	if mode == ModeSocket {
 		return
 	}
 	var t transaction
-	if err := i.attachLink(&t, nic, a); err != nil {
+	if err := i.attachAsAsked(&t, nic, a); err != nil {
 		a.Degraded = causeOf(errors.Join(err, t.rollback()))
 		return
 	}

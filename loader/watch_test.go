@@ -6,6 +6,7 @@ package loader
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -222,6 +223,42 @@ func TestWatchAttachesAgain(t *testing.T) {
 		t.Errorf("on edge0: %v", p)
 	}
 	m.wantNothing()
+}
+
+// An interface that comes back without XDP before anyone saw it go leaves the policing to the socket stage.
+func TestWatchTellsTheSocketStageOfAnotherMode(t *testing.T) {
+	for name, remake := range map[string]func(m *machine){
+		"known beforehand": func(m *machine) { m.addVeth("edge0", "far0", 9000) },
+		"the driver refuses": func(m *machine) {
+			err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "edge0"}})
+			if errors.Is(err, unix.EOPNOTSUPP) {
+				m.Skip("this kernel has no bridge")
+			}
+			m.must(err)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t)
+			i := m.open()
+			m.attach(i, ModeAuto, "edge0")
+			if i.Maps.Config.Read().SocketPolices {
+				t.Fatal("the socket stage polices behind XDP")
+			}
+			m.removeLink("edge0")
+			remake(m)
+			if !i.reconcile(nil) {
+				t.Errorf("not whole: %+v", i.Attachments())
+			}
+			if a := i.Attachments()[0]; a.Mode != ModeSocket || a.Degraded != "" || a.Warning != "" {
+				t.Errorf("without XDP: %+v", a)
+			}
+			if !i.Maps.Config.Read().SocketPolices {
+				t.Error("nobody polices")
+			}
+			m.must(i.Close())
+			m.wantNothing()
+		})
+	}
 }
 
 // A link that nobody watches is reported as what it is.

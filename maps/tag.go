@@ -4,7 +4,6 @@ package maps
 
 import (
 	"encoding/binary"
-	"encoding/hex"
 	"math/bits"
 )
 
@@ -18,9 +17,6 @@ import (
 //	12..15  u32 little-endian: server id XOR the low 32 bits of
 //	        SipHash-1-3(id key of the generation, bytes 0..11)
 type ID = [16]byte
-
-// FormatID returns the id as 32 lower-case hexadecimal digits.
-func FormatID(id ID) string { return hex.EncodeToString(id[:]) }
 
 const (
 	slotWordBits    = 28

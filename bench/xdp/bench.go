@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package main
 
 import (
@@ -20,12 +22,9 @@ const (
 	xdpTX       = 3
 	xdpRedirect = 4
 
-	frameIDAt    = 14 + 20 + 8 + 8
-	testRuns     = 1 << 20
-	liveRuns     = 2 << 20
-	liveFrames   = 2 // BPF_F_TEST_XDP_LIVE_FRAMES
-	liveBatch    = 64
-	lookupPlaces = 1 << 22 // ids in the list, at most
+	frameIDAt  = 14 + 20 + 8 + 8
+	liveFrames = 2 // BPF_F_TEST_XDP_LIVE_FRAMES
+	liveBatch  = 64
 )
 
 // bench is a harness around one program, loaded.
@@ -33,11 +32,12 @@ type bench struct {
 	*ebpf.Collection
 	frame []byte
 	xsk   int
+	runs  int // of each measurement
 }
 
 // load loads the harness around a program, with the given sizes of maps and
 // with maps of another bench in the place of its own.
-func load(program string, tested *ebpf.CollectionSpec, entries map[string]uint32, shared map[string]*ebpf.Map) (*bench, error) {
+func load(program string, tested *ebpf.CollectionSpec, entries map[string]uint32, shared map[string]*ebpf.Map, runs int) (*bench, error) {
 	spec, err := under(program, tested)
 	if err != nil {
 		return nil, err
@@ -49,7 +49,7 @@ func load(program string, tested *ebpf.CollectionSpec, entries map[string]uint32
 	if err != nil {
 		return nil, fmt.Errorf("loading the harness around %s: %w", program, err)
 	}
-	return &bench{Collection: coll, xsk: -1}, nil
+	return &bench{Collection: coll, xsk: -1, runs: runs}, nil
 }
 
 // close gives everything back.
@@ -88,33 +88,38 @@ func (b *bench) configurePlane(change func(c *bpf.RoamRoamConfig)) error {
 	return b.Maps["xsks"].Put(uint32(0), uint32(b.xsk))
 }
 
-// giveFrame makes the harness run over a frame with a payload: restored before
-// each run, or with the ids of the list.
-func (b *bench) giveFrame(payload []byte, restore bool, ids []harnessHarnessId) error {
+// What a frame is given before each run.
+type preparation int
+
+const (
+	asItIs  preparation = iota // nothing: the program leaves it alone
+	restore                    // its length and first bytes
+	oneID                      // the same session's id
+	liveIDs                    // the id of another session
+	forged                     // such an id with a wrong tag
+)
+
+// giveFrame makes the harness run over a frame with a payload.
+func (b *bench) giveFrame(payload []byte, p preparation) error {
 	b.frame = frameOf(payload)
-	cfg := harnessHarnessConfig{Length: uint32(len(b.frame))}
-	if restore {
+	cfg := harnessHarnessConfig{Length: uint32(len(b.frame)), Random: 0x9e3779b97f4a7c15}
+	cfg.Key.K0, cfg.Key.K1 = idKey.K0, idKey.K1
+	var f harnessHarnessFrame
+	switch p {
+	case restore:
 		cfg.Restore = 1
-		var f harnessHarnessFrame
 		copy(f.Bytes[:], b.frame)
-		if err := b.Maps["harness_frames"].Put(uint32(0), f); err != nil {
-			return err
-		}
+	case oneID:
+		id := idOf(0, b.Maps["slots"].MaxEntries()-1)
+		binary.LittleEndian.PutUint64(b.frame[frameIDAt:], id[0])
+		binary.LittleEndian.PutUint64(b.frame[frameIDAt+8:], id[1])
+	case forged:
+		cfg.Forge = 1
+		fallthrough
+	case liveIDs:
+		cfg.IdAt, cfg.IdMask = frameIDAt, b.Maps["slots"].MaxEntries()-1
 	}
-	if len(ids) > 0 {
-		cfg.IdAt, cfg.IdMask = frameIDAt, b.Maps["harness_ids"].MaxEntries()-1
-		list, unmap, err := mapArray[harnessHarnessId](b.Maps["harness_ids"])
-		if err != nil {
-			return err
-		}
-		for i := range list {
-			list[i] = ids[i%len(ids)]
-		}
-		if err := unmap(); err != nil {
-			return err
-		}
-	}
-	return b.Maps["harness_configs"].Put(uint32(0), cfg)
+	return errors.Join(b.Maps["harness_frames"].Put(uint32(0), f), b.Maps["harness_configs"].Put(uint32(0), cfg))
 }
 
 // frameOf wraps a payload in plain headers. XDP looks at no checksum.
@@ -135,11 +140,11 @@ func (b *bench) testRun(program string, want uint32) (float64, error) {
 	if err := b.begin(0); err != nil {
 		return 0, err
 	}
-	_, d, err := b.Programs[program].Benchmark(b.frame, testRuns, nil)
+	_, d, err := b.Programs[program].Benchmark(b.frame, b.runs, nil)
 	if err != nil {
 		return 0, fmt.Errorf("%s: test run: %w", program, err)
 	}
-	_, err = b.expect(program, want, testRuns)
+	_, err = b.expect(program, want)
 	return float64(d.Nanoseconds()), err
 }
 
@@ -155,7 +160,7 @@ func (b *bench) liveRun(program string, want uint32) (float64, error) {
 			return 0, err
 		}
 		_, err = b.Programs[program].Run(&ebpf.RunOptions{
-			Data: b.frame, Repeat: liveRuns, Flags: liveFrames, BatchSize: liveBatch,
+			Data: b.frame, Repeat: uint32(b.runs), Flags: liveFrames, BatchSize: liveBatch,
 		})
 		if err != nil {
 			return 0, fmt.Errorf("%s: live frames: %w", program, err)
@@ -164,12 +169,12 @@ func (b *bench) liveRun(program string, want uint32) (float64, error) {
 		if err != nil {
 			return 0, err
 		}
-		ns := float64(end-start) / liveRuns
+		ns := float64(end-start) / float64(b.runs)
 		if want == 0 {
 			return ns, nil
 		}
-		n, err := b.expect(program, want, liveRuns)
-		if err != nil || n == liveRuns {
+		n, err := b.expect(program, want)
+		if err != nil || n == uint64(b.runs) {
 			return ns, err
 		}
 		// A signal had interrupted the run and it was started again: the time is not one run's.
@@ -205,7 +210,7 @@ func (b *bench) changeHarness(change func(c *harnessHarnessConfig)) error {
 // expect makes sure that the program did what is being measured: every run had
 // this verdict. It returns how many there were: more than asked for if a
 // signal made the library start again.
-func (b *bench) expect(program string, want uint32, runs uint64) (uint64, error) {
+func (b *bench) expect(program string, want uint32) (uint64, error) {
 	var c harnessHarnessConfig
 	if err := b.Maps["harness_configs"].Lookup(uint32(0), &c); err != nil {
 		return 0, err
@@ -214,9 +219,9 @@ func (b *bench) expect(program string, want uint32, runs uint64) (uint64, error)
 	for _, v := range c.Verdicts {
 		all += v
 	}
-	if n < runs || n != all {
+	if n < uint64(b.runs) || n != all {
 		return n, fmt.Errorf("%s: %d runs asked for, %d had verdict %d; all: %v; by reason: %v",
-			program, runs, n, want, c.Verdicts, b.reasons())
+			program, b.runs, n, want, c.Verdicts, b.reasons())
 	}
 	return n, nil
 }

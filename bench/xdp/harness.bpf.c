@@ -2,15 +2,18 @@
 /* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
 /*
  * Runs a program under test again and again over one frame: puts the frame
- * right first, since a test run does not, and gives it the next id of a list, since
- * one id would hide every cache miss. The loader puts the program under test
- * in the place of target(); the stubs below are what the same harness costs
+ * right first, since a test run does not, and gives it another id, since one id
+ * would hide every cache miss. Ids are computed, not read from a list, which would
+ * compete with the session table for the cache. The loader puts the program under
+ * test in the place of target(); the stubs below are what the same harness costs
  * with next to nothing in that place.
  */
 #include <linux/bpf.h>
 #include <stdbool.h>
 
 #include <bpf/bpf_helpers.h>
+
+#include "siphash.h"
 
 #define FRAME_BYTES 128
 #define FRAME_MAX 1500
@@ -23,16 +26,13 @@ struct harness_frame {
 struct harness_config {
 	__u32 length;	/* of the frame, where the program changes it */
 	__u32 id_at;	/* where the id goes; 0: the frame keeps its own */
-	__u32 id_mask;	/* ids in the list - 1 */
+	__u32 id_mask;	/* number of ids - 1, a power of two */
 	__u32 restore;	/* the program writes to the frame */
 	__u32 verdict;	/* to return instead of the program's; 0: the program's own */
-	__u32 pad;
-	__u64 next;	/* id to take next */
+	__u32 forge;	/* XORed to the ids' tags */
+	__u64 random;	/* state of the generator of ids: not zero */
+	struct roam_sipkey key; /* that the ids' tags are made with */
 	__u64 verdicts[8];
-};
-
-struct harness_id {
-	__u64 word[2];
 };
 
 struct {
@@ -48,15 +48,6 @@ struct {
 	__type(key, __u32);
 	__type(value, struct harness_config);
 } harness_configs SEC(".maps");
-
-/* In the order in which they are taken: the list is read in sequence, the table at random. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct harness_id);
-} harness_ids SEC(".maps");
 
 static __always_inline struct harness_config *harness_config_get(void)
 {
@@ -92,19 +83,52 @@ static __always_inline bool harness_restore(struct xdp_md *ctx, const struct har
 	return true;
 }
 
+/* SplitMix64's finalizer. */
+static __always_inline __u64 mix(__u64 z)
+{
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ULL;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebULL;
+	return z ^ z >> 31;
+}
+
+/* The id of the session in a slot: table.go fills the table with the same. Key generation 0. */
+static __always_inline void harness_id(__u64 *id, const struct harness_config *c, __u32 slot)
+{
+	struct sip s;
+
+	id[0] = (mix(slot) & ~(3ULL << 28 | c->id_mask)) | slot;
+	id[1] = (__u32)mix(~(__u64)slot);
+	sip_init(&s, &c->key);
+	sip13_word(&s, id[0]);
+	sip13_word(&s, SIP_LAST(12, id[1]));
+	id[1] |= (sip13_end(&s) ^ c->forge) << 32;
+}
+
+/* xorshift64: the low bits of one step to the next are far apart. */
+static __always_inline __u32 harness_random(struct harness_config *c)
+{
+	__u64 x = c->random;
+
+	x ^= x << 13;
+	x ^= x >> 7;
+	x ^= x << 17;
+	c->random = x;
+	return x >> 20;
+}
+
 static __always_inline bool harness_give_id(struct xdp_md *ctx, struct harness_config *c)
 {
-	__u32 place = c->next++ & c->id_mask;
-	const struct harness_id *id = bpf_map_lookup_elem(&harness_ids, &place);
 	void *data = (void *)(long)ctx->data, *at;
+	__u64 id[2];
 
-	if (!id || c->id_at > FRAME_MAX)
+	if (c->id_at > FRAME_MAX)
 		return false;
 	at = data + c->id_at;
-	if (at + sizeof(*id) > (void *)(long)ctx->data_end)
+	if (at + sizeof(id) > (void *)(long)ctx->data_end)
 		return false;
-	*(volatile __u64 *)at = id->word[0];
-	*(volatile __u64 *)(at + 8) = id->word[1];
+	harness_id(id, c, harness_random(c) & c->id_mask);
+	*(volatile __u64 *)at = id[0];
+	*(volatile __u64 *)(at + 8) = id[1];
 	return true;
 }
 

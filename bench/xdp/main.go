@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 // Command xdp measures the data plane: rows 1 to 6 of the goals in
 // docs/BENCHMARKS.md. It runs the committed programs as they are, called by a
 // harness that puts the frame right and gives it another id before each run, and
@@ -22,7 +24,7 @@ import (
 const usage = `Usage: xdp [flags]
 
 Measures the data plane (rows 1-6), prints a table and writes the results.
-Needs root, and about 4 GB of free memory for 8 M sessions (-largest 1000000: 0.6 GB).
+Needs root, and 2 GB of free memory for 8 M sessions (-largest 1048576: 0.3 GB).
 
 Flags:
 `
@@ -31,6 +33,7 @@ func main() {
 	o := options{}
 	results := flag.String("results", "bench/results.json", "`file` that the rows are written to")
 	flag.IntVar(&o.pairs, "pairs", 7, "alternating runs of each measurement, at least 5")
+	flag.IntVar(&o.runs, "runs", 1<<20, "runs of the program for each measurement")
 	flag.IntVar(&o.largest, "largest", 8<<20, "most `sessions` to measure with; rows of larger tables are left out")
 	flag.BoolVar(&o.onlyInit, "init", false, "measure row 6 alone")
 	flag.IntVar(&o.cpu, "cpu", runtime.NumCPU()-1, "`CPU` to run on")
@@ -51,6 +54,9 @@ func run(o options, results string) error {
 	}
 	if o.pairs < 5 {
 		return fmt.Errorf("-pairs %d: a median of fewer than 5 runs says little", o.pairs)
+	}
+	if o.runs < 1000 {
+		return fmt.Errorf("-runs %d: at least 1000, or starting up is all that is measured", o.runs)
 	}
 	runtime.LockOSThread()
 	var set unix.CPUSet

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package main
 
 import (
 	"encoding/binary"
 	"fmt"
-	"math/rand/v2"
 	"os"
 
 	"github.com/cilium/ebpf"
@@ -20,6 +21,7 @@ import (
 // options are the command's flags.
 type options struct {
 	pairs    int
+	runs     int
 	largest  int
 	onlyInit bool
 	cpu      int
@@ -123,8 +125,7 @@ func measureTable(o options, sessions int) ([]report.Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	listed := uint32(min(sessions, lookupPlaces))
-	b, err := load("roam_xdp", spec, map[string]uint32{"slots": uint32(sessions), "harness_ids": listed}, nil)
+	b, err := load("roam_xdp", spec, map[string]uint32{"slots": uint32(sessions)}, nil, o.runs)
 	if err != nil {
 		return nil, err
 	}
@@ -132,15 +133,13 @@ func measureTable(o options, sessions int) ([]report.Row, error) {
 	if err := b.configurePlane(nil); err != nil {
 		return nil, err
 	}
-	r := rand.New(rand.NewPCG(uint64(sessions), 1))
-	ids, err := fillSlots(r, b.Maps["slots"])
-	if err != nil {
+	if err := fillSlots(b.Maps["slots"]); err != nil {
 		return nil, err
 	}
 	name := sizeName(sessions)
 	var rows []report.Row
 	if sessions == smallTable {
-		if err := b.giveFrame(dataPayload(), false, ids[:1]); err != nil {
+		if err := b.giveFrame(dataPayload(), oneID); err != nil {
 			return nil, err
 		}
 		net, base, err := paired(o.pairs,
@@ -152,7 +151,7 @@ func measureTable(o options, sessions int) ([]report.Row, error) {
 		rows = append(rows, report.AtMost(1, "known id, hot, AF_XDP redirect", "ns", net, 40, peer("harness alone", base)))
 	}
 	if goal := map[int]float64{millionTable: 135, largeTable: 190}[sessions]; goal != 0 {
-		if err := b.giveFrame(dataPayload(), false, ids); err != nil {
+		if err := b.giveFrame(dataPayload(), liveIDs); err != nil {
 			return nil, err
 		}
 		net, base, err := paired(o.pairs,
@@ -162,13 +161,13 @@ func measureTable(o options, sessions int) ([]report.Row, error) {
 			return nil, err
 		}
 		rows = append(rows, report.AtMost(2, "known ids, random, live frames, "+name, "ns", net, goal, peer("generator", base)))
-		lookup, err := measureLookup(o, b, r, ids)
+		lookup, err := measureLookup(o, b, sessions)
 		if err != nil {
 			return nil, err
 		}
 		rows = append(rows, lookup)
 	}
-	forged, err := measureForged(o, b, r, sessions)
+	forged, err := measureForged(o, b, sessions)
 	return append(rows, forged...), err
 }
 
@@ -177,13 +176,8 @@ func peer(name string, values []float64) *report.Peer {
 }
 
 // measureForged gives rows 3 and 5: made-up ids, whatever the table holds.
-func measureForged(o options, b *bench, r *rand.Rand, sessions int) ([]report.Row, error) {
-	mask := b.Maps["slots"].MaxEntries() - 1
-	forged := make([]harnessHarnessId, b.Maps["harness_ids"].MaxEntries())
-	for i := range forged {
-		forged[i] = newID(r, r.Uint32()&mask, mask, true)
-	}
-	if err := b.giveFrame(dataPayload(), false, forged); err != nil {
+func measureForged(o options, b *bench, sessions int) ([]report.Row, error) {
+	if err := b.giveFrame(dataPayload(), forged); err != nil {
 		return nil, err
 	}
 	net, base, err := paired(o.pairs,
@@ -220,9 +214,9 @@ func measureForged(o options, b *bench, r *rand.Rand, sessions int) ([]report.Ro
 
 // measureLookup gives row 4: the same fast path with the slot table and with a
 // BPF hash map, both net of it without a lookup.
-func measureLookup(o options, b *bench, r *rand.Rand, ids []harnessHarnessId) (report.Row, error) {
+func measureLookup(o options, b *bench, sessions int) (report.Row, error) {
 	shared := map[string]*ebpf.Map{}
-	for _, name := range []string{"slots", "config", "listeners", "cpus", "xsks", "harness_ids", "harness_configs", "harness_frames"} {
+	for _, name := range []string{"slots", "config", "listeners", "cpus", "xsks", "harness_configs", "harness_frames"} {
 		shared[name] = b.Maps[name]
 	}
 	variants := map[int]*bench{}
@@ -239,11 +233,11 @@ func measureLookup(o options, b *bench, r *rand.Rand, ids []harnessHarnessId) (r
 		}
 		entries := uint32(1)
 		if v == variantHash {
-			entries = uint32(len(ids))
+			entries = uint32(sessions)
 		}
 		vb, err := load("variant_xdp", spec, map[string]uint32{
-			"hash": entries, "slots": b.Maps["slots"].MaxEntries(), "harness_ids": b.Maps["harness_ids"].MaxEntries(),
-		}, shared)
+			"hash": entries, "slots": uint32(sessions),
+		}, shared, o.runs)
 		if err != nil {
 			return report.Row{}, err
 		}
@@ -251,7 +245,7 @@ func measureLookup(o options, b *bench, r *rand.Rand, ids []harnessHarnessId) (r
 		vb.frame = b.frame
 		variants[v] = vb
 	}
-	if err := fillHash(r, variants[variantHash].Maps["hash"], ids); err != nil {
+	if err := fillHash(variants[variantHash].Maps["hash"]); err != nil {
 		return report.Row{}, err
 	}
 	var times [3][]float64
@@ -270,10 +264,10 @@ func measureLookup(o options, b *bench, r *rand.Rand, ids []harnessHarnessId) (r
 		ratios = append(ratios, (t[variantHash]-t[variantNone])/(t[variantSlot]-t[variantNone]))
 	}
 	goal := 4.5
-	if len(ids) > millionTable {
+	if sessions > millionTable {
 		goal = 5
 	}
-	name := fmt.Sprintf("lookup %.0f ns, against a BPF hash map's, %s", report.Median(times[variantSlot]), sizeName(len(ids)))
+	name := fmt.Sprintf("lookup %.0f ns, against a BPF hash map's, %s", report.Median(times[variantSlot]), sizeName(sessions))
 	return report.AtLeast(4, name, "x", ratios, goal, peer("hash, ns", times[variantHash])), nil
 }
 
@@ -283,7 +277,7 @@ func measureInit(o options) ([]report.Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := load("roam_xdp", spec, map[string]uint32{"slots": 1024}, nil)
+	b, err := load("roam_xdp", spec, map[string]uint32{"slots": 1024}, nil, o.runs)
 	if err != nil {
 		return nil, err
 	}
@@ -313,13 +307,13 @@ func measureInit(o options) ([]report.Row, error) {
 			if _, err := configure(); err != nil {
 				return 0, err
 			}
-			if err := b.giveFrame(packet, true, nil); err != nil {
+			if err := b.giveFrame(packet, restore); err != nil {
 				return 0, err
 			}
 			return b.testRun(product, xdpTX)
 		},
 		func() (float64, error) {
-			if err := b.giveFrame(packet, true, nil); err != nil {
+			if err := b.giveFrame(packet, restore); err != nil {
 				return 0, err
 			}
 			return b.testRun(stubShrink, xdpTX)
@@ -335,7 +329,7 @@ func measureInit(o options) ([]report.Row, error) {
 			}
 			cookie := cookies.Make(now, wire.ID(packet[8:24]), clientAddr, serverAddr)
 			copy(packet[24:], cookie[:])
-			if err := b.giveFrame(packet, false, nil); err != nil {
+			if err := b.giveFrame(packet, asItIs); err != nil {
 				return 0, err
 			}
 			return b.testRun(product, xdpPass)

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package main
 
 import (
 	"encoding/binary"
 	"fmt"
 	"math/bits"
-	"math/rand/v2"
 	"net/netip"
-	"slices"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -60,15 +60,21 @@ func tag(w0, w1 uint64) uint32 {
 	return uint32(v0 ^ v1 ^ v2 ^ v3)
 }
 
-// newID draws an id for a slot, with its right tag or a wrong one.
-func newID(r *rand.Rand, slot, mask uint32, forged bool) harnessHarnessId {
-	w0, w1 := r.Uint64(), r.Uint64()
-	w0 = w0&^(3<<28)&^uint64(mask) | uint64(slot)
-	t := tag(w0, w1)
-	if forged {
-		t = ^t
-	}
-	return harnessHarnessId{Word: [2]uint64{w0, w1&0xffffffff | uint64(t)<<32}}
+// mix is SplitMix64's finalizer.
+func mix(z uint64) uint64 {
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return z ^ z>>31
+}
+
+// sessionID is an id as two words.
+type sessionID [2]uint64
+
+// idOf is the id of the session in a slot: harness_id of harness.bpf.c.
+func idOf(slot, mask uint32) sessionID {
+	w0 := mix(uint64(slot))&^(3<<28|uint64(mask)) | uint64(slot)
+	w1 := mix(^uint64(slot)) & 0xffffffff
+	return sessionID{w0, w1 | uint64(tag(w0, w1))<<32}
 }
 
 // mapArray is the memory of a mmapable array map, until unmap is called.
@@ -84,48 +90,39 @@ func mapArray[T any](m *ebpf.Map) (values []T, unmap func() error, err error) {
 }
 
 // live is the slot of a session whose path is validated.
-func live(id harnessHarnessId) bpf.RoamRoamSlot {
+func live(id sessionID) bpf.RoamRoamSlot {
 	return bpf.RoamRoamSlot{
-		Id:      id.Word,
+		Id:      id,
 		Control: uint64(bpf.RoamRoamKindROAM_KIND_ROAM) << 16,
 		Addr:    mapped(clientAddr.Addr()),
 		Port:    networkOrder(clientAddr.Port()),
 	}
 }
 
-// fillSlots gives every slot a session and returns the ids in random order.
-func fillSlots(r *rand.Rand, m *ebpf.Map) ([]harnessHarnessId, error) {
+// fillSlots gives every slot its session.
+func fillSlots(m *ebpf.Map) error {
 	table, unmap, err := mapArray[bpf.RoamRoamSlot](m)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	ids := make([]harnessHarnessId, m.MaxEntries())
-	mask := m.MaxEntries() - 1
-	for i := range ids {
-		ids[i] = newID(r, uint32(i), mask, false)
-		table[uint32(ids[i].Word[0])&mask] = live(ids[i])
+	for i := range table {
+		table[i] = live(idOf(uint32(i), m.MaxEntries()-1))
 	}
-	r.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
-	return ids, unmap()
+	return unmap()
 }
 
-// fillHash puts the same sessions into a hash map, in another order than they
-// will be looked up: its elements would lie in memory in just that order.
-func fillHash(r *rand.Rand, m *ebpf.Map, ids []harnessHarnessId) error {
-	ids = slices.Clone(ids)
-	r.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
-	const batch = 1 << 14
-	values := make([]bpf.RoamRoamSlot, 0, batch)
-	for len(ids) > 0 {
-		n := min(batch, len(ids))
-		values = values[:0]
-		for _, id := range ids[:n] {
-			values = append(values, live(id))
+// fillHash puts the same sessions into a hash map.
+func fillHash(m *ebpf.Map) error {
+	const batch = 1 << 10
+	ids, values := make([]sessionID, batch), make([]bpf.RoamRoamSlot, batch)
+	for first := uint32(0); first < m.MaxEntries(); first += batch {
+		for i := range ids {
+			ids[i] = idOf(first+uint32(i), m.MaxEntries()-1)
+			values[i] = live(ids[i])
 		}
-		if _, err := m.BatchUpdate(ids[:n], values, nil); err != nil {
+		if _, err := m.BatchUpdate(ids, values, nil); err != nil {
 			return fmt.Errorf("filling the hash map: %w", err)
 		}
-		ids = ids[n:]
 	}
 	return nil
 }

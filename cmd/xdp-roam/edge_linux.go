@@ -130,6 +130,9 @@ func (d *edge) startDataPlane() (*maps.Set, error) {
 		return nil, err
 	}
 	for _, a := range attachments {
+		if a.Warning != "" {
+			d.log.Warn(a.Warning)
+		}
 		if a.Mode == loader.ModeSocket {
 			d.log.Warn("an interface goes without XDP", "interface", a.Interface, "reason", a.Reason)
 		}

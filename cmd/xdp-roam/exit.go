@@ -106,6 +106,9 @@ func (e *env) report(err error) int {
 	if errors.As(err, &fixer) {
 		item.Fix = fixer.Fix()
 	}
+	if item.Fix == "" && item.ExitCode == exitPermission {
+		item.Fix = "run it as a user who may do that, such as root"
+	}
 	if e.format.isJSON() {
 		_ = writeJSON(e.stderr, e.format, control.KindError, []errorItem{item})
 		return item.ExitCode

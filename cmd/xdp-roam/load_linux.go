@@ -132,6 +132,11 @@ func (e *env) load(options loader.Options, interfaces []string, mode loader.Mode
 	if err := instance.Keep(); err != nil {
 		return err
 	}
+	for _, a := range attachments {
+		if a.Warning != "" {
+			e.warn([]string{a.Warning})
+		}
+	}
 	return showAttachments(e, attachmentItems(attachments))
 }
 

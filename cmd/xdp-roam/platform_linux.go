@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/xdp-roam/xdp-roam/loader"
+	"github.com/xdp-roam/xdp-roam/maps"
 	"github.com/xdp-roam/xdp-roam/userspace/control"
 	"github.com/xdp-roam/xdp-roam/userspace/server"
 )
@@ -33,4 +34,5 @@ var platformCodes = []codeOf{
 	{loader.ErrNotLoaded, exitNotLoaded},
 	{server.ErrConfig, exitUsage},
 	{control.ErrRefused, exitConflict},
+	{maps.ErrSlots, exitUsage},
 }

@@ -243,6 +243,9 @@ func TestRunAfterACrash(t *testing.T) {
 	if mode, err := b.edge.XDP("edge0"); err != nil || mode != "native" || len(b.pinned()) == 0 {
 		t.Errorf("after the crash: XDP %q %v, pins %q", mode, err, b.pinned())
 	}
+	if code, stdout, _ := b.run("status"); code != exitOK || !strings.Contains(stdout, "it has died; what it attached goes on to drop") {
+		t.Errorf("status after the crash: exit code %d\n%s", code, stdout)
+	}
 	if slots := items[slotItem](b, "session", "list"); len(slots) == 0 {
 		t.Error("the crashed daemon's ids are not shown")
 	}

@@ -120,8 +120,11 @@ func (e *env) statusOfPins(noDaemon error) error {
 		{"daemon", "none: packets are passed on, no session is served"},
 		{"pins", fmt.Sprintf("%s (schema %d)", item.Pins, item.Schema)},
 	}
-	if s.Owner != 0 {
+	switch {
+	case s.Owner != 0:
 		lines[1].value = fmt.Sprintf("pid %d holds the instance but does not answer on %s", s.Owner, e.controlPath())
+	case len(s.Listeners) > 0:
+		lines[1].value = "none: it has died; what it attached goes on to drop and to answer, no session is served; `xdp-roam run` takes over"
 	}
 	for _, a := range s.Attachments {
 		value := strings.TrimSpace(fmt.Sprintf("attached, %s (driver %s, program %d)", a.Mode, a.Driver, a.Program))

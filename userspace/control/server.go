@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -87,7 +88,7 @@ func (s *Server) Close() error {
 	return err
 }
 
-// checkStale returns nil when path is free or a socket that nobody answers.
+// checkStale returns nil when path is free or a socket that nobody listens on.
 func checkStale(path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -100,11 +101,16 @@ func checkStale(path string) error {
 		return fmt.Errorf("%s is in the way of the control socket and is no socket: remove it or name another path", path)
 	}
 	conn, err := net.DialTimeout("unix", path, time.Second)
-	if err != nil {
+	switch {
+	case err == nil:
+		conn.Close()
+		return fmt.Errorf("%w: %s; stop it first, or give this one another instance name", ErrInUse, path)
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, fs.ErrNotExist):
 		return nil
 	}
-	conn.Close()
-	return fmt.Errorf("%w: %s; stop it first, or give this one another instance name", ErrInUse, path)
+	// Only a refusal proves that nobody listens: a daemon with a full backlog, for
+	// one, does not answer either.
+	return fmt.Errorf("%w, or cannot be asked (%w): %s; stop it first, or give this one another instance name", ErrInUse, err, path)
 }
 
 // maxRequest bounds the body of a request in bytes.

@@ -29,6 +29,25 @@ func checkAddresses(addrs []netip.AddrPort) error {
 	return nil
 }
 
+// addresses are where clients are told that the server can be reached.
+func (srv *Server) addresses() []netip.AddrPort { return *srv.addrs.Load() }
+
+// SetAddresses replaces Config.Addresses and tells the clients of all sessions.
+// Errors wrap ErrConfig.
+func (srv *Server) SetAddresses(addrs []netip.AddrPort) error {
+	if err := checkAddresses(addrs); err != nil {
+		return err
+	}
+	addrs = slices.Clone(addrs) // all sessions share it
+	srv.addrs.Store(&addrs)
+	srv.directory.each(func(s *Session) bool {
+		snd, now := s.begin()
+		_ = s.finish(snd, now, s.state.SetAddrs(now, addrs, &snd.out)) // who is not confirmed is told then
+		return srv.ctx.Err() == nil
+	})
+	return nil
+}
+
 // lostAddresses are addresses of ours that the host has no more: an address that
 // moved to another machine, or a link that went away. Sessions still answer from
 // the address that their client asked, which the kernel refuses then.
@@ -153,7 +172,7 @@ func (srv *Server) reroute(ms []netio.Message) (again []netio.Message) {
 // readdressSessions moves every session whose client knows us by an address that
 // we have lost to another one, and tells the client all that are left.
 func (srv *Server) readdressSessions() {
-	left := slices.DeleteFunc(slices.Clone(srv.cfg.Addresses), func(a netip.AddrPort) bool { return srv.lost.has(a.Addr()) })
+	left := slices.DeleteFunc(slices.Clone(srv.addresses()), func(a netip.AddrPort) bool { return srv.lost.has(a.Addr()) })
 	srv.directory.each(func(s *Session) bool {
 		if path := s.path(); srv.lost.has(path.Local.Addr()) {
 			s.readdress(left, srv.source(path.Remote))

@@ -42,6 +42,42 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
+// A client of a session that lives hears of other addresses too.
+func TestSetAddresses(t *testing.T) {
+	srv := listen(t, nil)
+	c := dial(t, srv, "127.0.0.1", nil)
+	talk(t, accept(t, srv), c, "before")
+	want := []netip.AddrPort{netip.MustParseAddrPort("192.0.2.9:7626")}
+	if err := srv.SetAddresses(want); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the client has heard", func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return slices.Equal(c.state.ServerAddrs(), want)
+	})
+	init, cfg := newAttempt(t, srv, nil)
+	sock := newSocket(t, "127.0.0.1", srv)
+	reply, _ := exchange(t, sock, init)
+	if !slices.Equal(reply.Addrs, want) {
+		t.Errorf("a new client was told %v", reply.Addrs)
+	}
+	// They change between its RESP and its first packet.
+	want = append(want, netip.MustParseAddrPort("192.0.2.10:7626"))
+	if err := srv.SetAddresses(want); err != nil {
+		t.Fatal(err)
+	}
+	c = newClient(t, sock, cfg, reply)
+	eventually(t, "it has heard of the change", func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return slices.Equal(c.state.ServerAddrs(), want)
+	})
+	if err := srv.SetAddresses([]netip.AddrPort{{}}); !errors.Is(err, ErrConfig) || !slices.Equal(srv.addresses(), want) {
+		t.Errorf("an invalid one: %v, now %v", err, srv.addresses())
+	}
+}
+
 // What the kernel refuses because the source is no address of the host any more
 // goes out from another, once, and the rest of its batch once too.
 func TestLostAddress(t *testing.T) {

@@ -9,8 +9,9 @@ import (
 	"github.com/xdp-roam/xdp-roam/userspace/handshake"
 )
 
-// caps bounds the confirmed sessions of one client and of one network. A
-// session counts in the network that it is in now.
+// caps bounds the confirmed sessions of one client and of one network, and with
+// them their slots: a session that is closed counts until it has given its own
+// back. A session counts in the network that it is in now.
 type caps struct {
 	maxKey, maxPrefix int
 

@@ -3,8 +3,11 @@
 package server
 
 import (
+	"context"
 	"net"
 	"net/netip"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,6 +16,7 @@ import (
 	"github.com/xdp-roam/xdp-roam/internal/testutil"
 	"github.com/xdp-roam/xdp-roam/maps"
 	"github.com/xdp-roam/xdp-roam/userspace/handshake"
+	"github.com/xdp-roam/xdp-roam/userspace/netio"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
@@ -205,7 +209,7 @@ func TestRotationSteered(t *testing.T) {
 	}
 
 	set = newDataPlane(t)
-	srv, k := rotating(t, set)
+	srv, k := rotating(t, func(change func(*Config)) *Server { return steeredBy(t, set, change) })
 	testRotateState(t, srv, k)
 	if got := set.Config.Read().IDKeys; len(got) != 3 { // all but generation 2, which went
 		t.Errorf("generations with a key in the data plane: %v", got)
@@ -213,5 +217,82 @@ func TestRotationSteered(t *testing.T) {
 	counts := set.Counters.Read()
 	if counts.Packets[maps.StageSocket][maps.ReasonReset] == 0 || counts.Packets[maps.StageSocket][maps.ReasonIDForged] == 0 {
 		t.Errorf("the reset lane, or the drop of a retired generation: %+v", counts.Counts())
+	}
+}
+
+// THREATS: a sniffed id and a flood from the session's own, forged, address. The
+// id's slot is policed, so the flood ends in the data plane; others do not notice.
+func TestPoliceSteered(t *testing.T) {
+	set := newDataPlane(t)
+	srv := steered(t, set, CookieAuto)
+	victim := dial(t, srv, "127.0.0.1", nil)
+	v := accept(t, srv)
+	talk(t, v, victim, "before")
+	bystander := dial(t, srv, "127.0.0.1", nil)
+	b := accept(t, srv)
+	talk(t, b, bystander, "before")
+
+	forged := dataOn(v.Info().LocalID, 100)
+	flood := make([]netio.Message, 32)
+	for i := range flood {
+		flood[i] = netio.Message{Buf: forged, Remote: victim.sockets[0].to}
+	}
+	limited := func() uint64 {
+		return set.Counters.Read().Packets[maps.StageSocket][maps.ReasonMainLimit]
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for limited() == 0 && time.Now().Before(deadline) {
+		if _, err := victim.sockets[0].conn.WriteBatch(flood); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if limited() == 0 || srv.Stats().Policed != 1 {
+		t.Fatalf("%d packets limited, %d ids policed", limited(), srv.Stats().Policed)
+	}
+	if slot, err := set.Sessions.Get(b.Info().LocalID); err != nil || slot.Flags != 0 {
+		t.Errorf("the bystander's slot: %+v, %v", slot, err)
+	}
+	// The victim goes on under another id.
+	old := wire.ID(forged[8:24])
+	eventually(t, "the victim has a new id", func() bool { return v.Info().LocalID != old })
+	talk(t, v, victim, "on the new id")
+	if slot, err := set.Sessions.Get(v.Info().LocalID); err != nil || slot.Flags != 0 {
+		t.Errorf("the victim's new slot: %+v, %v", slot, err)
+	}
+
+	// The flood goes on, and nobody notices.
+	p99 := func() time.Duration {
+		took := make([]time.Duration, 300)
+		for i := range took {
+			start := time.Now()
+			talk(t, b, bystander, "x")
+			took[i] = time.Since(start)
+		}
+		slices.Sort(took)
+		return took[len(took)*99/100]
+	}
+	quiet := p99()
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for tick := time.NewTicker(time.Millisecond); ctx.Err() == nil; <-tick.C {
+			_, _ = victim.sockets[0].conn.WriteBatch(slices.Clone(flood))
+		}
+	})
+	before := limited()
+	flooded := p99()
+	talk(t, v, victim, "in the flood")
+	stop()
+	wg.Wait()
+	t.Logf("p99 of a bystander: %v quiet, %v in a flood of %d packets that were dropped", quiet, flooded, limited()-before)
+	if limited() == before {
+		t.Error("there was no flood")
+	}
+	const noise = 10 * time.Millisecond // of a machine with other work to do
+	if flooded > 2*quiet+noise {
+		t.Errorf("p99 of a bystander: %v quiet, %v in the flood", quiet, flooded)
+	}
+	if n := srv.Stats().Policed; n != 1 {
+		t.Errorf("%d ids policed: the flood was on one", n)
 	}
 }

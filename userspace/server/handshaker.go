@@ -42,6 +42,16 @@ type refusal struct {
 }
 
 func (h *handshaker) handle(job *initJob) Reason {
+	reason := h.answer(job)
+	if reason != RespAccepted && reason != RespRefused {
+		// The bucket of its source has been charged and that is all: a garbled
+		// copy must not stand in the way of the INIT that it was made from.
+		h.srv.attempts.forget(job.attempt)
+	}
+	return reason
+}
+
+func (h *handshaker) answer(job *initJob) Reason {
 	srv := h.srv
 	req, err := job.identity.responder.Open(job.packet[:])
 	if err != nil {
@@ -130,11 +140,12 @@ func (h *handshaker) accept(req *handshake.Request, job *initJob, name string) (
 		srv.directory.remove(s.number)
 		return nil, nil, err
 	}
+	s.told = srv.addrs.Load()
 	resp, secrets, err := req.Accept(handshake.Acceptance{
 		Params:   srv.cfg.Params,
 		NewID:    handshake.NewID{ID: id, Reset: reset},
 		Observed: job.remote,
-		Addrs:    srv.cfg.Addresses,
+		Addrs:    *s.told,
 	})
 	if err != nil {
 		return fail(err)

@@ -113,11 +113,13 @@ func (srv *Server) retireGenerations(t session.Time) {
 	defer k.mu.Unlock()
 	was := k.now.Load().state
 	now := was
+	var retired []uint8
 	for g := range uint8(handshake.Generations) {
 		if !was.Holds(g) || g == was.Newest() || srv.table.LiveOf(g) > 0 {
 			k.idleSince[g] = t
 		} else if t-k.idleSince[g] >= generationIdle {
 			now = now.Without(g)
+			retired = append(retired, g)
 		}
 	}
 	if now == was {
@@ -130,7 +132,7 @@ func (srv *Server) retireGenerations(t session.Time) {
 		}
 		return
 	}
-	srv.cfg.Log.Info("state_retired", "generation", now.Newest())
+	srv.cfg.Log.Info("state_retired", "generations", fmt.Sprint(retired))
 }
 
 // Generation is one state secret in use.

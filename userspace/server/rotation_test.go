@@ -55,14 +55,15 @@ func (k *keeper) save(was, now handshake.State) error {
 	return nil
 }
 
-func rotating(t *testing.T, set *maps.Set) (*Server, *keeper) {
+// rotating starts a server with a state that a keeper keeps, by start or listen.
+func rotating(t *testing.T, start func(change func(*Config)) *Server) (*Server, *keeper) {
 	t.Helper()
 	k := &keeper{state: handshake.NewState(handshake.NewStateSecret())}
 	change := func(c *Config) { c.State, c.SaveState, c.Cookie = k.state, k.save, CookieAlways }
-	if set == nil {
+	if start == nil {
 		return listen(t, change), k
 	}
-	return steeredBy(t, set, change), k
+	return start(change), k
 }
 
 func rotate(t *testing.T, srv *Server, want uint8) {

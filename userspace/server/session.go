@@ -4,6 +4,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -32,15 +33,18 @@ type Session struct {
 	// there for the case that two do; it is seldom contended.
 	mu       sync.Mutex
 	state    *session.Session
-	worker   *worker      // whose wheel and sockets are its own
-	suitor   suitor       // the worker that opens its packets instead
-	failures failures     // of packets from its own path
-	attempt  *attempt     // of its handshake; nil once it is over
-	heard    bool         // its client has spoken
+	worker   *worker  // whose wheel and sockets are its own
+	suitor   suitor   // the worker that opens its packets instead
+	failures failures // of packets from its own path
+	attempt  *attempt // of its handshake; nil once it is over
+	heard    bool     // its client has spoken
+	// told are the server's addresses that RESP named.
+	told     *[]netip.AddrPort
 	armedFor session.Time // when timer fires; 0: unarmed
 	capped   netip.Addr   // the network that it is counted in; invalid: not counted
+	open     bool         // it was let in
+	lines    bucket       // log lines about its moves
 	err      error        // why it is over
-	closedAt session.Time // when err was set
 }
 
 // ErrTooLarge means that the client, or the path to it, does not take a datagram
@@ -85,6 +89,9 @@ var senders = sync.Pool{New: func() any { return new(sender) }}
 func (s *Session) SendDatagram(p []byte) error {
 	snd, now := s.begin()
 	err := s.state.Send(now, p, &snd.out)
+	if errors.Is(err, ErrTooLarge) {
+		s.worker.counts.datagramsTooLarge.Add(1)
+	}
 	return s.finish(snd, now, err)
 }
 

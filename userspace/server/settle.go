@@ -61,25 +61,31 @@ func (s *Session) event(now session.Time, e session.Event, out *session.Output) 
 		s.confirmed(now, out)
 	case session.EventMoveStarted:
 		t.movesStarted.Add(1)
-		s.logMove("roam_started", e)
+		s.logMove(now, "roam_started", e)
 	case session.EventMoveCommitted:
 		t.movesCommitted.Add(1)
 		s.counted(e.Path.Remote.Addr())
-		s.logMove("roam_committed", e)
+		s.logMove(now, "roam_committed", e)
 	case session.EventMoveRefused:
 		t.movesRefused.Add(1)
-		s.logMove("roam_refused", e)
+		s.logMove(now, "roam_refused", e)
 	case session.EventMoveReverted:
 		t.movesReverted.Add(1)
 		s.counted(e.Path.Remote.Addr())
-		s.logMove("roam_reverted", e)
+		s.logMove(now, "roam_reverted", e)
 	case session.EventForwardingAlarm:
 		t.forwardingAlarms.Add(1)
-		s.log(slog.LevelWarn, "forwarding_alarm", slog.Any("path", e.Path.Remote), slog.Any("current", e.From.Remote))
+		if s.mayLog(now, slog.LevelWarn) {
+			s.log(slog.LevelWarn, "forwarding_alarm", slog.Any("path", e.Path.Remote), slog.Any("current", e.From.Remote))
+		}
 	case session.EventClosed:
-		s.closed(now, &ClosedError{Code: e.Code, Reason: e.Text, Remote: e.Remote})
+		s.closed(&ClosedError{Code: e.Code, Reason: e.Text, Remote: e.Remote})
 	case session.EventEnded:
 		s.worker.wheel.disarm(&s.timer)
+		if s.capped.IsValid() { // until now, for as long as it holds slots
+			s.srv.caps.remove(s.key, s.capped)
+			s.capped = netip.Addr{}
+		}
 		s.srv.directory.remove(s.number)
 	}
 }
@@ -96,16 +102,20 @@ func (s *Session) confirmed(now session.Time, out *session.Output) {
 		s.state.Close(now, wire.CloseLimit, refusal, out)
 		return
 	}
+	s.capped = addr
 	select {
 	case srv.accepted <- s:
-		s.capped = addr
+		s.open = true
 	default:
-		srv.caps.remove(s.key, addr)
 		srv.totals.acceptQueueFull.Add(1)
 		s.state.Close(now, wire.CloseLimit, "the server does not keep up with new sessions", out)
 		return
 	}
 	srv.totals.opened.Add(1)
+	if addrs := srv.addrs.Load(); s.told != addrs { // changed since RESP
+		_ = s.state.SetAddrs(now, *addrs, out) // it is confirmed, so this succeeds
+	}
+	s.told = nil
 	s.log(slog.LevelInfo, "session_opened", slog.Any("remote", s.state.Path().Remote), slog.String("peer", s.name),
 		slog.Any("peer_key", s.key), slog.Int("service", int(s.service)))
 }
@@ -118,12 +128,13 @@ func (s *Session) counted(addr netip.Addr) {
 	}
 }
 
-// closed ends the session for its reader and for every count.
-func (s *Session) closed(now session.Time, err *ClosedError) {
+// closed ends the session for its reader. In the caps it counts until its slots
+// are free, or a client that opens and closes would hold more than they allow.
+func (s *Session) closed(err *ClosedError) {
 	if s.err != nil {
 		return
 	}
-	s.err, s.closedAt = err, now
+	s.err = err
 	s.inbox.Close(err)
 	close(s.done)
 	if s.attempt != nil {
@@ -133,11 +144,9 @@ func (s *Session) closed(now session.Time, err *ClosedError) {
 	if !s.heard {
 		s.srv.totals.expired.Add(1)
 	}
-	if !s.capped.IsValid() {
+	if !s.open {
 		return // never let in
 	}
-	s.srv.caps.remove(s.key, s.capped)
-	s.capped = netip.Addr{}
 	s.srv.totals.closed.Add(1)
 	s.log(slog.LevelInfo, "session_closed", slog.String("peer", s.name), slog.String("code", err.Code.String()),
 		slog.String("reason", err.Reason), slog.Bool("by_client", err.Remote))
@@ -153,8 +162,8 @@ func (s *Session) discard(c *counters) {
 	s.settle(now, &out, c)
 }
 
-func (s *Session) logMove(name string, e session.Event) {
-	if !s.srv.cfg.Log.Enabled(context.Background(), slog.LevelInfo) {
+func (s *Session) logMove(now session.Time, name string, e session.Event) {
+	if !s.mayLog(now, slog.LevelInfo) {
 		return // spares the work: there may be 100,000 a second
 	}
 	attrs := []slog.Attr{slog.Any("path", e.Path.Remote), slog.Any("from", e.From.Remote)}

@@ -3,11 +3,13 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,6 +23,8 @@ type fakeConn struct {
 	once    sync.Once
 	code    wire.CloseCode
 	reason  string
+	most    atomic.Int32 // the largest datagram that the client takes; 0: 1000
+	lost    atomic.Int32 // datagrams larger than that
 }
 
 func newFakeConn() *fakeConn {
@@ -39,6 +43,10 @@ func (c *fakeConn) ReceiveDatagram(ctx context.Context, p []byte) (int, error) {
 }
 
 func (c *fakeConn) SendDatagram(p []byte) error {
+	if len(p) > c.MaxDatagram() {
+		c.lost.Add(1)
+		return errors.New("too large")
+	}
 	select {
 	case <-c.done:
 		return net.ErrClosed
@@ -56,7 +64,7 @@ func (c *fakeConn) Close(code wire.CloseCode, reason string) error {
 }
 
 func (c *fakeConn) MaxReceive() int  { return 1000 }
-func (c *fakeConn) MaxDatagram() int { return 1000 }
+func (c *fakeConn) MaxDatagram() int { return cmp.Or(int(c.most.Load()), 1000) }
 
 func (c *fakeConn) next(t *testing.T) string {
 	t.Helper()
@@ -157,6 +165,16 @@ func TestUDP(t *testing.T) {
 	if textA != "FROM A" || textB != "LONG" || portA == portB {
 		t.Errorf("a got %q from %s, b got %q from %s", textA, portA, textB, portB)
 	}
+	if n := b.lost.Load(); n != 1 {
+		t.Errorf("%d of b's datagrams were too large, want 1: the session counts them", n)
+	}
+	// The client takes longer ones by now.
+	b.most.Store(2000)
+	b.in <- "long"
+	if got := b.next(t); len(got) != 1500 {
+		t.Errorf("the long one is %d bytes", len(got))
+	}
+	b.next(t)
 	for _, c := range []*fakeConn{a, b} {
 		c.Close(wire.CloseDone, "")
 	}

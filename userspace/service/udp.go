@@ -37,6 +37,9 @@ func (b udp) Serve(ctx context.Context, c Conn) error {
 	return cmp.Or(err, backErr)
 }
 
+// maxUDP is more than a UDP datagram can hold, in bytes.
+const maxUDP = 1 << 16
+
 // toService returns when the session or ctx ends or the socket fails.
 func (b udp) toService(ctx context.Context, conn net.Conn, c Conn) error {
 	p := make([]byte, c.MaxReceive())
@@ -54,7 +57,9 @@ func (b udp) toService(ctx context.Context, conn net.Conn, c Conn) error {
 // toClient returns when the socket fails or is closed, or the session is over.
 // A failure ends the session, and so toService.
 func (b udp) toClient(conn net.Conn, c Conn) error {
-	p := make([]byte, c.MaxDatagram()+1)
+	// What the client takes may change, with its path and at its word: each datagram
+	// is for SendDatagram to judge. Memory that none of them fills stays untouched.
+	p := make([]byte, maxUDP)
 	for {
 		n, err := conn.Read(p)
 		if err != nil {
@@ -65,9 +70,6 @@ func (b udp) toClient(conn net.Conn, c Conn) error {
 				continue
 			}
 			return b.gone(c, err)
-		}
-		if n == len(p) {
-			continue // longer than the client takes
 		}
 		if err := c.SendDatagram(p[:n]); errors.Is(err, net.ErrClosed) {
 			return nil

@@ -19,6 +19,18 @@ const (
 	MaxRaceServers = 8
 )
 
+// finder is what a client has to find its server by.
+type finder struct {
+	known    []netip.AddrPort // where the server may be
+	told     []netip.AddrPort // where it says it is, by ADDRS
+	observed netip.AddrPort   // where it says we are
+	silence  silence
+	// movedFrom, if any, is the path that Move left for one that nothing has been
+	// heard on yet; left are all that it left a short while ago.
+	movedFrom *Path
+	left      []leftPath
+}
+
 // Learn tells a client of addresses of the server, for instance after names were
 // resolved again. They are addresses that the server may send from and that the
 // session may move to.
@@ -29,20 +41,20 @@ func (s *Session) Learn(addrs ...netip.AddrPort) {
 }
 
 func (s *Session) learn(a netip.AddrPort) {
-	if s.role == Client && len(s.known) < maxKnown && !slices.Contains(s.known, a) {
-		s.known = append(s.known, a)
+	if f := s.finder; f != nil && len(f.known) < maxKnown && !slices.Contains(f.known, a) {
+		f.known = append(f.known, a)
 	}
 }
 
 // Known returns, on a client, where the server may be: the current address first,
 // then those of the last ADDRS, then the others; at most MaxRaceServers.
 func (s *Session) Known() []netip.AddrPort {
-	if s.role != Client {
+	if s.finder == nil {
 		return nil
 	}
 	all := make([]netip.AddrPort, 0, MaxRaceServers)
 	all = append(all, s.path.Remote)
-	for _, list := range [][]netip.AddrPort{s.serverAddrs, s.known} {
+	for _, list := range [][]netip.AddrPort{s.finder.told, s.finder.known} {
 		for _, a := range list {
 			if len(all) < MaxRaceServers && !slices.Contains(all, a) {
 				all = append(all, a)
@@ -54,20 +66,25 @@ func (s *Session) Known() []netip.AddrPort {
 
 // knows reports whether a is an address of the server.
 func (s *Session) knows(a netip.AddrPort) bool {
-	return slices.Contains(s.known, a) || slices.Contains(s.serverAddrs, a)
+	return slices.Contains(s.finder.known, a) || slices.Contains(s.finder.told, a)
 }
 
 // ServerAddrs returns, on a client, the addresses of the last ADDRS: where else
 // the server can be reached.
-func (s *Session) ServerAddrs() []netip.AddrPort { return slices.Clone(s.serverAddrs) }
+func (s *Session) ServerAddrs() []netip.AddrPort {
+	if s.finder == nil {
+		return nil
+	}
+	return slices.Clone(s.finder.told)
+}
 
 // addrs remembers where else the server can be reached.
 func (s *Session) addrs(f *wire.Frame, out *Output) {
-	if s.role != Client {
-		s.counts[WrongSide]++
+	if s.finder == nil {
+		s.count(WrongSide)
 		return
 	}
-	s.serverAddrs = append(s.serverAddrs[:0], f.Addrs()...)
+	s.finder.told = append(s.finder.told[:0], f.Addrs()...)
 	out.event(Event{Kind: EventAddrs, Path: s.path})
 }
 

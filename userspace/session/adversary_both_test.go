@@ -142,10 +142,10 @@ func TestAdversaryBothEnds(t *testing.T) {
 		m.serverSend("x")
 		m.run(20 * time.Second)
 		c, s = m.c.Info(), m.s.Info()
-		if c.LocalIDs > maxLive || s.LocalIDs > maxLive || c.SpareRemoteIDs < 1 || s.SpareRemoteIDs < 1 || c.Epoch != s.Epoch || c.Rekeying {
+		if c.LocalIDs > maxLive || s.LocalIDs > maxLive || c.SpareRemoteIDs < 1 || s.SpareRemoteIDs < 1 || c.Epoch != s.Epoch {
 			t.Fatalf("seed %d:\n%+v\n%+v", seed, c, s)
 		}
-		if n := len(m.s.candidates) + len(m.s.departures) + len(m.c.left); n != 0 || m.s.localMove != nil || m.c.race != nil {
+		if n := len(m.s.candidates) + len(m.s.departures) + len(m.c.finder.left); n != 0 || m.s.localMove != nil || m.c.race != nil {
 			t.Fatalf("seed %d: %d paths left over", seed, n)
 		}
 		m.c.Close(m.now, 0, "", &m.c.out)

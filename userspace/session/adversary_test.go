@@ -169,7 +169,7 @@ func TestAdversary(t *testing.T) {
 		if c, s := m.c.Info(), m.s.Info(); c.LocalIDs > maxLive || s.LocalIDs > maxLive || c.SpareRemoteIDs < 1 || s.SpareRemoteIDs < 1 {
 			t.Fatalf("seed %d: live %d and %d, spare %d and %d", seed, c.LocalIDs, s.LocalIDs, c.SpareRemoteIDs, s.SpareRemoteIDs)
 		}
-		if n := len(m.s.candidates) + len(m.s.departures) + len(m.c.left); n != 0 {
+		if n := len(m.s.candidates) + len(m.s.departures) + len(m.c.finder.left); n != 0 {
 			t.Fatalf("seed %d: %d paths left over", seed, n)
 		}
 		m.c.Close(m.now, 0, "", &m.c.out)

@@ -2,6 +2,16 @@
 
 package session
 
+import "github.com/xdp-roam/xdp-roam/userspace/wire"
+
+// alarm is the last forwarding alarm.
+type alarm struct {
+	next   Time // no other one before
+	open   bool // the challenge may still be answered
+	path   Path // that was challenged
+	cookie wire.Cookie
+}
+
 // duplicate acts on an authentic packet that was received before. The network
 // makes duplicates, but one from another address means that somebody forwards or
 // replays our packets: raise the alarm and ask the current path, and only that,
@@ -10,12 +20,11 @@ func (s *Session) duplicate(now Time, from Path, out *Output) {
 	if s.state != StateOpen || from.Same(s.path) || s.findLeft(from) != nil {
 		return
 	}
-	if s.alarmed && now < s.alarmNext {
+	if s.alarm != nil && now < s.alarm.next {
 		return
 	}
-	s.alarmed, s.alarmNext = true, now+s.rtt.pto()
-	s.alarms++
+	s.count(Forwarded)
 	out.event(Event{Kind: EventForwardingAlarm, Path: from, From: s.path})
-	s.alarmOpen, s.alarmPath, s.alarmCookie = true, s.path, s.randomCookie()
-	s.sendChallenge(now, out, s.path, s.rid, s.alarmCookie)
+	s.alarm = &alarm{next: now + s.rtt.pto(), open: true, path: s.path, cookie: s.randomCookie()}
+	s.sendChallenge(now, out, s.path, s.rid, s.alarm.cookie)
 }

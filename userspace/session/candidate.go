@@ -103,7 +103,7 @@ func (s *Session) gate(now Time, from Path, in *localID, counter uint64, n int, 
 	elsewhere := !from.Same(s.path)
 	if s.heardAny && !s.newest.before(m) {
 		if elsewhere {
-			s.counts[NotNewest]++
+			s.count(NotNewest)
 		}
 		return
 	}
@@ -132,14 +132,14 @@ func (s *Session) gate(now Time, from Path, in *localID, counter uint64, n int, 
 				c.rid = s.take(from)
 			}
 		}
-		if size := len(out.source) + wire.ChallengeLen + wire.Overhead; now >= c.asked+s.askAgain() && c.ledger.fits(size) {
+		if now >= c.asked+s.askAgain() {
 			c.asked, c.again = now, true
 			out.source = wire.AppendChallenge(out.source, c.cookie)
 		}
 		return
 	}
 	if r := s.mayMove(now, from); r != Delivered {
-		s.counts[r]++
+		s.count(r)
 		return
 	}
 	s.addCandidate(now, from, in, m, n, out)
@@ -205,8 +205,8 @@ func (s *Session) addCandidate(now Time, from Path, in *localID, m mark, n int, 
 	}
 	c.ledger.received = uint64(n)
 	s.candidates = append(s.candidates, c)
-	s.moves.Started++
-	s.moves.LastStarted = now
+	s.tally().Started++
+	s.tally().LastStarted = now
 	out.event(Event{Kind: EventMoveStarted, Path: from, From: s.path})
 	// The first packet from an address is at least 41 bytes, so its budget always
 	// has room for this.
@@ -217,14 +217,14 @@ func (s *Session) addCandidate(now Time, from Path, in *localID, m mark, n int, 
 // dropCandidate ends a validation: the session stays on the current path.
 func (s *Session) dropCandidate(now Time, i int, why Reason, out *Output) {
 	c := s.candidates[i]
-	s.counts[why]++
-	s.moves.Refused++
-	s.moves.LastRefused = now
+	s.count(why)
+	s.tally().Refused++
+	s.tally().LastRefused = now
 	out.event(Event{Kind: EventMoveRefused, Path: c.path, From: s.path, Reason: why})
 	s.removeCandidate(i)
 	if !s.pathNeeds(c.rid) || c.rid.Seq == s.sentSeq && c.rid != s.rid {
 		// Its id stays with its address, in case it comes back.
-		c.rid.taken, c.rid.probed, c.rid.source = false, true, c.path
+		c.rid.keep(c.path)
 	}
 	s.settle()
 }
@@ -256,11 +256,8 @@ func (s *Session) tickCandidates(now Time, out *Output) {
 		}
 		s.renew(now, &c.rid, c.path)
 		s.renew(now, &s.rid, s.path)
-		if c.ledger.fits(probeSize) {
+		if s.sendChallenge(now, out, c.path, c.rid, c.cookie) {
 			c.asked, c.again = now, true
-			s.sendChallenge(now, out, c.path, c.rid, c.cookie)
-		} else {
-			s.counts[OverBudget]++
 		}
 		if !c.oldLeft {
 			s.sendChallenge(now, out, s.path, s.rid, c.oldCookie)

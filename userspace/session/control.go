@@ -46,15 +46,15 @@ type ping struct {
 // control is the reliable delivery of control frames: they travel with a PING,
 // whose PONG acknowledges all of its packet.
 type control struct {
-	pings []ping
+	pings      []ping
+	addrs      *addrsFrame // to be sent
+	last, next Time        // of the tries
+	tries      uint8
+	armed      bool // next is when to try again
+	stalled    bool // all tries are used up and were waited for
+	closeAcked bool
 	// want: a PONG is wanted for its own sake; observe: OBSERVED_ADDR is to be sent.
 	want, observe bool
-	addrs         *addrsFrame // to be sent
-	closeAcked    bool
-	tries         int
-	armed         bool // next is when to try again
-	last, next    Time // of the tries
-	stalled       bool // all tries are used up and were waited for
 }
 
 // restart gives a changed path its full number of tries.
@@ -112,11 +112,12 @@ func (s *Session) sendControl(now Time, out *Output, size int) {
 		}
 		p.ids = s.localTop + 1
 	} else {
-		b = wire.AppendClose(b, s.closeCode, s.closeText)
+		b = wire.AppendClose(b, s.farewell.code, s.farewell.text)
 		p.closing = true
 	}
 	if s.grease && s.randomToken()%greaseOneIn == 0 {
-		b = wire.AppendExtension(b, greaseType, s.scratch[:s.scratch[7]&7])
+		// The last byte of the random ones has decided; the first is the length.
+		b = wire.AppendExtension(b, greaseType, s.scratch[1:1+(s.scratch[0]&7)])
 	}
 	if n := start + size - wire.TagLen - len(b); n > 0 {
 		b = wire.AppendPad(b, n)
@@ -152,7 +153,7 @@ func (s *Session) pushControl(now Time, out *Output) {
 func (s *Session) pong(now Time, token uint64) {
 	i := slices.IndexFunc(s.ctl.pings, func(p ping) bool { return p.token == token })
 	if i < 0 {
-		s.counts[PongUnknown]++
+		s.count(PongUnknown)
 		return
 	}
 	p := s.ctl.pings[i]
@@ -220,7 +221,6 @@ func (s *Session) Ping(now Time, out *Output) error {
 	if err := s.canSend(); err != nil {
 		return err
 	}
-	s.freshen(now)
 	s.ctl.want = true
 	s.pushControl(now, out)
 	s.guard(now, out)

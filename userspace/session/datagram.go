@@ -8,7 +8,8 @@ import (
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
-// idleRotate is after how long a pause a client goes on with a fresh id.
+// idleRotate is after how long without a datagram either way a client sends the
+// next one on a fresh id.
 const idleRotate = 30 * time.Second
 
 // canSend returns nil while the session carries packets of ours.
@@ -22,14 +23,6 @@ func (s *Session) canSend() error {
 	return nil
 }
 
-// freshen moves a client that paused to its next unused id, so that its new
-// packets cannot be linked to the old ones.
-func (s *Session) freshen(now Time) {
-	if s.role == Client && s.state == StateOpen && now-s.lastSent >= idleRotate && s.spare(s.path) != nil {
-		s.rotate()
-	}
-}
-
 // Send sends one datagram: whole if it fits the path MTU, else in up to four
 // parts. A lost part loses the datagram. Data flows to a candidate path as far as
 // its 3x budget goes, else to the current path. It fails with ErrTooLarge (more
@@ -39,10 +32,12 @@ func (s *Session) Send(now Time, datagram []byte, out *Output) error {
 	if err := s.canSend(); err != nil {
 		return err
 	}
-	if len(datagram) > s.peerMaxDatagram {
+	if len(datagram) > int(s.peerMaxDatagram) {
 		return ErrTooLarge
 	}
-	s.freshen(now)
+	if s.role == Client && s.state == StateOpen && now-s.lastDatagram >= idleRotate && s.spare(s.path) != nil {
+		s.rotate() // what comes after a pause cannot be linked to what was before
+	}
 	if s.guard(now, out) {
 		return ErrClosed
 	}
@@ -55,7 +50,7 @@ func (s *Session) Send(now Time, datagram []byte, out *Output) error {
 			s.sendDatagram(now, c.path, c.rid, mtu, datagram, out)
 			return nil
 		}
-		s.counts[OverBudget]++
+		s.count(OverBudget)
 	}
 	if sizeOf(len(datagram), s.mtu.size) == 0 {
 		s.searchMTU(now, len(datagram)+wire.MinData, out)
@@ -95,7 +90,7 @@ func sizeOf(n, mtu int) int {
 }
 
 func (s *Session) sendDatagram(now Time, path Path, rid *remoteID, mtu int, datagram []byte, out *Output) {
-	s.carried, s.epoch.carried = true, true
+	s.noteUse(now)
 	s.expect(now)
 	s.sent.Datagrams++
 	s.sent.DatagramBytes += uint64(len(datagram))
@@ -117,11 +112,14 @@ func (s *Session) sendDatagram(now Time, path Path, rid *remoteID, mtu int, data
 	}
 }
 
+// noteUse notes that the session is of use: it carries a datagram or a part of one.
+func (s *Session) noteUse(now Time) { s.carried, s.worn, s.lastDatagram = true, true, now }
+
 // deliver hands a datagram of the peer out.
-func (s *Session) deliver(data []byte, out *Output) {
-	s.carried, s.epoch.carried = true, true
-	if len(data) > s.maxDatagram {
-		s.counts[DatagramTooLarge]++
+func (s *Session) deliver(now Time, data []byte, out *Output) {
+	s.noteUse(now)
+	if len(data) > int(s.maxDatagram) {
+		s.count(DatagramTooLarge)
 		return
 	}
 	s.received.Datagrams++

@@ -95,8 +95,12 @@ func TestParams(t *testing.T) {
 	if err := m.serverSend(strings.Repeat("x", 101)); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("101 bytes: %v", err)
 	}
+	m.inject(addrA, m.craft(&m.c, wire.AppendParams(nil, 0, 0))) // says nothing
 	if err := m.serverSend(strings.Repeat("x", 100)); err != nil {
 		t.Errorf("100 bytes: %v", err)
+	}
+	if got := m.s.Info().IdleTimeout; got != 2*time.Minute {
+		t.Errorf("idle timeout %v after PARAMS of zeros", got)
 	}
 }
 
@@ -189,8 +193,8 @@ func TestSendSizes(t *testing.T) {
 		m.s.peerMaxDatagram, m.c.maxDatagram = 65535, 65535
 		for _, n := range []int{0, 1, whole, whole + 1, 2 * partRoom(floor), 2*partRoom(floor) + 1, most} {
 			m.s.mtu.reset(m.s.path)
-			m.s.mtu.rest = 1 << 60
-			m.s.mtu.tooBig = floor + 1 // no search: sizes at the smallest MTU
+			m.s.mtu.begin().rest = 1 << 60
+			m.s.mtu.search.tooBig = floor + 1 // no search: sizes at the smallest MTU
 			m.forget()
 			data := strings.Repeat("d", n)
 			if err := m.s.Send(m.now, []byte(data), &m.s.out); err != nil {

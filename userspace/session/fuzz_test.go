@@ -26,6 +26,7 @@ func FuzzFrames(f *testing.F) {
 			f.Add(append([]byte{0x17, byte(len(b))}, b...))
 		}
 	}
+	f.Add([]byte{0xD0, 0, 0x05, 0, 0xE2, 0, 0x01, 0, 0xF1, 0, 0x20, 0, 0xD0, 0})
 	f.Add([]byte{0x01, 9, 1, 0, 0, 0, 0, 0, 0, 0, 7, 0x42, 9, 1, 0, 0, 0, 0, 0, 0, 0, 8})
 	f.Fuzz(func(t *testing.T, in []byte) {
 		m := opened(t, 1)
@@ -36,7 +37,20 @@ func FuzzFrames(f *testing.F) {
 			frames := in[2 : 2+n]
 			in = in[2+n:]
 			if n == 0 {
-				m.run(time.Duration(choice) * 20 * time.Millisecond)
+				switch choice >> 4 {
+				case 13:
+					m.c.Rekey(m.now, &m.c.out)
+				case 14:
+					if m.c.State() == StateOpen {
+						m.race([]netip.AddrPort{serverAddr, serverAddr2}, map[uint32]netip.AddrPort{uint32(choice & 3): addrB})
+					}
+				case 15:
+					m.s.MoveLocal(m.now, []netip.AddrPort{serverAddr, serverAddr2}[choice&1], &m.s.out)
+				default:
+					m.run(time.Duration(choice) * 20 * time.Millisecond)
+				}
+				m.flush(&m.c)
+				m.flush(&m.s)
 				continue
 			}
 			from, to := &m.c, &m.s

@@ -26,40 +26,53 @@ const (
 	rotateReserve = 1 << 16
 )
 
-// localID is an id that we issued: we receive on it.
+// localID is an id that we issued: we receive on it. Those that are spare or
+// at rest have no use.
 type localID struct {
 	LocalID
-	key idKey
-	// window is allocated when a packet first opens: spare ids have none.
-	window *replay.Filter
-	// last is the highest counter received, to tell a duplicate from a packet
-	// behind the window.
-	last uint64
-	// heard is when it last carried a non-probing packet, or when a newer one took
-	// over: from then on it has to be silent.
-	heard Time
 	// used: it carried a packet, so it is no spare any more.
 	used bool
 	// superseded: a newer id carried a non-probing packet.
 	superseded bool
 	// acked: the peer is known to have it.
 	acked bool
+	// floor and next bound the counters: those below floor are old, whatever the
+	// window says; next is one above the highest received.
+	floor, next uint32
+	use         *receiving
+	// heard is when it last carried a non-probing packet, or when a newer one took
+	// over: from then on it has to be silent.
+	heard Time
 }
 
-// accept marks the counter of a packet that has been opened as received. It
+// receiving is what it takes to open packets on an id. It is made at the first
+// packet and given back in a pause: it is all but the size of a session's rest.
+type receiving struct {
+	key    idKey
+	window replay.Filter
+}
+
+// accept marks the counter of a packet that has just been opened as received. It
 // returns Delivered, ReplayDuplicate or ReplayOld.
 func (l *localID) accept(counter uint64) Reason {
-	if l.window == nil {
-		l.window = new(replay.Filter)
+	if counter < uint64(l.floor) {
+		return ReplayOld
 	}
-	if !l.window.ValidateCounter(counter, wire.MaxCounter) {
-		if counter+replayWindow < l.last {
+	if !l.use.window.ValidateCounter(counter, wire.MaxCounter) {
+		if counter+replayWindow+1 < uint64(l.next) {
 			return ReplayOld
 		}
 		return ReplayDuplicate
 	}
-	l.last = max(l.last, counter)
+	l.next = max(l.next, uint32(counter)+1)
 	return Delivered
+}
+
+// rest gives the memory of an id back that has been silent for a while: the window
+// is a kilobyte. Every counter up to the highest then counts as received, which
+// refuses replays as before, and packets that were under way for so long.
+func (l *localID) rest() {
+	l.use, l.floor = nil, l.next
 }
 
 // replayWindow is the least number of counters that the replay filter holds.
@@ -68,19 +81,25 @@ const replayWindow = 8128
 // remoteID is an id that the peer issued: we send on it.
 type remoteID struct {
 	RemoteID
-	key idKey
-	// counter is the next packet's; bytes is what it has carried.
-	counter, bytes uint64
-	// source is, while probed is set, where a probe was answered on this id. It is
-	// kept for that source in case it becomes a candidate.
-	source Path
-	probed bool
 	// taken: it is or was the id of a path, so it is no spare any more.
 	taken bool
+	// probed: it answered or asked on source, and is kept for that in case it becomes
+	// a path.
+	probed bool
+	source *Path
+	key    *idKey
+	// counter is the next packet's; bytes is what it has carried.
+	counter, bytes uint64
 	// superseded is when a newer one first carried a non-probing packet of ours, if
 	// one did: a while later the peer may retire this one.
 	superseded Time
 }
+
+// keptFor reports whether the id is kept for p.
+func (r *remoteID) keptFor(p Path) bool { return r.probed && r.source != nil && r.source.Same(p) }
+
+// keep keeps an id for p.
+func (r *remoteID) keep(p Path) { r.taken, r.probed, r.source = false, true, &p }
 
 // findLocal returns the live id of ours that a packet names, or nil.
 func (s *Session) findLocal(id *wire.ID) *localID {
@@ -101,7 +120,7 @@ func (s *Session) spare(source Path) *remoteID {
 	for _, r := range s.remote {
 		switch {
 		case r.taken || !s.usable(r) || r.Seq < s.sentSeq:
-		case r.probed && r.source.Same(source):
+		case r.keptFor(source):
 			return r
 		case s.races(r): // it may be the winner's
 		case r.Seq <= s.unusedAbove():
@@ -138,10 +157,10 @@ func (s *Session) safe() *remoteID {
 // the current id.
 func (s *Session) spareForProbe(source Path) *remoteID {
 	r := s.spare(source)
-	if r == nil || r.probed && !r.source.Same(source) {
+	if r == nil || r.probed && !r.keptFor(source) {
 		return s.rid
 	}
-	r.probed, r.source = true, source
+	r.keep(source)
 	return r
 }
 
@@ -150,10 +169,10 @@ func (s *Session) spareForProbe(source Path) *remoteID {
 func (s *Session) take(source Path) *remoteID {
 	r := s.spare(source)
 	if r == nil {
-		s.counts[NoSpareID]++
+		s.count(NoSpareID)
 		return s.safe()
 	}
-	r.taken, r.probed = true, false
+	r.taken, r.probed, r.source = true, false, nil
 	return r
 }
 
@@ -161,6 +180,20 @@ func (s *Session) take(source Path) *remoteID {
 func (s *Session) rotate() {
 	s.rid = s.take(s.path)
 	s.forgetRemote()
+}
+
+// Rotate moves our sending to the peer's next unused id and the peer, which follows,
+// to ours: for a caller to whom someone else's packets on an id of ours are a
+// burden. Without a spare id all stays as it is. It fails with ErrClosed or
+// ErrNotConfirmed.
+func (s *Session) Rotate(now Time, out *Output) error {
+	if err := s.canSend(); err != nil {
+		return err
+	}
+	s.rotate()
+	s.ctl.want = true // the packet that says so is one that the peer answers
+	s.pushControl(now, out)
+	return nil
 }
 
 // guard keeps the current id within 2^28 packets and 2^38 bytes: it moves to the
@@ -222,11 +255,11 @@ func (s *Session) forgetRemote() {
 	for _, r := range s.remote {
 		needed := s.pathNeeds(r)
 		if r.Seq < s.rid.Seq && !needed {
-			r.key.release()
+			r.key = nil
 			continue
 		}
 		if r.taken && !needed {
-			r.taken, r.probed, r.source = false, r.counter > 0, Path{}
+			r.taken, r.probed, r.source = false, r.counter > 0, nil
 		}
 		keep = append(keep, r)
 	}
@@ -250,8 +283,8 @@ func (s *Session) pathNeeds(r *remoteID) bool {
 			return true
 		}
 	}
-	for i := range s.left {
-		if s.left[i].rid == r {
+	for i := range s.leftPaths() {
+		if s.finder.left[i].rid == r {
 			return true
 		}
 	}
@@ -305,7 +338,7 @@ func (s *Session) issue(now Time, n int) (issued int) {
 	for ; issued < n && len(s.local) < maxLive; issued++ {
 		id, reset, err := s.ids.Issue()
 		if err != nil {
-			s.counts[IssueFailed]++
+			s.count(IssueFailed)
 			s.needIDs, s.retryIDs = true, now+issueAgain
 			break
 		}
@@ -339,7 +372,6 @@ func (s *Session) retire(done func(*localID) bool) {
 	keep := s.local[:0]
 	for _, l := range s.local {
 		if done(l) {
-			l.key.release()
 			s.ids.Retire(l.ID)
 			continue
 		}
@@ -352,13 +384,14 @@ func (s *Session) retire(done func(*localID) bool) {
 	}
 }
 
-// releaseKeys drops every built AEAD; the next packet builds its own again.
+// releaseKeys drops every built AEAD and replay window; the next packet builds its
+// own again.
 func (s *Session) releaseKeys() {
 	for _, l := range s.local {
-		l.key.release()
+		l.rest()
 	}
 	for _, r := range s.remote {
-		r.key.release()
+		r.key = nil
 	}
 	s.keysBuilt = false
 }

@@ -37,6 +37,41 @@ func TestIdleRotation(t *testing.T) {
 	}
 }
 
+// What counts is the time without a datagram, either way: not that without a
+// packet.
+func TestIdleRotationIsOfDatagrams(t *testing.T) {
+	for name, tt := range map[string]struct {
+		every time.Duration
+		do    func(m *sim)
+		want  uint32 // the id that the client's datagram goes on after a minute
+	}{
+		"keepalives only":    {0, nil, 1},
+		"PINGs only":         {20 * time.Second, func(m *sim) { m.c.Ping(m.now, &m.c.out); m.flush(&m.c) }, 1},
+		"datagrams received": {20 * time.Second, func(m *sim) { m.serverSend("x") }, 0},
+		"datagrams sent":     {20 * time.Second, func(m *sim) { m.clientSend("x") }, 0},
+	} {
+		m := opened(t, 1)
+		m.c.keepalive = 25 * time.Second
+		m.clientSend("a")
+		if tt.do == nil {
+			m.run(time.Minute)
+		} else {
+			for range 3 {
+				m.run(tt.every)
+				tt.do(m)
+			}
+		}
+		m.run(time.Second)
+		if got := m.c.Info().RemoteSeq; got != 0 {
+			t.Errorf("%s: on id %d before there was a datagram to send", name, got)
+		}
+		m.clientSend("b")
+		if got := m.c.Info().RemoteSeq; got != tt.want {
+			t.Errorf("%s: the next datagram went on id %d, want %d", name, got, tt.want)
+		}
+	}
+}
+
 // Rotations end: an end that follows must not be followed.
 func TestRotationDoesNotPingPong(t *testing.T) {
 	m := opened(t, 1)
@@ -193,8 +228,8 @@ func TestNewIDErrors(t *testing.T) {
 			}
 			continue
 		}
-		if r != ProtocolError || m.s.closeCode != wire.CloseProtocolError || !strings.Contains(m.s.closeText, tt.reason) {
-			t.Errorf("%s: %v, closed with %v %q", tt.name, r, m.s.closeCode, m.s.closeText)
+		if r != ProtocolError || m.s.farewell.code != wire.CloseProtocolError || !strings.Contains(m.s.farewell.text, tt.reason) {
+			t.Errorf("%s: %v, closed with %v %q", tt.name, r, m.s.farewell.code, m.s.farewell.text)
 		}
 		m.run(time.Second)
 		if m.c.count(EventClosed) != 1 {
@@ -272,8 +307,8 @@ func TestPongLimit(t *testing.T) {
 	for i := range 100 {
 		m.inject(addrA, m.craft(&m.c, pingFrame(uint64(i))))
 	}
-	if m.s.closeCode != wire.CloseLimit || m.s.rid.counter > wire.MaxCounter {
-		t.Errorf("%v, code %v, counter %d", m.s.State(), m.s.closeCode, m.s.rid.counter)
+	if m.s.farewell.code != wire.CloseLimit || m.s.rid.counter > wire.MaxCounter {
+		t.Errorf("%v, code %v, counter %d", m.s.State(), m.s.farewell.code, m.s.rid.counter)
 	}
 }
 
@@ -297,4 +332,39 @@ func TestReplayWindow(t *testing.T) {
 	check(last-replayWindow, Delivered)
 	check(last-replayWindow-1, ReplayOld)
 	check(0, ReplayOld)
+}
+
+// An idle session gives its replay windows back and refuses replays all the same;
+// what was sent later comes through in any order.
+func TestReplayAfterRest(t *testing.T) {
+	m := opened(t, 1)
+	var pkts [][]byte
+	for range 20 {
+		pkts = append(pkts, m.craft(&m.c, wire.AppendDatagram(nil, nil)))
+	}
+	for _, p := range pkts[:9] {
+		m.inject(addrA, p)
+	}
+	m.run(2 * keyIdle)
+	if m.s.findLocal(&m.c.rid.ID).use != nil {
+		t.Fatal("the session is not at rest")
+	}
+	for i, p := range pkts[:9] {
+		if r := m.inject(addrX, p); r != ReplayOld {
+			t.Errorf("replay of packet %d: %v", i, r)
+		}
+	}
+	for _, i := range []int{19, 12, 9, 15} {
+		if r := m.inject(addrA, pkts[i]); r != Delivered {
+			t.Errorf("packet %d: %v", i, r)
+		}
+	}
+	for _, i := range []int{9, 12, 19} {
+		if r := m.inject(addrA, pkts[i]); r != ReplayDuplicate {
+			t.Errorf("packet %d again: %v", i, r)
+		}
+	}
+	if r := m.inject(addrA, pkts[8]); r != ReplayOld {
+		t.Errorf("a replay from before the rest: %v", r)
+	}
 }

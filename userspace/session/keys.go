@@ -22,7 +22,7 @@ const (
 // microseconds to build: it is built at the first packet and released when the
 // session falls idle; the direction secret is all that stays.
 type idKey struct {
-	aead cipher.AEAD // nil: not built
+	aead cipher.AEAD
 	iv   [nonceLen]byte
 }
 
@@ -40,12 +40,9 @@ func deriveID(secret *[32]byte, seq uint32, id *wire.ID) ([]byte, error) {
 // errNoSecret: the id belongs to an epoch that is not agreed on.
 var errNoSecret = errors.New("session: no secret for this id")
 
-// build makes the key ready for use. It fails where there is no secret, and where
+// build makes k ready for use. It fails where there is no secret, and where
 // the Go runtime refuses the algorithms, which New finds out at once.
 func (k *idKey) build(secret *[32]byte, seq uint32, id *wire.ID) error {
-	if k.aead != nil {
-		return nil
-	}
 	if secret == nil {
 		return errNoSecret
 	}
@@ -61,13 +58,10 @@ func (k *idKey) build(secret *[32]byte, seq uint32, id *wire.ID) error {
 	if err != nil {
 		return err
 	}
-	copy(k.iv[:], okm[keyLen:])
+	*k = idKey{aead, [nonceLen]byte(okm[keyLen:])}
 	clear(okm)
-	k.aead = aead
 	return nil
 }
-
-func (k *idKey) release() { *k = idKey{} }
 
 // nonce writes iv XOR (5 zero bytes || u56 counter) into n. The caller passes
 // memory of the Session: a local array would escape through the AEAD interface

@@ -39,8 +39,8 @@ func (s *Session) MoveLocal(now Time, local netip.AddrPort, out *Output) error {
 	s.enter(to)
 	s.localMove = m
 	s.forgetRemote()
-	s.moves.Started++
-	s.moves.LastStarted = now
+	s.tally().Started++
+	s.tally().LastStarted = now
 	out.event(Event{Kind: EventMoveStarted, Path: to, From: old})
 	s.ctl.want = true
 	s.ctl.restart()
@@ -63,8 +63,8 @@ func (s *Session) follow(now Time, from Path, out *Output) {
 		s.path.Local = from.Local
 	case from.Local == s.path.Local && m.pending:
 		m.pending, m.until = false, now+3*max(s.rtt.pto(), minDeadline)
-		s.moves.Committed++
-		s.moves.LastCommitted = now
+		s.tally().Committed++
+		s.tally().LastCommitted = now
 		old := s.path
 		old.Local = m.from
 		out.event(Event{Kind: EventMoveCommitted, Path: s.path, From: old})
@@ -86,9 +86,9 @@ func (s *Session) tickLocalMove(now Time, out *Output) {
 		back := tried
 		back.Local = m.from
 		s.enter(back)
-		s.counts[RefusedUnheard]++
-		s.moves.Refused++
-		s.moves.LastRefused = now
+		s.count(RefusedUnheard)
+		s.tally().Refused++
+		s.tally().LastRefused = now
 		out.event(Event{Kind: EventMoveRefused, Path: tried, From: back, Reason: RefusedUnheard})
 		s.ctl.want = true
 		s.pushControl(now, out)

@@ -135,6 +135,52 @@ func TestMoveLocal(t *testing.T) {
 	}
 }
 
+// At the address that it left a server only says so, on the id last used there;
+// what else is asked there is answered from the new one.
+func TestLeftAddress(t *testing.T) {
+	m := told(t)
+	old := m.s.rid
+	m.moveLocal(serverAddr2)
+	var sent []Packet
+	ask := func(frames []byte) {
+		m.s.Receive(m.now, Path{Remote: addrA, Local: serverAddr}, m.craft(&m.c, frames), &m.s.out)
+		sent = nil
+		for _, p := range m.s.out.Packets {
+			sent = append(sent, Packet{p.Path, slices.Clone(p.Data)})
+		}
+		m.s.out.Reset()
+	}
+	check := func(what string, local netip.AddrPort, rid *remoteID, frame wire.FrameType) {
+		t.Helper()
+		if len(sent) != 1 {
+			t.Fatalf("%s: %d packets", what, len(sent))
+		}
+		frames := m.framesTo([]flight{{dst: addrA, data: sent[0].Data}}, addrA)
+		_, id, _ := wire.ParseData(sent[0].Data)
+		if sent[0].Path.Local != local || id != rid.ID || frames[0].Type != frame {
+			t.Errorf("%s: from %v, %v", what, sent[0].Path.Local, frames[0].Type)
+		}
+	}
+	for _, when := range []string{"while it moves", "after it moved"} {
+		ask(wire.AppendChallenge(nil, wire.Cookie{1}))
+		check(when+", CHALLENGE", serverAddr, old, wire.FrameNotPreferred)
+		if when == "while it moves" { // later it would be the client's newest wish
+			ask(pingFrame(7))
+			check(when+", PING", serverAddr2, m.s.rid, wire.FramePong)
+		}
+		m.s.forgetRemote()
+		m.run(m.rtt * 2)
+		if m.s.localMove == nil || m.s.localMove.pending {
+			t.Fatal("the move is not done")
+		}
+	}
+	m.run(5 * time.Second)
+	if m.s.localMove != nil {
+		t.Error("the move is not over")
+	}
+	m.talk(2 * time.Second)
+}
+
 // The old address may be gone by then.
 func TestMoveLocalAway(t *testing.T) {
 	m := told(t)

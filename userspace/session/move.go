@@ -54,7 +54,7 @@ func (s *Session) answer(now Time, from Path, f *wire.Frame, out *Output) {
 		case c.cookie:
 			switch {
 			case !from.Same(c.path):
-				s.counts[AnswerElsewhere]++
+				s.count(AnswerElsewhere)
 			case response:
 				s.switchTo(now, i, out)
 			default:
@@ -64,11 +64,11 @@ func (s *Session) answer(now Time, from Path, f *wire.Frame, out *Output) {
 		case c.oldCookie:
 			switch {
 			case !from.Same(s.path):
-				s.counts[AnswerElsewhere]++
+				s.count(AnswerElsewhere)
 			case !response:
 				c.oldLeft = true
 			case c.oldLeft:
-				s.counts[AnswerVoid]++
+				s.count(AnswerVoid)
 			default:
 				s.backOff(now, c.path)
 				s.dropCandidate(now, i, RefusedPreferred, out)
@@ -86,7 +86,7 @@ func (s *Session) answer(now Time, from Path, f *wire.Frame, out *Output) {
 		}
 		switch {
 		case !from.Same(d.path):
-			s.counts[AnswerElsewhere]++
+			s.count(AnswerElsewhere)
 		case response && now <= d.until:
 			s.returnTo(now, i, out)
 		default:
@@ -94,15 +94,15 @@ func (s *Session) answer(now Time, from Path, f *wire.Frame, out *Output) {
 		}
 		return
 	}
-	if s.alarmOpen && f.Cookie == s.alarmCookie {
-		if !from.Same(s.alarmPath) {
-			s.counts[AnswerElsewhere]++
+	if a := s.alarm; a != nil && a.open && f.Cookie == a.cookie {
+		if !from.Same(a.path) {
+			s.count(AnswerElsewhere)
 			return
 		}
-		s.alarmOpen = false // the current path lives: nothing to do
+		a.open = false // the current path lives: nothing to do
 		return
 	}
-	s.counts[AnswerUnknown]++
+	s.count(AnswerUnknown)
 }
 
 // switchTo puts the session on a candidate that has answered.
@@ -126,8 +126,8 @@ func (s *Session) switchTo(now Time, i int, out *Output) {
 	if !c.again {
 		s.rtt.sample(now - c.resend.start)
 	}
-	s.moves.Committed++
-	s.moves.LastCommitted = now
+	s.tally().Committed++
+	s.tally().LastCommitted = now
 	out.event(Event{Kind: EventMoveCommitted, Path: s.path, From: old})
 	s.commit(out)
 	// Its packets are newer than those of other candidates: as from any current
@@ -152,10 +152,12 @@ func (s *Session) returnTo(now Time, i int, out *Output) {
 	s.rid, s.pathLocal = d.rid, d.local
 	s.enter(d.path)
 	s.rtt, s.mtu = d.rtt, d.mtu
-	s.mtu.probe = 0 // its PING belongs to the time before
-	s.moves.Reverted++
-	s.moves.LastReverted = now
-	s.counts[RefusedPreferred]++
+	if s.mtu.search != nil {
+		s.mtu.search.probe = 0 // its PING belongs to the time before
+	}
+	s.tally().Reverted++
+	s.tally().LastReverted = now
+	s.count(RefusedPreferred)
 	out.event(Event{Kind: EventMoveReverted, Path: s.path, From: lost, Reason: RefusedPreferred})
 	if s.role == Server && d.toID != d.local.ID {
 		// The loser's packets leave the main lane too.
@@ -170,8 +172,11 @@ func (s *Session) enter(p Path) {
 	s.path = p
 	s.pathGeneration++
 	s.rtt.reset()
+	s.heardPeer() // a silence was the other path's
 	s.mtu.reset(p)
-	s.alarmOpen = false
+	if s.alarm != nil {
+		s.alarm.open = false
+	}
 	s.localMove = nil
 }
 
@@ -242,19 +247,19 @@ func (s *Session) moveTo(now Time, to Path, out *Output) {
 	s.departures = nil
 	pto := s.rtt.pto()
 	// A path that we come back to is left no more.
-	s.left = slices.DeleteFunc(s.left, func(l leftPath) bool { return l.path.Same(to) })
-	if len(s.left) == maxLeft {
+	s.finder.left = slices.DeleteFunc(s.finder.left, func(l leftPath) bool { return l.path.Same(to) })
+	if len(s.leftPaths()) == maxLeft {
 		s.release(0, out)
 	}
 	old := s.path
-	s.left = append(s.left, leftPath{old, s.rid, now + 3*max(pto, minDeadline)})
+	s.finder.left = append(s.finder.left, leftPath{old, s.rid, now + 3*max(pto, minDeadline)})
 	s.learn(to.Remote)
 	s.rid = s.take(to)
 	s.enter(to)
 	s.forgetRemote()
-	s.moved, s.movedFrom = true, old
-	s.moves.Started++
-	s.moves.LastStarted = now
+	s.finder.movedFrom = &old
+	s.tally().Started++
+	s.tally().LastStarted = now
 	out.event(Event{Kind: EventMoveStarted, Path: to, From: old})
 	s.ctl.want = true
 	s.ctl.restart()
@@ -265,12 +270,20 @@ func (s *Session) moveTo(now Time, to Path, out *Output) {
 // moveSize is the UDP payload of the first packet on a new path.
 const moveSize = 1200
 
+// leftPaths returns the paths that a client has left; a server has none.
+func (s *Session) leftPaths() []leftPath {
+	if s.finder == nil {
+		return nil
+	}
+	return s.finder.left
+}
+
 // findLeft returns the left path that p is, or whose socket p came to.
 func (s *Session) findLeft(p Path) *leftPath {
-	for i := range s.left {
-		l := &s.left[i].path
+	for i := range s.leftPaths() {
+		l := &s.finder.left[i].path
 		if l.Same(p) || l.Socket == p.Socket && p.Socket != s.path.Socket {
-			return &s.left[i]
+			return &s.finder.left[i]
 		}
 	}
 	return nil
@@ -279,10 +292,10 @@ func (s *Session) findLeft(p Path) *leftPath {
 // release forgets a left path. Its socket may be the current one's, when the
 // client moved to another address of the server.
 func (s *Session) release(i int, out *Output) {
-	p := s.left[i].path
-	s.left = slices.Delete(s.left, i, i+1)
-	if len(s.left) == 0 {
-		s.left = nil
+	p := s.finder.left[i].path
+	s.finder.left = slices.Delete(s.finder.left, i, i+1)
+	if len(s.leftPaths()) == 0 {
+		s.finder.left = nil
 	}
 	s.forgetRemote()
 	s.releaseSocket(p, out)
@@ -298,8 +311,8 @@ func (s *Session) releaseSocket(p Path, out *Output) {
 }
 
 func (s *Session) tickLeft(now Time, out *Output) {
-	for i := len(s.left) - 1; i >= 0; i-- {
-		if now >= s.left[i].until {
+	for i := len(s.leftPaths()) - 1; i >= 0; i-- {
+		if now >= s.finder.left[i].until {
 			s.release(i, out)
 		}
 	}

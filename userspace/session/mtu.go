@@ -30,6 +30,11 @@ const (
 type mtu struct {
 	size   int // known to pass
 	floor  int // passes by definition
+	search *mtuSearch
+}
+
+// mtuSearch is what a path's search has found out, once there was one.
+type mtuSearch struct {
 	tooBig int // the smallest size known or taken not to pass
 	probe  int // the size being tried; 0: none
 	tries  int
@@ -37,6 +42,22 @@ type mtu struct {
 	next   Time // of probe: when it counts as lost
 	rest   Time // no new search before this
 	test   Time // no test of a raised size before this
+}
+
+// begin returns the search of the path, a new one if there is none.
+func (m *mtu) begin() *mtuSearch {
+	if m.search == nil {
+		m.search = &mtuSearch{tooBig: wire.MaxPacket + 1}
+	}
+	return m.search
+}
+
+// probing returns when the size being tried counts as lost.
+func (m *mtu) probing() (next Time, ok bool) {
+	if m.search == nil || m.search.probe == 0 {
+		return 0, false
+	}
+	return m.search.next, true
 }
 
 // headers is what IP and UDP add to a payload.
@@ -53,47 +74,49 @@ func (m *mtu) reset(p Path) {
 	if p.Remote.Addr().Unmap().Is4() {
 		floor = wire.InitialMTU4
 	}
-	*m = mtu{size: floor, floor: floor, tooBig: wire.MaxPacket + 1}
+	*m = mtu{size: floor, floor: floor}
 }
 
 // candidate returns the next size to try, or 0: first what Ethernet carries, then
 // a jumbo frame, then halves of what is left.
 func (m *mtu) candidate(p Path) int {
+	tooBig := m.begin().tooBig
 	eth, most := ethernet-headers(p), min(jumbo-headers(p), wire.MaxPacket)
 	switch {
-	case m.size < eth && eth < m.tooBig:
+	case m.size < eth && eth < tooBig:
 		return eth
-	case m.tooBig > most && m.size < most:
+	case tooBig > most && m.size < most:
 		return most
-	case m.tooBig-m.size <= mtuStep || m.size >= eth:
+	case tooBig-m.size <= mtuStep || m.size >= eth:
 		return 0 // between Ethernet and jumbo there is little to win
 	}
-	return (m.size + m.tooBig) / 2
+	return (m.size + tooBig) / 2
 }
 
 // acknowledged takes the PONG of a probe.
 func (m *mtu) acknowledged(token uint64, now Time) {
-	if m.probe == 0 || token != m.token {
+	h := m.search
+	if h == nil || h.probe == 0 || token != h.token {
 		return // of an earlier try: the last one's is on its way
 	}
-	m.size = max(m.size, m.probe)
-	m.probe, m.tries = 0, 0
-	m.test = now + mtuConfirm
+	m.size = max(m.size, h.probe)
+	h.probe, h.tries = 0, 0
+	h.test = now + mtuConfirm
 }
 
 // searchMTU begins or continues the search because a datagram of need bytes of
 // UDP payload did not fit.
 func (s *Session) searchMTU(now Time, need int, out *Output) {
-	if s.state != StateOpen || s.mtu.probe != 0 || len(s.candidates) > 0 {
+	m := &s.mtu
+	if _, probing := m.probing(); s.state != StateOpen || probing || len(s.candidates) > 0 {
 		return
 	}
-	m := &s.mtu
 	size := m.candidate(s.path)
 	if size == 0 {
-		if now < m.rest || m.size >= wire.MaxPacket {
+		if now < m.search.rest || m.size >= wire.MaxPacket {
 			return
 		}
-		m.tooBig = wire.MaxPacket + 1 // search anew
+		m.search.tooBig = wire.MaxPacket + 1 // search anew
 		if size = m.candidate(s.path); size == 0 {
 			return
 		}
@@ -101,20 +124,21 @@ func (s *Session) searchMTU(now Time, need int, out *Output) {
 	if size > ethernet && need <= m.size {
 		return // what is sent fits: no need for jumbo probes
 	}
-	m.tries = 0
+	m.search.tries = 0
 	s.probeMTU(now, size, out)
 }
 
 // testMTU tests a raised MTU that is in use.
 func (s *Session) testMTU(now Time, out *Output) {
-	if m := &s.mtu; m.probe == 0 && m.size > m.floor && now >= m.test && len(s.candidates) == 0 {
-		m.tries = 0
+	m := &s.mtu
+	if _, probing := m.probing(); !probing && m.size > m.floor && now >= m.begin().test && len(s.candidates) == 0 {
+		m.search.tries = 0
 		s.probeMTU(now, m.size, out)
 	}
 }
 
 func (s *Session) probeMTU(now Time, size int, out *Output) {
-	m := &s.mtu
+	m := s.mtu.begin()
 	m.token = s.randomToken()
 	start := begin(out, size)
 	b := wire.AppendPing(out.arena, m.token)
@@ -129,22 +153,23 @@ func (s *Session) probeMTU(now Time, size int, out *Output) {
 
 // tickMTU counts an unanswered probe.
 func (s *Session) tickMTU(now Time, out *Output) {
-	m := &s.mtu
-	if m.probe == 0 || now < m.next {
+	next, probing := s.mtu.probing()
+	if !probing || now < next {
 		return
 	}
-	if m.tries < mtuTries {
-		s.probeMTU(now, m.probe, out)
+	m, h := &s.mtu, s.mtu.search
+	if h.tries < mtuTries {
+		s.probeMTU(now, h.probe, out)
 		return
 	}
-	if m.probe <= m.size {
+	if h.probe <= m.size {
 		m.size = m.floor // it passed once and does no longer
 	}
-	m.tooBig = min(m.tooBig, m.probe)
-	m.probe = 0
-	m.rest = now + mtuAgain
-	if size := m.candidate(s.path); size != 0 && m.tooBig <= ethernet {
-		m.tries = 0
+	h.tooBig = min(h.tooBig, h.probe)
+	h.probe = 0
+	h.rest = now + mtuAgain
+	if size := m.candidate(s.path); size != 0 && h.tooBig <= ethernet {
+		h.tries = 0
 		s.probeMTU(now, size, out)
 	}
 }

@@ -35,12 +35,15 @@ type partials struct {
 
 // part takes one DATAGRAM_PART and hands out the datagram if it was the last.
 func (s *Session) part(now Time, f *wire.Frame, out *Output) {
-	s.carried = true
+	s.noteUse(now)
+	if s.parts == nil {
+		s.parts = new(partials)
+	}
 	s.expireParts(now)
 	i := slices.IndexFunc(s.parts.open, func(p *partial) bool { return p.number == f.Part.Number })
 	if i < 0 {
 		if len(s.parts.open) == maxPartial {
-			s.counts[PartExpired]++
+			s.count(PartExpired)
 			s.closePartial(0)
 		}
 		i = len(s.parts.open)
@@ -50,10 +53,10 @@ func (s *Session) part(now Time, f *wire.Frame, out *Output) {
 	bit := uint8(1) << f.Part.Index
 	switch {
 	case p.count != f.Part.Count, p.have&bit != 0:
-		s.counts[PartRefused]++
+		s.count(PartRefused)
 		return
-	case p.size+len(f.Data) > s.maxDatagram:
-		s.counts[DatagramTooLarge]++
+	case p.size+len(f.Data) > int(s.maxDatagram):
+		s.count(DatagramTooLarge)
 		s.closePartial(i)
 		return
 	}
@@ -69,7 +72,7 @@ func (s *Session) part(now Time, f *wire.Frame, out *Output) {
 		out.arena = append(out.arena, b...)
 	}
 	s.closePartial(i)
-	s.deliver(out.arena[start:len(out.arena):len(out.arena)], out)
+	s.deliver(now, out.arena[start:len(out.arena):len(out.arena)], out)
 }
 
 func (s *Session) newPartial(now Time, d wire.DatagramPart) *partial {
@@ -91,8 +94,8 @@ func (s *Session) closePartial(i int) {
 
 // expireParts gives up datagrams whose parts took too long.
 func (s *Session) expireParts(now Time) {
-	for len(s.parts.open) > 0 && now >= s.parts.open[0].begun+partialAge {
-		s.counts[PartExpired]++
+	for s.parts != nil && len(s.parts.open) > 0 && now >= s.parts.open[0].begun+partialAge {
+		s.count(PartExpired)
 		s.closePartial(0)
 	}
 }

@@ -117,11 +117,10 @@ func (s *Session) idForRace(p Path) *remoteID {
 	}
 	r := s.spare(p)
 	if r == nil {
-		s.counts[NoSpareID]++
+		s.count(NoSpareID)
 		return s.rid
 	}
-	r.probed = true
-	r.source = p
+	r.keep(p)
 	return r
 }
 
@@ -143,7 +142,7 @@ func (s *Session) raceAnswer(now Time, from Path, f *wire.Frame, out *Output) (o
 	r := s.race.runners[i]
 	switch {
 	case !from.Same(r.path):
-		s.counts[AnswerElsewhere]++
+		s.count(AnswerElsewhere)
 	case f.Type == wire.FrameNotPreferred:
 		s.dropRunner(i, out) // the server has left that address of its own
 	default:
@@ -160,7 +159,7 @@ func (s *Session) winRace(now Time, r runner, out *Output) {
 		return
 	}
 	if r.rid.probed {
-		r.rid.source = r.path // its socket's id is now this path's
+		r.rid.keep(r.path) // its socket's id is now this path's
 	}
 	s.moveTo(now, r.path, out) // which ends the race
 	if r.resend.sent == 0 {

@@ -155,6 +155,26 @@ func TestRaceWonByCurrent(t *testing.T) {
 	}
 }
 
+// An answer to one of several questions measures nothing.
+func TestRaceRTT(t *testing.T) {
+	m := opened(t, 1)
+	m.run(time.Second)
+	lost := 0
+	m.network = func(f flight) []flight {
+		if f.src == addrB && lost == 0 {
+			lost++
+			return nil
+		}
+		return []flight{f}
+	}
+	start := m.now
+	m.race([]netip.AddrPort{serverAddr}, map[uint32]netip.AddrPort{2: addrB})
+	m.run(minSilence + m.rtt + 1)
+	if m.c.Path().Socket != 2 || m.c.rtt.valid {
+		t.Errorf("after %v on %v: %+v", m.now-start, m.c.Path(), m.c.rtt)
+	}
+}
+
 // One socket, several servers: one id, and the server that answers.
 func TestRaceServers(t *testing.T) {
 	m := opened(t, 1)
@@ -169,7 +189,11 @@ func TestRaceServers(t *testing.T) {
 			t.Error("one socket has two ids")
 		}
 	}
+	asked := m.c.race.runners[0].rid
 	m.run(time.Second)
+	if m.c.rid != asked {
+		t.Errorf("asked on id %d, moved on id %d", asked.Seq, m.c.rid.Seq)
+	}
 	if m.c.Path().Remote != serverAddr3 || m.s.Path().Remote != addrB || m.s.Path().Local != serverAddr3 {
 		t.Fatalf("client on %v, server on %v", m.c.Path(), m.s.Path())
 	}

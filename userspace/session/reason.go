@@ -55,6 +55,8 @@ const (
 	AnswerElsewhere
 	// AnswerVoid: RESPONSE from the old path after its NOT_PREFERRED.
 	AnswerVoid
+	// Forwarded: a duplicate from elsewhere that raised a forwarding alarm.
+	Forwarded
 	// PongUnknown: PONG to no PING that is open.
 	PongUnknown
 	// WrongSide: ADDRS or REKEY from the side that does not send them.
@@ -128,6 +130,7 @@ var reasonNames = [NumReasons]string{
 	AnswerUnknown:    "answer-unknown",
 	AnswerElsewhere:  "answer-elsewhere",
 	AnswerVoid:       "answer-void",
+	Forwarded:        "forwarded",
 	PongUnknown:      "pong-unknown",
 	WrongSide:        "wrong-side",
 	StatelessReset:   "stateless-reset",

@@ -39,16 +39,13 @@ var (
 // those of epoch now.
 type epochs struct {
 	now uint32
-	// change is nil but for a rekey and the while after it in which old ids live.
-	change *rekey
-	// carried: a datagram came or went in this epoch. Without one there is nothing
-	// that a rekey would protect.
-	carried bool
-	begun   Time // this epoch
-	again   Time // client, begin no rekey before: the last try failed
 	// heldFrom, unless 0, is where the peer says that its ids of the next epoch begin,
 	// which is not agreed on yet: they are not to be used.
 	heldFrom uint32
+	// change is nil but for a rekey and the while after it in which old ids live.
+	change *rekey
+	begun  Time // this epoch
+	again  Time // client, begin no rekey before: the last try failed
 }
 
 // rekey is one change of epoch, from REKEY_INIT until the old secrets are wiped.
@@ -135,7 +132,7 @@ func (s *Session) rekeyDue() (Time, bool) {
 	if s.rid.counter >= rekeyPackets || s.newest.counter >= rekeyPackets {
 		return e.again, true
 	}
-	return max(e.begun+rekeyAfter, e.again), e.carried
+	return max(e.begun+rekeyAfter, e.again), s.worn
 }
 
 // beginRekey sends REKEY_INIT with the first ids of the new epoch.
@@ -174,20 +171,20 @@ func (s *Session) rekeyInit(now Time, f *wire.Frame, out *Output) error {
 	k := e.change
 	switch {
 	case s.role != Server:
-		s.counts[WrongSide]++
+		s.count(WrongSide)
 		return nil
 	case k != nil && f.Epoch == k.epoch:
 		if f.FirstSeq != k.remoteFirst || f.Noise != k.asked {
 			return errRekeyDiffers
 		}
 		if k.confirmed {
-			s.counts[RekeyLate]++
+			s.count(RekeyLate)
 		} else {
 			k.acked, s.urgent = false, true // the stored answer
 		}
 		return nil
 	case f.Epoch <= e.now:
-		s.counts[RekeyLate]++
+		s.count(RekeyLate)
 		return nil
 	case f.Epoch != e.now+1:
 		return errRekeyEpoch
@@ -198,12 +195,12 @@ func (s *Session) rekeyInit(now Time, f *wire.Frame, out *Output) error {
 	}
 	e.heldFrom = f.FirstSeq
 	if k != nil {
-		s.counts[RekeyEarly]++
+		s.count(RekeyEarly)
 		return nil
 	}
 	first := s.localTop + 1
 	if s.issue(now, rekeyIDs) == 0 {
-		s.counts[RekeyEarly]++
+		s.count(RekeyEarly)
 		return nil
 	}
 	answer, secrets, err := handshake.AnswerRekey(s.secrets(), f.Epoch, f.FirstSeq, f.Noise, s.source)
@@ -224,13 +221,13 @@ func (s *Session) rekeyResp(now Time, f *wire.Frame, out *Output) error {
 	k := s.epoch.change
 	switch {
 	case s.role != Client:
-		s.counts[WrongSide]++
+		s.count(WrongSide)
 		return nil
 	case f.Epoch <= s.epoch.now:
-		s.counts[RekeyLate]++
+		s.count(RekeyLate)
 		return nil
 	case k == nil || f.Epoch != k.epoch:
-		s.counts[RekeyUnasked]++
+		s.count(RekeyUnasked)
 		return nil
 	case f.FirstSeq <= s.usedSeq():
 		return errRekeySeq
@@ -267,7 +264,7 @@ func (s *Session) agree(secrets handshake.Secrets) {
 func (s *Session) confirmRekey(now Time, out *Output) {
 	k := s.epoch.change
 	k.confirmed, k.confirmedAt, k.acked = true, now, true
-	s.epoch.begun, s.epoch.carried = now, false
+	s.epoch.begun, s.worn = now, false
 	out.event(Event{Kind: EventRekeyed, Path: s.path})
 }
 
@@ -335,7 +332,9 @@ func (s *Session) oldIDsGone() bool {
 // wipe forgets the old epoch. Ids of it that are still there go with it.
 func (s *Session) wipe(now Time, out *Output) {
 	k := s.epoch.change
-	if s.rid.Seq < k.remoteFirst {
+	if top := s.remote[len(s.remote)-1]; s.rid.Seq < k.remoteFirst && top.Seq >= k.remoteFirst {
+		s.rid, top.taken = top, true // in use elsewhere, but better than none
+	} else if s.rid.Seq < k.remoteFirst {
 		// The peer agreed on an epoch and issued no id for it.
 		s.Close(now, wire.CloseLimit, "the last id is used up: the peer issued none for its new keys", out)
 		return
@@ -365,8 +364,8 @@ func (s *Session) replaceOld(first uint32) {
 	for i := range s.departures {
 		swap(&s.departures[i].rid)
 	}
-	for i := range s.left {
-		swap(&s.left[i].rid)
+	for i := range s.leftPaths() {
+		swap(&s.finder.left[i].rid)
 	}
 	if s.race != nil {
 		for i := range s.race.runners {

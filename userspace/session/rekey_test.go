@@ -266,6 +266,100 @@ func TestRekeyRefused(t *testing.T) {
 	}
 }
 
+// Ids that we announced for an epoch that is not agreed on open nothing: with the
+// old keys neither.
+func TestRekeyAnnouncedIDs(t *testing.T) {
+	m := opened(t, 1)
+	m.network = cut
+	m.c.Rekey(m.now, &m.c.out)
+	m.flush(&m.c)
+	l := m.c.local[len(m.c.local)-1]
+	if l.Seq < m.c.epoch.change.localFirst {
+		t.Fatal("no id was announced")
+	}
+	rid := &remoteID{RemoteID: RemoteID(l.LocalID)}
+	if r := m.clientGets(m.craftOn(&m.s, rid, pingFrame(1))); r != AuthFailed {
+		t.Error(r)
+	}
+}
+
+// When the old secrets go, no path stays on an id of theirs.
+func TestRekeyReplacesIDs(t *testing.T) {
+	m, _ := beginRekey(t)
+	m.network = nil
+	m.run(5 * time.Second)
+	m.c.Rekey(m.now, &m.c.out)
+	m.flush(&m.c)
+	m.run(m.rtt + 1)
+	k := m.c.epoch.change
+	if k == nil || !k.confirmed {
+		t.Fatal("no second rekey")
+	}
+	old := &remoteID{RemoteID: RemoteID{Seq: k.remoteFirst - 1}, taken: true}
+	m.c.remote = slices.Insert(m.c.remote, 0, old)
+	m.c.finder.left = []leftPath{{path: Path{Socket: 9, Remote: serverAddr}, rid: old, until: 1 << 60}}
+	m.c.race = &race{runners: []runner{{path: Path{Socket: 8, Remote: serverAddr}, rid: old}}}
+	m.c.candidates = []candidate{{rid: old}}
+	m.c.departures = []departure{{rid: old}}
+	m.c.localMove = &localMove{rid: old}
+	m.c.wipe(m.now, &m.c.out)
+	for what, rid := range map[string]*remoteID{
+		"left": m.c.finder.left[0].rid, "race": m.c.race.runners[0].rid, "candidate": m.c.candidates[0].rid,
+		"departure": m.c.departures[0].rid, "local move": m.c.localMove.rid, "lowest": m.c.remote[0],
+	} {
+		if rid.Seq < k.remoteFirst {
+			t.Errorf("%s: id %d", what, rid.Seq)
+		}
+	}
+	// A server whose new ids all serve other paths shares one rather than end.
+	m, _ = beginRekey(t)
+	for _, r := range m.s.remote {
+		r.taken = true
+	}
+	m.network = nil
+	k = m.s.epoch.change
+	k.confirmed, k.confirmedAt = true, m.now
+	m.s.wipe(m.now, &m.s.out)
+	if m.s.State() != StateOpen || m.s.rid.Seq < k.remoteFirst || m.s.Info().Rekeying {
+		t.Errorf("%v on id %d", m.s.State(), m.s.rid.Seq)
+	}
+}
+
+func TestRekeyErrors(t *testing.T) {
+	m := opened(t, 1)
+	if err := m.s.Rekey(m.now, &m.s.out); err != ErrNotClient {
+		t.Error(err)
+	}
+	if err := newSim(t, 1).c.Rekey(0, &m.c.out); err != ErrNotConfirmed {
+		t.Error(err)
+	}
+	m.c.Rekey(m.now, &m.c.out)
+	k := m.c.epoch.change
+	if err := m.c.Rekey(m.now, &m.c.out); err != nil || m.c.epoch.change != k {
+		t.Error("a second rekey at the same time:", err)
+	}
+	m.c.Close(m.now, wire.CloseDone, "", &m.c.out)
+	if err := m.c.Rekey(m.now, &m.c.out); err != ErrClosed {
+		t.Error(err)
+	}
+	// Without randomness there is no rekey, and no harm.
+	m = opened(t, 1)
+	m.c.source = strings.NewReader("")
+	m.c.Rekey(m.now, &m.c.out)
+	m.flush(&m.c)
+	if m.c.epoch.change != nil || m.c.State() != StateOpen {
+		t.Error("a rekey without randomness")
+	}
+	m = opened(t, 1)
+	m.s.source = strings.NewReader("")
+	m.c.Rekey(m.now, &m.c.out)
+	m.flush(&m.c)
+	m.run(time.Second)
+	if m.s.Info().Epoch != 0 || m.s.State() != StateOpen {
+		t.Error("an answer without randomness")
+	}
+}
+
 // An end without an id for the new epoch puts the rekey off.
 func TestRekeyWithoutIDs(t *testing.T) {
 	for _, role := range []Role{Client, Server} {
@@ -353,7 +447,7 @@ func TestRekeyWipes(t *testing.T) {
 	m.network = nil
 	m.clientSend("x")
 	m.run(maxOldAge + time.Second)
-	if m.s.State() < StateClosing || m.s.closeCode != wire.CloseLimit {
-		t.Errorf("server is %v, %v", m.s.State(), m.s.closeCode)
+	if m.s.State() < StateClosing || m.s.farewell.code != wire.CloseLimit {
+		t.Errorf("server is %v, %v", m.s.State(), m.s.farewell.code)
 	}
 }

@@ -71,7 +71,6 @@ func TestReset(t *testing.T) {
 func TestResetTokens(t *testing.T) {
 	m := opened(t, 1)
 	m.run(time.Second)
-	spare := m.c.spare(m.c.path)
 	left := m.c.rid
 	own := m.c.local[0]
 	m.move(2, addrB)
@@ -113,7 +112,26 @@ func TestResetTokens(t *testing.T) {
 		t.Error("race:", r)
 	}
 	m.c.wants(t, "race", EventPathReleased, 2) // the left one and the race's
-	_ = spare
+	// Not so an id that the server may have retired since, nor one unused so far.
+	m = opened(t, 1)
+	m.network = cut
+	m.c.issue(m.now, 1)
+	m.c.Race(m.now, []Path{{Socket: 9, Remote: serverAddr}}, &m.c.out)
+	asked := m.c.race.runners[0].rid
+	m.c.rotate()
+	if r := m.clientGets(resetWith(m, m.c.rid.Reset)); r != UnknownID {
+		t.Error("an id that carried nothing:", r)
+	}
+	m.clientSend("x")
+	if m.c.rid.Seq < asked.Seq {
+		t.Fatal("the race took the later id")
+	}
+	if !slices.Contains(m.c.remote, asked) {
+		t.Error("the id of a race is forgotten while it runs")
+	}
+	if r := m.clientGets(resetWith(m, asked.Reset)); r != UnknownID {
+		t.Error("an id below one in use:", r)
+	}
 	// A server has nobody that resets it.
 	m = opened(t, 1)
 	if r := m.inject(addrA, resetWith(m, m.s.rid.Reset)); r != UnknownID || m.s.State() != StateOpen {

@@ -28,8 +28,8 @@ func (s *Session) finish(now Time, out *Output, start int, path Path, rid *remot
 	switch {
 	case rid.counter >= wire.MaxCounter-reserve || rid.bytes+uint64(size) > wire.MaxIDBytes-reserve*wire.MaxPacket:
 	case c != nil && !c.ledger.fits(size):
-		s.counts[OverBudget]++
-	case rid.key.build(s.sendSecret(rid.Seq), rid.Seq, &rid.ID) != nil:
+		s.count(OverBudget)
+	case s.readyToSend(rid) != nil:
 	default:
 		s.keysBuilt = true
 		head := out.arena[start : start+wire.HeaderLen]
@@ -55,11 +55,11 @@ func (s *Session) finish(now Time, out *Output, start int, path Path, rid *remot
 	return false
 }
 
-// sendChallenge sends a packet of one CHALLENGE.
-func (s *Session) sendChallenge(now Time, out *Output, path Path, rid *remoteID, c wire.Cookie) {
+// sendChallenge sends a packet of one CHALLENGE. It reports whether it may go.
+func (s *Session) sendChallenge(now Time, out *Output, path Path, rid *remoteID, c wire.Cookie) bool {
 	start := begin(out, wire.ChallengeLen)
 	out.arena = wire.AppendChallenge(out.arena, c)
-	s.finish(now, out, start, path, rid, true)
+	return s.finish(now, out, start, path, rid, true)
 }
 
 // sendFrames sends a packet of the frames given, if there are any.
@@ -72,20 +72,35 @@ func (s *Session) sendFrames(now Time, out *Output, path Path, rid *remoteID, fr
 	s.finish(now, out, start, path, rid, probing)
 }
 
+// readyToSend builds the key of an id of the peer if it has none.
+func (s *Session) readyToSend(r *remoteID) error {
+	if r.key != nil {
+		return nil
+	}
+	key := new(idKey)
+	if err := key.build(s.sendSecret(r.Seq), r.Seq, &r.ID); err != nil {
+		return err
+	}
+	r.key = key
+	return nil
+}
+
 // open decrypts pkt in place with the key of one of our ids.
 func (s *Session) open(l *localID, counter uint64, pkt []byte) (plain []byte, ok bool) {
-	fresh := l.key.aead == nil
-	if err := l.key.build(s.receiveSecret(l.Seq), l.Seq, &l.ID); err != nil {
+	var fresh idKey
+	key := &fresh
+	if l.use != nil {
+		key = &l.use.key
+	} else if err := fresh.build(s.receiveSecret(l.Seq), l.Seq, &l.ID); err != nil {
 		return nil, false
 	}
 	body := pkt[wire.HeaderLen:]
-	plain, err := l.key.aead.Open(body[:0], l.key.nonce(&s.nonce, counter), body, pkt[:wire.HeaderLen])
+	plain, err := key.aead.Open(body[:0], key.nonce(&s.nonce, counter), body, pkt[:wire.HeaderLen])
 	if err != nil {
-		if fresh {
-			// Forged packets must not make an idle session hold keys.
-			l.key.release()
-		}
-		return nil, false
+		return nil, false // forged packets do not make an idle session hold keys
+	}
+	if l.use == nil {
+		l.use = &receiving{key: fresh}
 	}
 	s.keysBuilt = true
 	return plain, true

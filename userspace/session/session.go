@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"time"
 
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
@@ -67,7 +66,6 @@ type Session struct {
 	c2s, s2c [32]byte
 	ids      IDs
 	source   io.Reader
-	grease   bool
 
 	// path is the validated path, rid the peer's id that we send on to it and
 	// pathLocal the id of ours that the peer uses on it.
@@ -80,53 +78,45 @@ type Session struct {
 	remote              []*remoteID // held, in order of seq
 	localTop, remoteTop uint32      // highest seq issued by us, by the peer
 	sentSeq             uint32      // highest seq of the peer that carried a non-probing packet of ours
+	partNumber          uint32
 	epoch               epochs
 
 	newest     mark // the newest non-probing packet, if heardAny
-	heardAny   bool
 	candidates []candidate
 	departures []departure
 	backoffs   []backoff
-	left       []leftPath
-	moved      bool // Move's new path has not been heard on yet
-	movedFrom  Path
 	localMove  *localMove // server
 
-	known       []netip.AddrPort // client: where the server may be
-	serverAddrs []netip.AddrPort // and where it says it is
-	race        *race
-	silence     silence
-	observed    netip.AddrPort
+	finder *finder // client
+	race   *race   // client
 
 	rtt rtt
 	mtu mtu
 	ctl control
 
-	parts                        partials
-	partNumber                   uint32
-	maxDatagram, peerMaxDatagram int
+	parts                        *partials // unless there is none
+	maxDatagram, peerMaxDatagram int32
 
-	alarmed, alarmOpen bool
-	alarmNext          Time
-	alarmPath          Path
-	alarmCookie        wire.Cookie
+	alarm *alarm // the last one
 
 	started, lastReceived, lastSent Time
+	lastDatagram                    Time // either way
 	idle, keepalive                 time.Duration
+	grease                          bool
+	heardAny                        bool
 	carried                         bool // a DATAGRAM, ever
+	worn                            bool // and in this epoch: without, a rekey would protect nothing
 	keysBuilt                       bool
 	needIDs                         bool // the peer used an id: see topUp
 	urgent                          bool // control frames are to go with this call
 	retryIDs                        Time // not before this: the last try failed
 
-	closeCode wire.CloseCode
-	closeText string
-	closedAt  Time
+	farewell *farewell // once it is over
 
-	moves          Moves
-	alarms         uint64
-	received, sent Traffic
-	counts         [NumReasons]uint64
+	received, sent    Traffic
+	delivered, probed uint64
+	tallied           *Moves              // once there was one
+	counts            *[NumReasons]uint64 // of the other reasons, once there was one
 
 	// Scratch that would escape to the heap as local variables.
 	nonce   [nonceLen]byte
@@ -152,8 +142,8 @@ func New(cfg Config, now Time) (*Session, error) {
 		role: cfg.Role, c2s: cfg.C2S, s2c: cfg.S2C, ids: cfg.IDs,
 		source: cfg.Random, grease: !cfg.NoGrease, path: cfg.Path,
 		idle: cfg.IdleTimeout, keepalive: cfg.Keepalive,
-		maxDatagram: int(cfg.MaxDatagram), peerMaxDatagram: int(cfg.PeerMaxDatagram),
-		started: now, lastReceived: now, lastSent: now, epoch: epochs{begun: now},
+		maxDatagram: int32(cfg.MaxDatagram), peerMaxDatagram: int32(cfg.PeerMaxDatagram),
+		started: now, lastReceived: now, lastSent: now, lastDatagram: now, epoch: epochs{begun: now},
 	}
 	for i, id := range cfg.Local {
 		if id.Seq != uint32(i) {
@@ -172,7 +162,7 @@ func New(cfg Config, now Time) (*Session, error) {
 	}
 	s.rid, s.pathLocal = s.remote[0], s.local[0].LocalID
 	s.rid.taken = true
-	if err := s.rid.key.build(s.sendSecret(s.rid.Seq), s.rid.Seq, &s.rid.ID); err != nil {
+	if err := s.readyToSend(s.rid); err != nil {
 		return nil, fmt.Errorf("%w: AES-256-GCM or HKDF is not to be had: %w", ErrConfig, err)
 	}
 	s.keysBuilt = true
@@ -189,6 +179,9 @@ func New(cfg Config, now Time) (*Session, error) {
 		s.peerMaxDatagram = DefaultMaxDatagram
 	}
 	s.mtu.reset(s.path)
+	if s.role == Client {
+		s.finder = new(finder)
+	}
 	s.learn(cfg.Path.Remote)
 	for _, a := range cfg.Known {
 		s.learn(a)
@@ -229,21 +222,54 @@ func (s *Session) Path() Path { return s.path }
 // MaxDatagram returns the largest datagram, in bytes, that Send takes at the
 // current path MTU.
 func (s *Session) MaxDatagram() int {
-	return min(s.peerMaxDatagram, wire.MaxParts*partRoom(s.mtu.size))
+	return min(int(s.peerMaxDatagram), wire.MaxParts*partRoom(s.mtu.size))
+}
+
+// count counts r. Most sessions see little but datagrams.
+func (s *Session) count(r Reason) {
+	switch r {
+	case Delivered:
+		s.delivered++
+	case Probed:
+		s.probed++
+	default:
+		if s.counts == nil {
+			s.counts = new([NumReasons]uint64)
+		}
+		s.counts[r]++
+	}
+}
+
+// tally returns the counts of moves. Most sessions never move.
+func (s *Session) tally() *Moves {
+	if s.tallied == nil {
+		s.tallied = new(Moves)
+	}
+	return s.tallied
 }
 
 // Info returns what an operator may want to see.
 func (s *Session) Info() Info {
 	i := Info{
 		Role: s.role, State: s.state, Path: s.path, NumCandidates: len(s.candidates),
-		Observed: s.observed, SRTT: s.rtt.smoothed, PTO: s.rtt.pto(), MTU: s.mtu.size,
+		SRTT: s.rtt.smoothed, PTO: s.rtt.pto(), MTU: s.mtu.size,
 		Started: s.started, LastReceived: s.lastReceived, LastSent: s.lastSent,
 		IdleTimeout: s.idleTimeout(), LocalIDs: len(s.local), SpareLocalIDs: s.spareLocal(),
 		LocalID: s.pathLocal.ID, LocalSeq: s.pathLocal.Seq,
 		RemoteID: s.rid.ID, RemoteSeq: s.rid.Seq, SendCounter: s.rid.counter,
-		Moves: s.moves, ForwardingAlarms: s.alarms, Received: s.received, Sent: s.sent,
-		Epoch: s.epoch.now, Rekeying: s.epoch.change != nil, Silent: s.silence.told,
-		Counts: s.counts,
+		Received: s.received, Sent: s.sent,
+		Epoch: s.epoch.now, Rekeying: s.epoch.change != nil,
+	}
+	if s.counts != nil {
+		i.Counts = *s.counts
+	}
+	i.Counts[Delivered], i.Counts[Probed] = s.delivered, s.probed
+	i.ForwardingAlarms = i.Counts[Forwarded]
+	if s.tallied != nil {
+		i.Moves = *s.tallied
+	}
+	if s.finder != nil {
+		i.Observed, i.Silent = s.finder.observed, s.finder.silence.told
 	}
 	if s.race != nil {
 		i.Racing = len(s.race.runners)

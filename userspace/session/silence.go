@@ -28,7 +28,10 @@ type silence struct {
 // expect starts the wait for a sign of life, at a packet that has an answer or
 // that the application cares for.
 func (s *Session) expect(now Time) {
-	if q := &s.silence; s.role == Client && s.state == StateOpen && !q.waiting {
+	if s.finder == nil || s.state != StateOpen {
+		return
+	}
+	if q := &s.finder.silence; !q.waiting {
 		*q = silence{waiting: true, next: now + s.patience()}
 	}
 }
@@ -37,19 +40,29 @@ func (s *Session) expect(now Time) {
 func (s *Session) patience() time.Duration { return max(s.rtt.pto(), minSilence) }
 
 // heardPeer ends a silence.
-func (s *Session) heardPeer() { s.silence = silence{} }
+func (s *Session) heardPeer() {
+	if s.finder != nil {
+		s.finder.silence = silence{}
+	}
+}
 
-// deadline returns when the silence has something to do.
-func (q *silence) deadline() (Time, bool) { return q.next, q.waiting && !q.told }
+// silenceDeadline returns when tickSilence has something to do.
+func (s *Session) silenceDeadline() (Time, bool) {
+	if s.finder == nil || s.state != StateOpen {
+		return 0, false
+	}
+	q := &s.finder.silence
+	return q.next, q.waiting && !q.told
+}
 
 // tickSilence asks, and after three unanswered PINGs tells. Each PING gets its
 // full time from when it was sent: after a pause of the caller, of which the path
 // knows nothing, all three are still to come.
 func (s *Session) tickSilence(now Time, out *Output) {
-	q := &s.silence
-	if at, ok := q.deadline(); !ok || now < at || s.state != StateOpen {
+	if at, ok := s.silenceDeadline(); !ok || now < at {
 		return
 	}
+	q := &s.finder.silence
 	if q.pings == silentPings {
 		q.told = true
 		out.event(Event{Kind: EventSilent, Path: s.path})

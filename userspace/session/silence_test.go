@@ -68,6 +68,21 @@ func TestSilence(t *testing.T) {
 	}
 }
 
+// A silence is of one path: after a move, or a race, the next one is told too.
+func TestSilenceAfterMove(t *testing.T) {
+	m := opened(t, 1)
+	m.network = cut
+	m.clientSend("x")
+	m.run(5 * time.Second)
+	m.c.wants(t, "first path", EventSilent, 1)
+	m.move(2, addrB)
+	m.run(4*initialPTO + 1)
+	m.c.wants(t, "second path", EventSilent, 2)
+	if at := m.c.event(EventSilent).Path; at.Socket != 1 || m.c.events[len(m.c.events)-1].Path.Socket != 2 {
+		t.Errorf("%v", m.c.events)
+	}
+}
+
 // An application that only sends is not silence: the PING that asks is answered,
 // and a few of them lost are no reason either.
 func TestOneWayTraffic(t *testing.T) {
@@ -107,6 +122,33 @@ func TestOneWayTraffic(t *testing.T) {
 	m.clientGets(m.craft(&m.s, pingFrame(1)))
 	m.run(5 * time.Second)
 	m.c.wants(t, "a PONG has no answer", EventSilent, 0)
+}
+
+// A caller that comes late finds the questions one after the other, not at once.
+func TestSilenceLateTick(t *testing.T) {
+	m := opened(t, 1)
+	m.run(time.Second)
+	m.network = cut
+	m.clientSend("x")
+	sent := m.c.Info().Sent.Packets
+	m.now += clockJump - time.Second
+	for range 5 {
+		m.c.Tick(m.now, &m.c.out)
+		m.flush(&m.c)
+	}
+	if got := m.c.Info().Sent.Packets - sent; got != 1 || m.c.count(EventSilent) != 0 {
+		t.Errorf("%d PINGs at once, %v", got, m.c.events)
+	}
+	m.run(3*m.c.patience() + 1)
+	m.c.wants(t, "late", EventSilent, 1)
+	// After a pause the count begins anew.
+	m.c.Resume(m.now, &m.c.out)
+	m.flush(&m.c)
+	if m.c.Info().Silent {
+		t.Error("still silent after Resume")
+	}
+	m.run(5 * time.Second)
+	m.c.wants(t, "after Resume", EventSilent, 2)
 }
 
 // A machine that slept finds everything due at once, and does each once.
@@ -172,7 +214,7 @@ func TestClockJump(t *testing.T) {
 	m.now += 25 * time.Hour
 	m.c.Tick(m.now, &m.c.out)
 	m.flush(&m.c)
-	if m.c.State() != StateClosing || m.c.closeCode != wire.CloseIdle {
+	if m.c.State() != StateClosing || m.c.farewell.code != wire.CloseIdle {
 		t.Errorf("after the idle timeout: %v", m.c.State())
 	}
 	if err := m.c.Resume(m.now, &m.c.out); err != ErrClosed {

@@ -30,10 +30,10 @@ func (s *Session) Deadline() (at Time, ok bool) {
 	case StateEnded:
 		return 0, false
 	case StateDraining:
-		return s.closedAt + s.retireAfter(), true
+		return s.farewell.at + s.retireAfter(), true
 	case StateClosing:
 		if s.ctl.closeAcked {
-			return s.closedAt + s.retireAfter(), true
+			return s.farewell.at + s.retireAfter(), true
 		}
 		return s.ctl.next, true
 	case StateUnconfirmed:
@@ -51,8 +51,8 @@ func (s *Session) Deadline() (at Time, ok bool) {
 	if s.ctl.armed {
 		e.add(s.ctl.next)
 	}
-	if s.mtu.probe != 0 {
-		e.add(s.mtu.next)
+	if t, ok := s.mtu.probing(); ok {
+		e.add(t)
 	}
 	for i := range s.candidates {
 		e.add(s.candidates[i].deadline)
@@ -66,8 +66,8 @@ func (s *Session) Deadline() (at Time, ok bool) {
 			e.add(t)
 		}
 	}
-	for i := range s.left {
-		e.add(s.left[i].until)
+	for i := range s.leftPaths() {
+		e.add(s.finder.left[i].until)
 	}
 	if s.localMove != nil {
 		e.add(s.localMove.until)
@@ -75,7 +75,7 @@ func (s *Session) Deadline() (at Time, ok bool) {
 	if t, ok := s.rekeyDeadline(); ok {
 		e.add(t)
 	}
-	if t, ok := s.silence.deadline(); ok && s.state == StateOpen {
+	if t, ok := s.silenceDeadline(); ok {
 		e.add(t)
 	}
 	if s.race != nil {
@@ -88,7 +88,7 @@ func (s *Session) Deadline() (at Time, ok bool) {
 			e.add(l.heard + s.retireAfter())
 		}
 	}
-	if len(s.parts.open) > 0 {
+	if s.parts != nil && len(s.parts.open) > 0 {
 		e.add(s.parts.open[0].begun + partialAge)
 	}
 	return e.at, e.ok
@@ -102,20 +102,20 @@ func (s *Session) Tick(now Time, out *Output) {
 	case StateEnded:
 		return
 	case StateDraining:
-		if now >= s.closedAt+s.retireAfter() {
+		if now >= s.farewell.at+s.retireAfter() {
 			s.end(out)
 		}
 		return
 	case StateClosing:
 		s.tickControl(now, out)
-		if s.ctl.stalled || s.ctl.closeAcked && now >= s.closedAt+s.retireAfter() {
+		if s.ctl.stalled || s.ctl.closeAcked && now >= s.farewell.at+s.retireAfter() {
 			s.end(out)
 		}
 		return
 	case StateUnconfirmed:
 		if s.role == Server {
 			if now >= s.started+halfOpen {
-				s.closeCode, s.closeText = wire.CloseIdle, "the client never confirmed"
+				s.farewell = &farewell{wire.CloseIdle, "the client never confirmed", now}
 				s.drain(now, false, out)
 			}
 			return
@@ -141,13 +141,14 @@ func (s *Session) Tick(now Time, out *Output) {
 	s.tickRekey(now, out)
 	s.replenish(now, out)
 	if s.keepalive > 0 && s.state == StateOpen && now >= s.lastSent+s.keepalive {
-		s.freshen(now)
 		s.ctl.want = true
 		s.pushControl(now, out)
 	}
 	if s.keysBuilt && now >= max(s.lastReceived, s.lastSent)+keyIdle {
 		s.releaseKeys()
-		s.parts.idle = nil
+		if s.parts != nil && len(s.parts.open) == 0 {
+			s.parts = nil
+		}
 		if !s.ctl.armed {
 			s.ctl.pings = nil
 		}

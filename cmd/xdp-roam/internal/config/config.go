@@ -168,7 +168,11 @@ func (c *Config) Validate(checkBackend func(string) error) error {
 		add(err)
 	}
 	add(c.checkInterfaces())
-	add(oneOf("mode", string(c.Mode), modes))
+	if c.Mode == "afxdp" {
+		add(invalid("mode", "%q is not in this release; %q is the same filter with UDP sockets behind it", c.Mode, ModeXDP))
+	} else {
+		add(oneOf("mode", string(c.Mode), modes))
+	}
 	add(oneOf("cookie", c.Cookie, []string{"auto", "always", "never"}))
 	if c.KeyFile == "" {
 		add(invalid("key_file", "not set; make one with `xdp-roam keygen -o server.key` and name it"))

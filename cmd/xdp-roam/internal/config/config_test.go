@@ -150,6 +150,7 @@ func TestValidate(t *testing.T) {
 		"none with eth":       {func(c *Config) { c.Interfaces, c.Mode = []string{"a"}, ModeNone }, []string{`mode "none" attaches to no interface`}},
 		"xdp without":         {func(c *Config) { c.Mode = ModeXDP }, []string{`mode "xdp" needs at least one interface`}},
 		"generic without":     {func(c *Config) { c.Mode = ModeGeneric }, []string{`mode "generic" needs`}},
+		"mode to come":        {func(c *Config) { c.Mode = "afxdp" }, []string{`mode: "afxdp" is not in this release; "xdp" is`}},
 		"mode":                {func(c *Config) { c.Mode = "socke" }, []string{`mode: "socke" is none of auto, xdp, generic, socket, none; did you mean "socket"?`}},
 		"cookie":              {func(c *Config) { c.Cookie = "alway" }, []string{`cookie: "alway"`, `did you mean "always"?`}},
 		"no key":              {func(c *Config) { c.KeyFile = "" }, []string{"key_file: not set", "keygen"}},
