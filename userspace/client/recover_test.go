@@ -466,32 +466,40 @@ func TestServerMovesByAddrs(t *testing.T) {
 	}
 }
 
-// From a network of IPv4 to one of IPv6 alone, where the name has an address of
+// From a network of IPv4 to one of IPv6 alone, where the server has an address of
 // the translator's, and back.
 func TestNAT64(t *testing.T) {
 	nat64 := netip.MustParseAddrPort("[64:ff9b::c000:201]:7626")
-	simulate(t, func(c *Config) {
-		c.Server, c.Servers = "edge.test", nil
-		c.Network.(*simHost).name("edge.test", simServer)
-	}, func(x *sim) {
-		x.net.mu.Lock()
-		x.net.conns[nat64] = x.net.conns[simServer6] // the translator, as seen from here
-		x.rig.conn.(*simConn).addrs = append(x.rig.conn.(*simConn).addrs, nat64)
-		x.net.mu.Unlock()
-		for range 2 {
-			x.host.set(wifi6) // and the resolver is not there yet
-			x.told(EventNoRoute, time.Time{})
-			time.Sleep(500 * time.Millisecond)
-			x.host.name("edge.test", nat64)
-			x.until("IPv6", func() bool { return x.s.RemoteAddr() == nat64 })
-			x.flows()
-			x.host.name("edge.test", simServer)
-			x.host.set(lte)
-			x.until("IPv4", func() bool { return x.s.RemoteAddr() == simServer })
-			x.flows()
-		}
-		x.same()
-	})
+	for _, name := range []string{"edge.test", simServer.String()} {
+		t.Run(name, func(t *testing.T) {
+			named := func(c *Config) {
+				c.Server, c.Servers = name, nil
+				c.Network.(*simHost).name(name, simServer)
+			}
+			if name == simServer.String() {
+				named = nil // as one of Config.Servers
+			}
+			simulate(t, named, func(x *sim) {
+				x.net.mu.Lock()
+				x.net.conns[nat64] = x.net.conns[simServer6] // the translator, as seen from here
+				x.rig.conn.(*simConn).addrs = append(x.rig.conn.(*simConn).addrs, nat64)
+				x.net.mu.Unlock()
+				for range 2 {
+					x.host.set(wifi6) // and the resolver is not there yet
+					x.told(EventNoRoute, time.Time{})
+					time.Sleep(500 * time.Millisecond)
+					x.host.name(name, simServer, nat64)
+					x.until("IPv6", func() bool { return x.s.RemoteAddr() == nat64 })
+					x.flows()
+					x.host.name(name, simServer)
+					x.host.set(lte)
+					x.until("IPv4", func() bool { return x.s.RemoteAddr() == simServer })
+					x.flows()
+				}
+				x.same()
+			})
+		})
+	}
 }
 
 // The machine sleeps for hours. What it sent from is forgotten by the NAT: only a
