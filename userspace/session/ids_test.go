@@ -241,6 +241,27 @@ func TestRoamWithoutSpareIDs(t *testing.T) {
 	}
 }
 
+// A source of ids that failed is asked again 10 s later, not by every packet.
+func TestIssueAgain(t *testing.T) {
+	m := opened(t, 1)
+	m.run(5 * time.Second)
+	m.s.ids.fail = true
+	m.inject(addrA, m.craftOn(&m.c, m.c.spare(m.c.path), pingFrame(1)))
+	failed := func() uint64 { return m.s.Info().Counts[IssueFailed] }
+	for range 9 {
+		m.run(issueAgain / 10)
+		m.inject(addrA, m.craft(&m.c, pingFrame(1)))
+	}
+	if failed() != 1 {
+		t.Errorf("asked %d times within %v", failed(), issueAgain)
+	}
+	m.run(issueAgain / 10)
+	m.inject(addrA, m.craft(&m.c, pingFrame(1)))
+	if failed() != 2 {
+		t.Errorf("asked %d times, want once more", failed())
+	}
+}
+
 func TestNewIDErrors(t *testing.T) {
 	var id wire.ID
 	var reset wire.Token
