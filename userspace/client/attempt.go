@@ -3,6 +3,7 @@
 package client
 
 import (
+	"cmp"
 	"errors"
 	"net/netip"
 	"slices"
@@ -27,6 +28,40 @@ const (
 // initAt is when INIT is sent, after the start.
 var initAt = [...]time.Duration{0, 1 * time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second}
 
+// headStart is how long a target of a session that is opened again is ahead of the
+// next one (RFC 8305 section 5).
+const headStart = 250 * time.Millisecond
+
+// turn is one transmission of INIT: when, and to which target.
+type turn struct {
+	at     time.Duration
+	target int
+}
+
+// turns lets n targets take turns, so that one that swallows packets costs a second
+// and not the session.
+func turns(n int) []turn {
+	plan := make([]turn, len(initAt))
+	for i, at := range initAt {
+		plan[i] = turn{at, i % n}
+	}
+	return plan
+}
+
+// eagerTurns sends to each of n targets once in quick succession, and then in
+// turns: for a session that was lost, where the best target was lost with it.
+func eagerTurns(n int) []turn {
+	plan := make([]turn, 0, n+len(initAt)-1)
+	for i := range n {
+		plan = append(plan, turn{time.Duration(i) * headStart, i})
+	}
+	for i, at := range initAt[1:] {
+		plan = append(plan, turn{at, i % n})
+	}
+	slices.SortStableFunc(plan, func(a, b turn) int { return cmp.Compare(a.at, b.at) })
+	return plan
+}
+
 // target is one way to the server: from one of our sockets to one of its
 // addresses.
 type target struct {
@@ -44,10 +79,9 @@ type target struct {
 // time in, packets and the outcome out. Times are since its start.
 type attempt struct {
 	initiator *handshake.Initiator
-	// targets take turns, so that one that swallows packets costs a second and not
-	// the session.
-	targets []target
-	sent    int // of initAt
+	targets   []target
+	plan      []turn
+	sent      int // of plan
 
 	versions   []uint32 // of a VERSIONS without ours; nil: none came
 	versionsAt time.Duration
@@ -59,8 +93,8 @@ type attempt struct {
 // deadline is when tick is due.
 func (a *attempt) deadline() time.Duration {
 	d := giveUpAt
-	if a.sent < len(initAt) {
-		d = initAt[a.sent]
+	if a.sent < len(a.plan) {
+		d = a.plan[a.sent].at
 	}
 	if a.versions != nil {
 		d = min(d, a.versionsAt+versionsPatience)
@@ -74,19 +108,38 @@ func (a *attempt) tick(now time.Duration) (*target, error) {
 	if a.versions != nil && now >= a.versionsAt+versionsPatience {
 		return nil, &VersionError{a.versionsBy, a.versions}
 	}
-	if a.sent < len(initAt) && now >= initAt[a.sent] {
-		t := &a.targets[a.sent%len(a.targets)]
+	if t := a.dueNow(now); t != nil {
 		a.sent++
-		t.mayRetry = true
-		if now-t.cookieAt > maxCookieAge {
-			t.cookie = wire.Cookie{}
-		}
+		t.due(now)
 		return t, nil
 	}
 	if now >= giveUpAt {
 		return nil, a.noAnswer(now, nil)
 	}
 	return nil, nil
+}
+
+// dueNow returns the target that tick would send to.
+func (a *attempt) dueNow(now time.Duration) *target {
+	if a.sent < len(a.plan) && now >= a.plan[a.sent].at {
+		return &a.targets[a.plan[a.sent].target]
+	}
+	return nil
+}
+
+// due prepares a target for another INIT.
+func (t *target) due(now time.Duration) {
+	t.mayRetry = true
+	if now-t.cookieAt > maxCookieAge {
+		t.cookie = wire.Cookie{}
+	}
+}
+
+// hurry puts a target first that has shown signs of life: its INIT is due at once,
+// whatever the plan says.
+func (a *attempt) hurry(now time.Duration, target int) {
+	rest := slices.Clone(a.plan[min(a.sent, len(a.plan)):])
+	a.plan = append(append(a.plan[:a.sent:a.sent], turn{now, target}), rest...)
 }
 
 // packet returns the INIT for a target. It is valid until the next call.

@@ -49,6 +49,7 @@ func newTestAttempt(t *testing.T, remotes ...netip.AddrPort) *testAttempt {
 	for n, remote := range remotes {
 		a.targets = append(a.targets, target{socket: uint32(n), remote: remote})
 	}
+	a.plan = turns(len(a.targets))
 	return a
 }
 
@@ -129,6 +130,35 @@ func TestServersTakeTurns(t *testing.T) {
 	}
 }
 
+// A session that is opened again does not wait a second for each address that is
+// dead, and a target that shows signs of life is next.
+func TestEagerTurns(t *testing.T) {
+	a := newTestAttempt(t, serverA, serverB, serverA)
+	a.plan = eagerTurns(3)
+	sent, to, _ := a.until(600 * time.Millisecond)
+	if want := []time.Duration{0, headStart, 2 * headStart}; !slices.Equal(sent, want) {
+		t.Errorf("sent at %v, want %v", sent, want)
+	}
+	if want := []netip.AddrPort{serverA, serverB, serverA}; !slices.Equal(to, want) {
+		t.Errorf("sent to %v, want %v", to, want)
+	}
+	a.hurry(a.now, 1)
+	if sent, to, _ = a.until(a.now); len(sent) != 1 || to[0] != serverB {
+		t.Errorf("in a hurry: sent to %v at %v", to, sent)
+	}
+	if sent, _, _ = a.until(10 * time.Second); !slices.Equal(sent, initAt[1:]) {
+		t.Errorf("repeats at %v, want %v", sent, initAt[1:])
+	}
+	// With its plan used up there is still a hurry.
+	a.hurry(a.now, 2)
+	if sent, _, err := a.until(a.now); len(sent) != 1 || err != nil {
+		t.Errorf("after the plan: sent at %v, %v", sent, err)
+	}
+	if one := eagerTurns(1); len(one) != len(initAt) || one[4].at != initAt[4] {
+		t.Errorf("one target: %v", one)
+	}
+}
+
 func TestRetryRules(t *testing.T) {
 	a := newTestAttempt(t, serverA, serverB)
 	plain := bytes.Clone(a.initiator.Packet())
@@ -186,7 +216,7 @@ func TestOldCookieIsLeftOut(t *testing.T) {
 	a := newTestAttempt(t, serverA)
 	a.until(0)
 	a.receive(0, 0, serverA, a.retry(wire.Cookie{7}))
-	a.sent = len(initAt) - 1
+	a.sent = len(a.plan) - 1
 	target, err := a.tick(8*time.Second + time.Millisecond)
 	if err != nil || target == nil || !wire.Init(a.packet(target)).Cookie().IsZero() {
 		t.Errorf("a cookie older than 8 s is repeated: %v %v", target, err)

@@ -17,12 +17,16 @@ import (
 // ErrConfig means that a Config cannot be used; what wraps it says why.
 var ErrConfig = errors.New("bad client configuration")
 
-// Config says whom a client speaks to and who it is. Servers and ServerKey must
-// be set.
+// Config says whom a client speaks to and who it is. ServerKey must be set, and
+// Server, Servers or both.
 type Config struct {
-	// Servers are the addresses of the one server, best first, of both families if
-	// it has them. A session moves between them when the network it finds itself in
-	// reaches only some.
+	// Server names the server: host, host:port, address or [address]:port; without a
+	// port it is wire.DefaultPort. The name is resolved by Dial, and again whenever
+	// the session looks for a way to its server.
+	Server string
+	// Servers are further addresses of the same server, best first, of both families
+	// if it has them. A session moves between all that it knows when the network it
+	// finds itself in reaches only some.
 	Servers []netip.AddrPort
 	// ServerKey is the server's identity.
 	ServerKey handshake.PublicKey
@@ -39,6 +43,9 @@ type Config struct {
 	// Keepalive is how long a session may be silent before it says something, so
 	// that NATs on the way keep their mapping; zero: 25 s; negative: never.
 	Keepalive time.Duration
+	// NoReopen ends the session where another one would be opened in its place: see
+	// Session.Generation.
+	NoReopen bool
 	// ReceiveBuffer bounds the datagrams that wait for ReceiveDatagram, in bytes,
 	// rounded down to a power of two between 4 KiB and 16 MiB; what comes when it is
 	// full is dropped and counted. Zero: 1 MiB.
@@ -59,12 +66,17 @@ const (
 )
 
 func (c Config) withDefaults() (Config, error) {
-	if len(c.Servers) == 0 {
+	if len(c.Servers) == 0 && c.Server == "" {
 		return c, fmt.Errorf("%w: no server address: name one, for example edge.example.com:%d", ErrConfig, wire.DefaultPort)
+	}
+	if c.Server != "" {
+		if _, _, err := splitServer(c.Server); err != nil {
+			return c, err
+		}
 	}
 	servers := make([]netip.AddrPort, 0, len(c.Servers))
 	for _, a := range c.Servers {
-		if !a.Addr().IsValid() || a.Addr().IsUnspecified() || a.Addr().IsMulticast() || a.Port() == 0 {
+		if !usable(a) {
 			return c, fmt.Errorf("%w: %v is not the address and port of one server", ErrConfig, a)
 		}
 		servers = append(servers, netip.AddrPortFrom(a.Addr().Unmap(), a.Port()))
@@ -101,4 +113,9 @@ func (c Config) withDefaults() (Config, error) {
 		c.Network = HostNetwork{}
 	}
 	return c, nil
+}
+
+// usable reports whether a can be the address of a server.
+func usable(a netip.AddrPort) bool {
+	return a.Addr().IsValid() && !a.Addr().IsUnspecified() && !a.Addr().IsMulticast() && a.Port() != 0
 }

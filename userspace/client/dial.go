@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,7 +22,9 @@ import (
 type socket struct {
 	number uint32
 	conn   netio.Conn
+	way    Way
 	local  netip.AddrPort
+	raced  bool        // opened for a race, on a way that the system would not have taken
 	dead   atomic.Bool // the system gives nothing more of it
 }
 
@@ -30,39 +33,40 @@ type socket struct {
 // tried in turn. It gives up after 12 s, or when ctx ends.
 //
 // Errors: ErrConfig, ErrNoRoute, *NoAnswerError, *RefusedError, *VersionError,
-// handshake.ErrBadPayload and handshake.ErrDowngrade.
+// handshake.ErrBadPayload, handshake.ErrDowngrade, and the resolver's.
 func Dial(ctx context.Context, cfg Config) (*Session, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	var ids randomIDs
-	newIDs := [3]handshake.NewID{}
-	for seq := range newIDs {
-		id, reset, _ := ids.Issue() // never fails
-		newIDs[seq] = handshake.NewID{Seq: uint32(seq), ID: id, Reset: reset}
+	servers := cfg.Servers
+	if cfg.Server != "" {
+		named, err := cfg.Network.Resolve(ctx, cfg.Server)
+		if err != nil && len(servers) == 0 {
+			return nil, err
+		}
+		for _, a := range named {
+			if usable(a) && !slices.Contains(servers, a) {
+				servers = append(servers, a)
+			}
+		}
 	}
-	initiator, err := handshake.NewInitiator(handshake.ClientConfig{
-		Static: cfg.Identity, Server: cfg.ServerKey, PSK: cfg.PSK, Service: cfg.Service, Params: cfg.Params, NewIDs: newIDs,
-	})
+	begun := time.Now()
+	d, err := newDialer(cfg)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+		return nil, err
 	}
-	d := &dialer{attempt: attempt{initiator: initiator}, start: time.Now()}
-	if err := d.open(cfg); err != nil {
+	if err := d.openBySource(cfg.Network, servers); err != nil {
+		d.stop(nil)
 		return nil, err
 	}
 	found, err := d.run(ctx)
 	if err != nil {
-		d.close(nil)
+		d.stop(nil)
 		return nil, err
 	}
-	if found.reply.Status != wire.StatusAccepted {
-		d.close(nil)
-		return nil, &RefusedError{found.reply.Status, found.reply.Code, found.reply.Reason, cfg.Identity.Public()}
-	}
-	d.close(found.socket)
-	s, err := newSession(cfg, newIDs, found, d.start)
+	d.stop(found.socket)
+	s, err := newSession(cfg, servers, found, begun)
 	if err != nil {
 		found.socket.conn.Close()
 		return nil, err
@@ -70,64 +74,106 @@ func Dial(ctx context.Context, cfg Config) (*Session, error) {
 	return s, nil
 }
 
-// dialer gives the attempt its sockets and its clock.
+// dialer gives an attempt its sockets and its clock.
 type dialer struct {
 	attempt attempt
 	start   time.Time
-	sockets []*socket
+	newIDs  [3]handshake.NewID
+	public  handshake.PublicKey // ours
+	network Network
+	sockets []*socket // by number
+
+	packets chan inbound // what came to the sockets
+	quit    chan struct{}
+	readers sync.WaitGroup
+	timer   *time.Timer // when tick is due
 }
 
-// answer is a reply, and the way that it came.
+// answer is the server's yes, and the way that it came.
 type answer struct {
 	socket *socket
 	remote netip.AddrPort
 	reply  *handshake.Reply
+	newIDs [3]handshake.NewID
 }
 
-// open opens a socket at each address that the system would reach a server from.
-func (d *dialer) open(cfg Config) error {
+func newDialer(cfg Config) (*dialer, error) {
+	d := &dialer{
+		start: time.Now(), public: cfg.Identity.Public(), network: cfg.Network,
+		packets: make(chan inbound), quit: make(chan struct{}), timer: time.NewTimer(0),
+	}
+	for seq := range d.newIDs {
+		id, reset, _ := randomIDs{}.Issue() // never fails
+		d.newIDs[seq] = handshake.NewID{Seq: uint32(seq), ID: id, Reset: reset}
+	}
+	var err error
+	d.attempt.initiator, err = handshake.NewInitiator(handshake.ClientConfig{
+		Static: cfg.Identity, Server: cfg.ServerKey, PSK: cfg.PSK, Service: cfg.Service, Params: cfg.Params, NewIDs: d.newIDs,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	return d, nil
+}
+
+// openBySource opens a socket at each address that the system would reach a server
+// from.
+func (d *dialer) openBySource(network Network, servers []netip.AddrPort) error {
 	var firstErr error
-	for _, remote := range cfg.Servers {
-		s, err := d.socketFor(cfg.Network, remote)
-		if err != nil {
-			if firstErr == nil {
-				firstErr = fmt.Errorf("%v: %w", remote, err)
-			}
-			continue
+	for _, remote := range servers {
+		local, err := network.Source(remote)
+		if err == nil {
+			err = d.add(Way{Addr: local}, remote)
 		}
-		d.attempt.targets = append(d.attempt.targets, target{socket: s.number, remote: remote})
+		if err != nil && firstErr == nil {
+			firstErr = fmt.Errorf("%v: %w", remote, err)
+		}
 	}
 	if len(d.attempt.targets) == 0 {
 		return fmt.Errorf("%w: %w: check this host's network connection and the server's address", ErrNoRoute, firstErr)
 	}
+	d.attempt.plan = turns(len(d.attempt.targets))
 	return nil
 }
 
-func (d *dialer) socketFor(network Network, remote netip.AddrPort) (*socket, error) {
-	local, err := network.Source(remote)
-	if err != nil {
-		return nil, err
-	}
-	for _, s := range d.sockets {
-		if s.local.Addr() == local {
-			return s, nil
+// add makes a server's address, reached by one of our ways, a target.
+func (d *dialer) add(way Way, remote netip.AddrPort) error {
+	i := slices.IndexFunc(d.sockets, func(s *socket) bool { return s.way == way })
+	if i < 0 {
+		conn, err := d.network.Listen(way)
+		if err != nil {
+			return err
 		}
+		i = len(d.sockets)
+		d.sockets = append(d.sockets, &socket{number: uint32(i), conn: conn, way: way, local: conn.LocalAddr()})
 	}
-	conn, err := network.Listen(local)
-	if err != nil {
-		return nil, err
-	}
-	s := &socket{number: uint32(len(d.sockets)), conn: conn, local: conn.LocalAddr()}
-	d.sockets = append(d.sockets, s)
-	return s, nil
+	d.attempt.targets = append(d.attempt.targets, target{socket: uint32(i), remote: remote})
+	return nil
 }
 
-// close closes every socket but one.
-func (d *dialer) close(keep *socket) {
+// listen begins to read the sockets.
+func (d *dialer) listen() {
+	for _, s := range d.sockets {
+		d.readers.Go(func() { readDial(s, d.packets, d.quit) })
+	}
+}
+
+// stop ends the reading and closes every socket but one. When it returns nobody
+// reads that one any more.
+func (d *dialer) stop(keep *socket) {
+	d.timer.Stop()
+	close(d.quit)
+	for _, s := range d.sockets {
+		_ = s.conn.SetReadDeadline(time.Unix(1, 0)) // wakes the reader
+	}
+	d.readers.Wait()
 	for _, s := range d.sockets {
 		if s != keep {
 			s.conn.Close()
 		}
+	}
+	if keep != nil {
+		_ = keep.conn.SetReadDeadline(time.Time{})
 	}
 }
 
@@ -137,60 +183,79 @@ type inbound struct {
 	pkt    []byte
 }
 
-// run sends INITs until an answer opens. When it returns nobody reads the
-// sockets any more.
+// run sends INITs until an answer opens.
 func (d *dialer) run(ctx context.Context) (answer, error) {
-	packets := make(chan inbound)
-	stop := make(chan struct{})
-	var readers sync.WaitGroup
-	for _, s := range d.sockets {
-		readers.Go(func() { readDial(s, packets, stop) })
-	}
-	defer func() {
-		close(stop)
-		for _, s := range d.sockets {
-			_ = s.conn.SetReadDeadline(time.Unix(1, 0)) // wakes the reader
-		}
-		readers.Wait()
-		for _, s := range d.sockets {
-			_ = s.conn.SetReadDeadline(time.Time{})
-		}
-	}()
-
-	timer := time.NewTimer(0)
-	defer timer.Stop()
+	d.listen()
 	for {
 		select {
 		case <-ctx.Done():
 			return answer{}, d.attempt.noAnswer(time.Since(d.start), ctx.Err())
-		case <-timer.C:
-			t, err := d.attempt.tick(time.Since(d.start))
-			if err != nil {
+		case <-d.timer.C:
+			if err := d.tick(); err != nil {
 				return answer{}, err
 			}
-			d.send(t)
-			timer.Reset(d.attempt.deadline() - time.Since(d.start))
-		case in := <-packets:
-			t, reply, err := d.attempt.receive(time.Since(d.start), in.socket.number, in.from, in.pkt)
-			if err != nil {
-				return answer{}, err
+		case in := <-d.packets:
+			if found, err := d.receive(in); err != nil || found != nil {
+				if err != nil {
+					return answer{}, err
+				}
+				return *found, nil
 			}
-			if reply != nil {
-				return answer{in.socket, in.from, reply}, nil
-			}
-			d.send(t)
-			timer.Reset(d.attempt.deadline() - time.Since(d.start))
 		}
 	}
 }
 
-// send sends the INIT to a target, if there is one. What the system says against
-// it is not final: the repeats try again.
+// tick sends what is due, or returns the error that ends the attempt.
+func (d *dialer) tick() error {
+	t, err := d.attempt.tick(time.Since(d.start))
+	if err != nil {
+		return err
+	}
+	d.send(t)
+	return nil
+}
+
+// receive returns the server's yes if in is that, or the error that ends the
+// attempt, a *RefusedError among them.
+func (d *dialer) receive(in inbound) (*answer, error) {
+	t, reply, err := d.attempt.receive(time.Since(d.start), in.socket.number, in.from, in.pkt)
+	switch {
+	case err != nil:
+		return nil, err
+	case reply == nil:
+		d.send(t)
+		return nil, nil
+	case reply.Status != wire.StatusAccepted:
+		return nil, &RefusedError{reply.Status, reply.Code, reply.Reason, d.public}
+	}
+	return &answer{in.socket, in.from, reply, d.newIDs}, nil
+}
+
+// hurry sends an INIT at once to the target that is nearest to where the server
+// has just been heard.
+func (d *dialer) hurry(way Way, remote netip.AddrPort) {
+	best := 0
+	for i, t := range d.attempt.targets {
+		if t.remote != remote {
+			continue
+		}
+		best = i
+		if d.sockets[t.socket].way == way {
+			break
+		}
+	}
+	d.attempt.hurry(time.Since(d.start), best)
+	d.timer.Reset(0)
+}
+
+// send sends the INIT to a target, if there is one, and arms the timer. What the
+// system says against it is not final: the repeats try again.
 func (d *dialer) send(t *target) {
 	if t != nil {
 		msg := []netio.Message{{Buf: d.attempt.packet(t), Remote: t.remote}}
 		_, _ = d.sockets[t.socket].conn.WriteBatch(msg)
 	}
+	d.timer.Reset(d.attempt.deadline() - time.Since(d.start))
 }
 
 // readDial hands packets on until the read deadline or stop.
@@ -229,7 +294,7 @@ func (randomIDs) Issue() (id wire.ID, reset wire.Token, err error) {
 
 func (randomIDs) Retire(wire.ID) {}
 
-func sessionConfig(cfg Config, newIDs [3]handshake.NewID, found answer) session.Config {
+func sessionConfig(cfg Config, servers []netip.AddrPort, found answer) session.Config {
 	r := found.reply
 	sc := session.Config{
 		Role: session.Client, C2S: r.Secrets.C2S, S2C: r.Secrets.S2C,
@@ -237,12 +302,12 @@ func sessionConfig(cfg Config, newIDs [3]handshake.NewID, found answer) session.
 		IDs:         randomIDs{},
 		IdleTimeout: cfg.Params.IdleTimeout, Keepalive: cfg.Keepalive,
 		MaxDatagram: cfg.Params.MaxDatagram, PeerMaxDatagram: r.Params.MaxDatagram,
-		Known: cfg.Servers,
+		Known: slices.Concat(r.Addrs, servers),
 	}
 	if t := r.Params.IdleTimeout; t > 0 {
 		sc.IdleTimeout = min(sc.IdleTimeout, t)
 	}
-	for _, n := range newIDs {
+	for _, n := range found.newIDs {
 		sc.Local = append(sc.Local, session.LocalID(n))
 	}
 	for _, n := range r.NewIDs {

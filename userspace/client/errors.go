@@ -23,6 +23,11 @@ var (
 	// ErrTooLarge means that the server does not accept a datagram of that size; see
 	// Session.MaxDatagram.
 	ErrTooLarge = session.ErrTooLarge
+	// ErrLost means that the server no longer knows the session: it was restarted, or
+	// has forgotten it for another reason.
+	ErrLost = errors.New("the server no longer knows the session")
+	// ErrSilent means that nothing comes from the server any more, on any way.
+	ErrSilent = errors.New("no way leads to the server")
 )
 
 // NoAnswerError says that no RESP came that opened. A server keeps silent
@@ -111,11 +116,17 @@ type ClosedError struct {
 	Remote bool // the server closed it
 	Code   wire.CloseCode
 	Reason string // may be empty
+	// Cause is why the session ended without a CLOSE, or nil: ErrLost, or the
+	// *RefusedError of the server that a session was to be opened with again.
+	Cause error
 }
 
 // Error says who closed the session and why.
 func (e *ClosedError) Error() string {
 	msg := "the session is closed: "
+	if e.Cause != nil {
+		return msg + e.Cause.Error()
+	}
 	if e.Remote {
 		msg = "the server closed the session: "
 	}
@@ -128,6 +139,9 @@ func (e *ClosedError) Error() string {
 
 // Is makes errors.Is find net.ErrClosed.
 func (e *ClosedError) Is(target error) bool { return target == net.ErrClosed }
+
+// Unwrap returns Cause.
+func (e *ClosedError) Unwrap() error { return e.Cause }
 
 func addrList(addrs []netip.AddrPort) string {
 	names := make([]string, len(addrs))

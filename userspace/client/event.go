@@ -35,6 +35,23 @@ const (
 	// EventForwardingAlarm: someone forwards or replays the server's packets, from
 	// To.Remote.
 	EventForwardingAlarm
+	// EventSilent: nothing comes from the server any more; the session asks on all
+	// ways that it knows. EventMoving, EventHeard or EventReopening follows.
+	EventSilent
+	// EventHeard: after EventSilent the server was heard again, on the way before.
+	EventHeard
+	// EventClockJump: the machine has slept, so the session looks around anew.
+	EventClockJump
+	// EventReopening: the session is lost, or nothing answers on any way: another one
+	// is being opened in its place. Err says why. If the server is heard meanwhile
+	// and the session was not lost, it goes on, as EventHeard or EventMoved tells.
+	EventReopening
+	// EventReopenFailed: it could not be opened yet; it is tried again. Err says why.
+	EventReopenFailed
+	// EventReopened: there is a new session with the server in the place of the
+	// other. Datagrams that were under way are lost, and the server's side does not
+	// know what the two have to do with each other. Generation is the new one's.
+	EventReopened
 	// EventClosed: the session is over; Err says why. It is the last one.
 	EventClosed
 )
@@ -48,6 +65,12 @@ var eventNames = [...]string{
 	EventMoveFailed:      "move-failed",
 	EventObserved:        "observed-address",
 	EventForwardingAlarm: "forwarding-alarm",
+	EventSilent:          "silent",
+	EventHeard:           "heard-again",
+	EventClockJump:       "clock-jump",
+	EventReopening:       "reopening",
+	EventReopenFailed:    "reopen-failed",
+	EventReopened:        "reopened",
 	EventClosed:          "closed",
 }
 
@@ -70,13 +93,17 @@ type Event struct {
 	From, To Endpoints
 	Addr     netip.AddrPort
 	Err      error
+	// Generation is the session's, with EventReopened.
+	Generation uint32
+
+	id string // of the session, for the log
 }
 
 // log writes the event under its own name.
 func (e Event) log(l *slog.Logger) {
 	level := slog.LevelInfo
 	switch e.Kind {
-	case EventNoRoute, EventMoveFailed, EventForwardingAlarm:
+	case EventNoRoute, EventMoveFailed, EventForwardingAlarm, EventSilent, EventReopening, EventReopenFailed:
 		level = slog.LevelWarn
 	case EventObserved, EventConfirmed:
 		level = slog.LevelDebug
@@ -94,6 +121,9 @@ func (e Event) log(l *slog.Logger) {
 	addr("to", e.To.Local)
 	addr("server", e.To.Remote)
 	addr("observed", e.Addr)
+	if e.Generation != 0 {
+		attrs = append(attrs, slog.Uint64("generation", uint64(e.Generation)), slog.String("id", e.id))
+	}
 	if e.Err != nil {
 		attrs = append(attrs, slog.String("cause", e.Err.Error()))
 	}

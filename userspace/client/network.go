@@ -5,14 +5,12 @@ package client
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
-	"strconv"
+	"slices"
 	"time"
 
 	"github.com/xdp-roam/xdp-roam/userspace/netio"
-	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
 // Network is the part of the system that roaming is about. A program whose
@@ -21,11 +19,27 @@ type Network interface {
 	// Source returns the address from which the system would now send to remote,
 	// or an error if it has no route.
 	Source(remote netip.AddrPort) (netip.Addr, error)
-	// Listen opens a socket at one of our addresses, on any port.
-	Listen(local netip.Addr) (netio.Conn, error)
-	// Watch calls changed whenever the answers of Source may have changed, from one
-	// goroutine, until ctx ends.
+	// Ways returns every way by which remote may be reached: first the one that
+	// Source names, then one for each other network that this host is on. None: no
+	// network at all.
+	Ways(remote netip.AddrPort) []Way
+	// Listen opens a socket on one of our ways, on any port.
+	Listen(way Way) (netio.Conn, error)
+	// Resolve returns the addresses that a server named as in Config.Server has now.
+	Resolve(ctx context.Context, server string) ([]netip.AddrPort, error)
+	// Slept returns for how long this machine has slept, counted from an arbitrary
+	// time, where the clock of package time stood still meanwhile.
+	Slept() time.Duration
+	// Watch calls changed whenever the answers of Source, Ways or Slept may have
+	// changed, from any goroutine, until ctx ends.
 	Watch(ctx context.Context, changed func()) error
+}
+
+// Way is a way out of this host: one of its addresses and, unless the system
+// itself sends from there, the network interface that packets must leave by.
+type Way struct {
+	Addr   netip.Addr
+	Device string
 }
 
 // HostNetwork is the network of this process.
@@ -33,7 +47,11 @@ type HostNetwork struct{}
 
 // Source asks the system by connecting a UDP socket, which sends nothing.
 func (HostNetwork) Source(remote netip.AddrPort) (netip.Addr, error) {
-	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(remote))
+	return source(remote, net.Dialer{})
+}
+
+func source(remote netip.AddrPort, dialer net.Dialer) (netip.Addr, error) {
+	conn, err := dialer.Dial("udp", remote.String())
 	if err != nil {
 		var op *net.OpError
 		if errors.As(err, &op) {
@@ -42,7 +60,42 @@ func (HostNetwork) Source(remote netip.AddrPort) (netip.Addr, error) {
 		return netip.Addr{}, err
 	}
 	defer conn.Close()
-	return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(), nil
+	return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap().WithZone(""), nil
+}
+
+// Ways asks for each interface that is up from which address the system would
+// send to remote if it had to use that one. Further addresses of an interface
+// share its fate, and would show the network more of this host than it needs to
+// see.
+func (n HostNetwork) Ways(remote netip.AddrPort) []Way {
+	var ways []Way
+	if addr, err := n.Source(remote); err == nil {
+		ways = append(ways, Way{Addr: addr})
+	}
+	interfaces, _ := net.Interfaces() // without them: what the system would do
+	for _, i := range interfaces {
+		if i.Flags&(net.FlagUp|net.FlagRunning|net.FlagLoopback) != net.FlagUp|net.FlagRunning {
+			continue
+		}
+		way, ok := wayBy(i, remote)
+		if ok && !slices.ContainsFunc(ways, func(w Way) bool { return w.Addr == way.Addr }) {
+			ways = append(ways, way)
+		}
+	}
+	return ways
+}
+
+// addressOf returns an address of an interface in the family of remote that is
+// good beyond its link.
+func addressOf(i net.Interface, remote netip.AddrPort) (netip.Addr, bool) {
+	addrs, _ := i.Addrs()
+	for _, a := range addrs {
+		p, err := netip.ParsePrefix(a.String())
+		if err == nil && p.Addr().Is4() == remote.Addr().Is4() && p.Addr().IsGlobalUnicast() {
+			return p.Addr(), true
+		}
+	}
+	return netip.Addr{}, false
 }
 
 // readBuffer is asked of the system for each socket, room for a few
@@ -52,12 +105,20 @@ const readBuffer = 1 << 20
 // Listen opens a UDP socket. It is bound to the address and not to the wildcard:
 // otherwise packets under the old id would leave from the new address between a
 // change and our notice of it, which would link the two for every observer.
-func (HostNetwork) Listen(local netip.Addr) (netio.Conn, error) {
-	return netio.ListenUDP(netio.Config{Addr: netip.AddrPortFrom(local, 0), ReadBuffer: readBuffer})
+func (HostNetwork) Listen(way Way) (netio.Conn, error) {
+	return netio.ListenUDP(netio.Config{Addr: netip.AddrPortFrom(way.Addr, 0), Device: way.Device, ReadBuffer: readBuffer})
 }
 
-// Watch waits for the system's word of a change (Linux: rtnetlink), or looks
-// every second where there is none.
+// Resolve is the function Resolve.
+func (HostNetwork) Resolve(ctx context.Context, server string) ([]netip.AddrPort, error) {
+	return Resolve(ctx, server)
+}
+
+// Slept compares a clock that goes on in sleep with one that does not.
+func (HostNetwork) Slept() time.Duration { return slept() }
+
+// Watch waits for the system's word of a change (Linux: rtnetlink, and a timer
+// that a wake-up cancels), or looks every second where there is none.
 func (HostNetwork) Watch(ctx context.Context, changed func()) error {
 	err := watch(ctx, changed)
 	if errors.Is(err, errors.ErrUnsupported) {
@@ -80,34 +141,4 @@ func poll(ctx context.Context, changed func()) error {
 			changed()
 		}
 	}
-}
-
-// Resolve returns the addresses of a server named as host, host:port, address or
-// [address]:port, in the order of the resolver's preference. Without a port it
-// is wire.DefaultPort.
-func Resolve(ctx context.Context, server string) ([]netip.AddrPort, error) {
-	if a, err := netip.ParseAddr(server); err == nil { // also 2001:db8::1 without brackets
-		return []netip.AddrPort{netip.AddrPortFrom(a.Unmap(), wire.DefaultPort)}, nil
-	}
-	host, portText, err := net.SplitHostPort(server)
-	var addrErr *net.AddrError
-	if errors.As(err, &addrErr) && addrErr.Err == "missing port in address" {
-		host, portText, err = server, strconv.Itoa(wire.DefaultPort), nil
-	}
-	if err != nil || host == "" {
-		return nil, fmt.Errorf("%w: server %q: write host, host:port or [IPv6 address]:port", ErrConfig, server)
-	}
-	port, err := strconv.ParseUint(portText, 10, 16)
-	if err != nil || port == 0 {
-		return nil, fmt.Errorf("%w: server %q: the port is a number from 1 to 65535", ErrConfig, server)
-	}
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-	if err != nil {
-		return nil, fmt.Errorf("server %q: %w: check the name and this host's DNS", server, err)
-	}
-	addrs := make([]netip.AddrPort, len(ips))
-	for i, ip := range ips {
-		addrs[i] = netip.AddrPortFrom(ip.Unmap(), uint16(port))
-	}
-	return addrs, nil
 }

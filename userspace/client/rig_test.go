@@ -297,14 +297,22 @@ func (n *testNetwork) Source(remote netip.AddrPort) (netip.Addr, error) {
 	return source, nil
 }
 
-func (n *testNetwork) Listen(local netip.Addr) (netio.Conn, error) {
+func (n *testNetwork) Ways(remote netip.AddrPort) []Way {
+	addr, err := n.Source(remote)
+	if err != nil {
+		return nil
+	}
+	return []Way{{Addr: addr}}
+}
+
+func (n *testNetwork) Listen(way Way) (netio.Conn, error) {
 	n.mu.Lock()
 	err := n.listen
 	n.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}
-	return n.HostNetwork.Listen(local)
+	return n.HostNetwork.Listen(way)
 }
 
 func (n *testNetwork) Watch(ctx context.Context, changed func()) error {

@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
+	"github.com/xdp-roam/xdp-roam/userspace/netio"
 	"github.com/xdp-roam/xdp-roam/userspace/session"
 )
 
@@ -21,6 +23,18 @@ const (
 	// nothing more: an IPv6 address, for one, cannot be bound until the network has
 	// been asked whether it is unique.
 	retryTime = 250 * time.Millisecond
+	// graceTime is how long the way that the system prefers is ahead of all others
+	// after a move to it: an ordinary round trip and more, as it must not lose
+	// against a way that is merely faster.
+	graceTime = 500 * time.Millisecond
+	// probeTime is how often a session that had to leave the way that the system
+	// prefers asks whether that leads to the server again.
+	probeTime = time.Minute
+	// confirmTime is when a session is given up that the server accepted and then
+	// said nothing in: its PINGs went out after 0, 1, 2 and 4 s.
+	confirmTime = 6 * time.Second
+	// sleepTime is the shortest sleep that counts. Clocks disagree by less.
+	sleepTime = 2 * time.Second
 )
 
 // watchLoop listens to the system. If that ends by itself it looks every second.
@@ -34,83 +48,240 @@ func (s *Session) watchLoop() {
 	_ = poll(s.life, changed)
 }
 
-// roamLoop moves the session to where the system would now send from.
-func (s *Session) roamLoop() {
-	var w work
-	again := time.NewTimer(0)
-	again.Stop()
-	defer again.Stop()
+// roamer is the state of roamLoop: everything in it is that goroutine's own.
+type roamer struct {
+	*Session
+	w work
+
+	look    *time.Timer // at the routes, although nothing was told
+	grace   *time.Timer // of the last move
+	confirm *time.Timer
+
+	slept      time.Duration // when last asked
+	moveFailed bool          // EventMoveFailed was told
+
+	racers map[Way]*socket // sockets of the race
+	probes bool            // the race is about a better way: losing it means nothing
+
+	// configured are the addresses that Dial knew, named those that the name had last.
+	configured, named []netip.AddrPort
+	resolved          chan []netip.AddrPort
+	resolving         bool
+	ask               backoff // for the name, where it is all that may help
+
+	reopener
+}
+
+// roamLoop keeps the session where it reaches the server.
+func (s *Session) roamLoop(servers []netip.AddrPort) {
+	r := &roamer{
+		Session: s, configured: servers, slept: s.cfg.Network.Slept(),
+		look: stopped(), grace: stopped(), confirm: time.NewTimer(confirmTime),
+		racers: map[Way]*socket{}, resolved: make(chan []netip.AddrPort, 1),
+		reopener: reopener{retry: stopped(), hold: stopped()},
+	}
+	defer func() {
+		for _, t := range []*time.Timer{r.look, r.grace, r.confirm, r.retry, r.hold} {
+			t.Stop()
+		}
+		r.giveUp()
+	}()
 	for {
 		select {
 		case <-s.life.Done():
 			return
 		case <-s.kick:
-			settle := time.NewTimer(settleTime)
-			select {
-			case <-s.life.Done():
-				settle.Stop()
+			if !r.settle() {
 				return
-			case <-settle.C:
 			}
-			select { // what came meanwhile is seen by this look
-			case <-s.kick:
-			default:
+			r.lookAround()
+		case <-s.wake:
+			r.attend()
+		case <-r.look.C:
+			r.lookAround()
+		case <-r.grace.C:
+			if r.inState(func() bool { return s.unheard }) {
+				r.rescue()
 			}
-		case <-s.retry:
-		case <-again.C:
-		}
-		if err := s.follow(&w); err != nil {
-			again.Reset(retryTime)
-		} else {
-			again.Stop()
+		case <-r.confirm.C:
+			r.unconfirmed()
+		case addrs := <-r.resolved:
+			r.learn(addrs)
+		case <-r.retry.C:
+			r.again()
+		case <-r.hold.C:
+			r.adopt()
+		case <-r.attemptDue():
+			r.tickAttempt()
+		case in := <-r.attemptPackets():
+			r.receiveAttempt(in)
 		}
 	}
 }
 
-// follow compares the current path with what the system offers and moves if it
-// must. It returns an error if that should be tried again although nothing
-// changes.
-func (s *Session) follow(w *work) error {
-	s.mu.Lock()
-	path := s.machine.Path()
-	current := s.endpoints(path)
-	socket := s.sockets[path.Socket]
-	s.mu.Unlock()
+// stopped returns a timer that does not run.
+func stopped() *time.Timer {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return t
+}
 
+// settle waits for a change to come to rest. What comes meanwhile is seen by the
+// look that follows. It returns false when the session is over.
+func (r *roamer) settle() bool {
+	t := time.NewTimer(settleTime)
+	defer t.Stop()
+	select {
+	case <-r.life.Done():
+		return false
+	case <-t.C:
+	}
+	select {
+	case <-r.kick:
+	default:
+	}
+	return true
+}
+
+// inState asks something of the Session's state.
+func (r *roamer) inState(f func() bool) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return f()
+}
+
+// act calls the state machine and carries out what comes of it. It does nothing
+// once the session is over.
+func (r *roamer) act(f func(now session.Time, out *session.Output)) {
+	r.mu.Lock()
+	if !r.over {
+		f(r.now(), &r.w.out)
+	}
+	r.gather(&r.w)
+	r.mu.Unlock()
+	r.carryOut(&r.w)
+}
+
+// attend acts on what the state machine has told.
+func (r *roamer) attend() {
+	r.mu.Lock()
+	n := r.news
+	r.news = news{}
+	lost, doubt := r.lost, r.doubt
+	r.mu.Unlock()
+	if n.heard && lost == nil {
+		r.calm()
+	}
+	if n.confirmed {
+		r.confirm.Stop()
+		r.lookAround() // what changed before it could move
+	}
+	if n.moved {
+		r.grace.Reset(graceTime)
+	}
+	switch {
+	case n.lost:
+		r.reopenLost(lost, n)
+	case n.silent || n.jumped:
+		r.rescue()
+	case n.raceLost && !r.probes && doubt:
+		r.reopenSilent()
+	case n.addrs:
+		r.newAddrs()
+	}
+}
+
+// unconfirmed gives a session up that the server never said anything in.
+func (r *roamer) unconfirmed() {
+	r.mu.Lock()
+	if r.lost == nil && !r.cfg.NoReopen && r.machine.State() == session.StateUnconfirmed {
+		r.lose(&ClosedError{Cause: ErrSilent}, true, &r.w)
+	}
+	r.gather(&r.w)
+	r.mu.Unlock()
+	r.carryOut(&r.w)
+}
+
+// lookAround looks for what has changed: the clock, and the routes.
+func (r *roamer) lookAround() {
+	slept := r.cfg.Network.Slept()
+	if slept-r.slept >= sleepTime {
+		r.act(func(now session.Time, out *session.Output) {
+			_ = r.machine.Resume(now, out) // fails if there is no session: then one is being opened
+		})
+	}
+	r.slept = slept
+	r.look.Stop()
+	if r.inState(func() bool { return r.lost == nil }) {
+		if again := r.follow(); again > 0 {
+			r.look.Reset(again)
+		}
+		if r.dialer == nil && r.inState(func() bool { return r.doubt || r.silent }) && !r.racing() {
+			r.rescue()
+		}
+	}
+	r.networkChanged()
+}
+
+// follow compares the current path with what the system offers and moves if it
+// must. It returns when to do so again although nothing changes, or 0.
+func (r *roamer) follow() (again time.Duration) {
+	r.mu.Lock()
+	path := r.machine.Path()
+	current := r.endpoints(path)
+	socket := r.sockets[path.Socket]
+	r.mu.Unlock()
 	if socket == nil {
-		return nil // the session is being shut down
+		return 0 // the session is being shut down
 	}
-	local, remote, err := choose(s.cfg.Network, s.cfg.Servers, current.Remote)
-	if err != nil {
-		if !s.offline.Swap(true) {
-			s.tell(Event{Kind: EventNoRoute, From: current, Err: err})
+	network := r.cfg.Network
+	dead := socket.dead.Load()
+	// A way that won a race against the system's stays, as long as it is there.
+	stands := socket.raced && !dead &&
+		slices.ContainsFunc(network.Ways(current.Remote), func(w Way) bool { return w.Addr == socket.way.Addr })
+	local, remote, err := choose(network, r.servers(), current.Remote)
+	if err != nil && !stands {
+		if !r.offline.Swap(true) {
+			r.tell(Event{Kind: EventNoRoute, From: current, Err: err})
 		}
-		return nil // the system will tell when there is one
+		// The system will tell when there is one. A name may have another address where
+		// the routes lead now, and of that nobody tells.
+		if r.cfg.Server == "" {
+			return 0
+		}
+		r.resolve()
+		return r.ask.next()
 	}
-	wasOffline := s.offline.Swap(false)
-	if local == current.Local.Addr() && remote == current.Remote && !socket.dead.Load() {
-		s.moveFailed = false
+	r.ask.reset()
+	wasOffline := r.offline.Swap(false)
+	switch {
+	case local == current.Local.Addr() && remote == current.Remote && !dead:
+		r.moveFailed = false
 		if wasOffline {
-			s.tell(Event{Kind: EventRouteBack, To: current})
-			s.mu.Lock()
-			_ = s.machine.Ping(s.now(), &w.out) // says at once that we are back; fails only if it is over
-			s.gather(w)
-			s.mu.Unlock()
-			s.carryOut(w)
+			r.tell(Event{Kind: EventRouteBack, To: current})
+			r.act(func(now session.Time, out *session.Output) {
+				_ = r.machine.Ping(now, out) // says at once that we are back; fails only if it is over
+			})
 		}
-		return nil
+		return 0
+	case stands && err != nil:
+		return 0
+	case stands:
+		r.probe(Way{Addr: local}, remote)
+		return probeTime
 	}
-	_, err = s.moveTo(local, remote, w)
+	_, err = r.moveTo(local, remote, &r.w)
 	switch {
 	case err == nil:
-		s.moveFailed = false
+		r.moveFailed = false
+		return 0
 	case errors.Is(err, session.ErrNotConfirmed), errors.Is(err, net.ErrClosed):
-		return nil // retry tells when it is confirmed
-	case !s.moveFailed:
-		s.moveFailed = true
-		s.tell(Event{Kind: EventMoveFailed, From: current, To: Endpoints{netip.AddrPortFrom(local, 0), remote}, Err: err})
+		return 0 // attend looks again when it is confirmed
+	case !r.moveFailed:
+		r.moveFailed = true
+		r.tell(Event{Kind: EventMoveFailed, From: current, To: Endpoints{netip.AddrPortFrom(local, 0), remote}, Err: err})
 	}
-	return err
+	return retryTime
 }
 
 // choose returns the server address to use and ours that leads there: the
@@ -141,19 +312,17 @@ func choose(network Network, servers []netip.AddrPort, current netip.AddrPort) (
 // moveTo opens a socket and puts the session on it. arrived is closed when the
 // server has been heard there, or where the session moved to since.
 func (s *Session) moveTo(local netip.Addr, remote netip.AddrPort, w *work) (arrived <-chan struct{}, err error) {
-	conn, err := s.cfg.Network.Listen(local)
+	way := Way{Addr: local}
+	conn, err := s.cfg.Network.Listen(way)
 	if err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
-	if s.over {
+	socket := s.adoptSocket(conn, way, false)
+	if socket == nil {
 		s.mu.Unlock()
-		conn.Close()
 		return nil, net.ErrClosed
 	}
-	socket := &socket{number: s.next, conn: conn, local: conn.LocalAddr()}
-	s.next++
-	s.sockets[socket.number] = socket
 	err = s.machine.Move(s.now(), session.Path{Socket: socket.number, Remote: remote}, &w.out)
 	if err != nil {
 		delete(s.sockets, socket.number)
@@ -173,16 +342,33 @@ func (s *Session) moveTo(local netip.Addr, remote netip.AddrPort, w *work) (arri
 	return wait, nil
 }
 
+// adoptSocket makes a socket one of the session's, and closes it if that is over,
+// in which case it returns nil. Somebody has to read it. mu is held.
+func (s *Session) adoptSocket(conn netio.Conn, way Way, raced bool) *socket {
+	if s.over {
+		conn.Close()
+		return nil
+	}
+	socket := &socket{number: s.next, conn: conn, way: way, raced: raced, local: conn.LocalAddr()}
+	s.next++
+	s.sockets[socket.number] = socket
+	return socket
+}
+
 // Move puts the session on a new socket at the address that the system would now
 // send from, even if it is the one in use, under new ids, and waits until the
 // server has been heard there. Sessions move by themselves when the system's
 // routes change; this is for those who know more. It fails with ErrNoRoute,
-// ctx's error, or a *ClosedError.
+// ctx's error, a *ClosedError, or, while a lost session is being opened again,
+// with why it was lost.
 func (s *Session) Move(ctx context.Context) error {
 	s.mu.Lock()
-	current := s.machine.Path().Remote
+	current, known, lost := s.machine.Path().Remote, s.machine.Known(), s.lost
 	s.mu.Unlock()
-	local, remote, err := choose(s.cfg.Network, s.cfg.Servers, current)
+	if lost != nil {
+		return fmt.Errorf("move: there is no session yet to move: %w", lost)
+	}
+	local, remote, err := choose(s.cfg.Network, known, current)
 	if err != nil {
 		return err
 	}

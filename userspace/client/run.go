@@ -23,6 +23,7 @@ type work struct {
 	events []Event
 	closes []netio.Conn
 	ended  bool
+	heard  bool // something authentic came, when that was in doubt
 }
 
 // gather turns the output into work, and keeps what the Session itself must
@@ -43,6 +44,9 @@ func (s *Session) gather(w *work) {
 	for i := range w.out.Events {
 		s.note(&w.out.Events[i], w)
 	}
+	if w.heard {
+		s.hear(w)
+	}
 	// Told in the order of the state machine, so under its lock.
 	s.teller.add(w.events)
 	s.arm()
@@ -54,18 +58,41 @@ func (s *Session) note(e *session.Event, w *work) {
 	switch e.Kind {
 	case session.EventConfirmed:
 		tell.Kind = EventConfirmed
-		notify(s.retry)
+		s.news.confirmed = true
+		notify(s.wake)
 	case session.EventMoveStarted:
 		if !e.Path.Same(s.machine.Path()) {
 			return // the server's, on trial
 		}
 		tell.Kind = EventMoving
+		s.unheard, s.news.moved = true, true
+		notify(s.wake)
 	case session.EventMoveCommitted, session.EventMoveReverted:
 		tell.Kind = EventMoved
-		for _, arrived := range s.arrivals {
-			close(arrived)
+		s.arrive()
+	case session.EventSilent:
+		s.silent, s.silentOn, s.news.silent = true, e.Path, true
+		notify(s.wake)
+		tell.Kind = EventSilent
+	case session.EventClockJump:
+		s.news.jumped = true
+		notify(s.wake)
+		tell.Kind = EventClockJump
+	case session.EventRaceLost:
+		s.news.raceLost = true
+		notify(s.wake)
+		return
+	case session.EventAddrs:
+		s.news.addrs = true
+		notify(s.wake)
+		return
+	case session.EventReset:
+		s.news.at = tell.To
+		if socket := s.sockets[e.Path.Socket]; socket != nil {
+			s.news.way = socket.way
 		}
-		s.arrivals = nil
+		s.lose(&ClosedError{Remote: true, Cause: ErrLost}, !s.cfg.NoReopen, w)
+		return
 	case session.EventForwardingAlarm:
 		tell.Kind = EventForwardingAlarm
 	case session.EventObserved:
@@ -81,17 +108,73 @@ func (s *Session) note(e *session.Event, w *work) {
 		}
 		return
 	case session.EventClosed:
-		s.err = &ClosedError{Remote: e.Remote, Code: e.Code, Reason: e.Text}
-		s.inbox.Close(s.err)
-		close(s.done)
-		tell.Kind, tell.Err = EventClosed, s.err
+		s.lose(&ClosedError{Remote: e.Remote, Code: e.Code, Reason: e.Text}, s.mayReopen(e), w)
+		return
 	case session.EventEnded:
-		w.ended = true
+		w.ended = w.ended || s.lost == nil
 		return
 	default:
 		return
 	}
 	w.events = append(w.events, tell)
+}
+
+// arrive tells those who wait for a move that the server was heard. mu is held.
+func (s *Session) arrive() {
+	s.unheard = false
+	for _, arrived := range s.arrivals {
+		close(arrived)
+	}
+	s.arrivals = nil
+}
+
+// hear ends a silence. mu is held.
+func (s *Session) hear(w *work) {
+	if s.silent && s.lost == nil && s.silentOn.Same(s.machine.Path()) {
+		w.events = append(w.events, Event{Kind: EventHeard, To: s.endpoints(s.machine.Path()), At: time.Now()})
+	}
+	s.silent, s.doubt, s.news.heard = false, false, true
+	notify(s.wake)
+}
+
+// lose notes that the state machine is over: then roamLoop opens another session,
+// or, without again, this is the end. mu is held.
+func (s *Session) lose(why *ClosedError, again bool, w *work) {
+	if !again || s.closing {
+		s.conclude(why, w)
+		return
+	}
+	s.lost, s.news.lost = why, true
+	if why.Cause != nil {
+		s.lost = why.Cause
+	}
+	notify(s.wake)
+}
+
+// mayReopen reports whether an end is none of the session's own: the server goes
+// away, ours were used up, or for the whole idle timeout no answer came to our
+// keepalives. An end that the server or the application wants is one.
+func (s *Session) mayReopen(e *session.Event) bool {
+	switch {
+	case s.cfg.NoReopen:
+		return false
+	case e.Remote:
+		return e.Code == wire.CloseShuttingDown
+	case e.Code == wire.CloseIdle:
+		return s.cfg.Keepalive > 0
+	}
+	return e.Code == wire.CloseLimit
+}
+
+// conclude ends the session for the application. mu is held.
+func (s *Session) conclude(why *ClosedError, w *work) {
+	if s.err != nil {
+		return
+	}
+	s.err = why
+	s.inbox.Close(s.err)
+	close(s.done)
+	w.events = append(w.events, Event{Kind: EventClosed, To: s.endpoints(s.machine.Path()), Err: s.err, At: time.Now()})
 }
 
 // arm sets the timer for the state machine's deadline, unless it is early
@@ -128,6 +211,7 @@ func (s *Session) carryOut(w *work) {
 	clear(w.conns)
 	w.out.Reset()
 	w.msgs, w.conns, w.events, w.closes, w.ended = w.msgs[:0], w.conns[:0], w.events[:0], w.closes[:0], false
+	w.heard = false
 }
 
 // unreachable reports whether the system itself, not a router, says that the
@@ -160,13 +244,16 @@ func (s *Session) readLoop(socket *socket) {
 	for {
 		n, err := socket.conn.ReadBatch(msgs)
 		if err != nil {
-			// Closed by us, or the system's doing: then roamLoop moves to a new one.
+			// Closed by us, or the system's doing: then roamLoop looks for a new one.
 			socket.dead.Store(true)
 			notify(s.kick)
 			return
 		}
 		s.mu.Lock()
 		now := s.now()
+		if s.sockets[socket.number] == nil {
+			n = 0 // of a session that another one has replaced
+		}
 		for i := range msgs[:n] {
 			s.receive(now, socket, &msgs[i], &w)
 		}
@@ -180,19 +267,22 @@ func (s *Session) readLoop(socket *socket) {
 func (s *Session) receive(now session.Time, socket *socket, m *netio.Message, w *work) {
 	from := session.Path{Socket: socket.number, Remote: m.Remote}
 	if s.machine.State() != session.StateClosing {
-		s.machine.Receive(now, from, m.Data(), &w.out)
+		r := s.machine.Receive(now, from, m.Data(), &w.out)
+		if (s.silent || s.doubt) && (r == session.Delivered || r == session.Probed) {
+			w.heard = true
+		}
 		return
 	}
 	// The PONG to our CLOSE shows in when the state machine next has something to
 	// do, or, where that happens to be the same time, as the first round trip.
-	next, rtt := s.closing()
+	next, rtt := s.closeProgress()
 	s.machine.Receive(now, from, m.Data(), &w.out)
-	if n, r := s.closing(); n != next || r != rtt || s.machine.State() != session.StateClosing {
+	if n, r := s.closeProgress(); n != next || r != rtt || s.machine.State() != session.StateClosing {
 		s.ackOnce.Do(func() { close(s.acked) })
 	}
 }
 
-func (s *Session) closing() (next session.Time, rtt time.Duration) {
+func (s *Session) closeProgress() (next session.Time, rtt time.Duration) {
 	next, _ = s.machine.Deadline()
 	return next, s.machine.Info().SRTT
 }

@@ -34,9 +34,12 @@ type Session struct {
 	timer    *time.Timer     // wakes tickLoop
 	armed    session.Time    // when; it may be early
 	err      *ClosedError    // set before done is closed
+	closing  bool            // Close was called
 	overflow uint64          // datagrams that the inbox did not take
+	unsent   uint64          // datagrams given to us while there was no session
 	over     bool            // shutdown has begun: no new goroutine, no new socket
 	arrivals []chan struct{} // closed when the server is heard on the path that we moved to
+	health
 
 	sendMu sync.Mutex // guards sender; taken before mu
 	sender work
@@ -44,11 +47,9 @@ type Session struct {
 	inbox   inbox.Inbox
 	teller  teller
 	offline atomic.Bool // there is no route, and EventNoRoute was told
-	// moveFailed: EventMoveFailed was told. roamLoop's own.
-	moveFailed bool
 
 	kick    chan struct{} // the network may have changed
-	retry   chan struct{} // the state machine may take a move now
+	wake    chan struct{} // there is news for roamLoop
 	done    chan struct{} // the session is over
 	acked   chan struct{} // the server knows that we closed it
 	life    context.Context
@@ -57,44 +58,72 @@ type Session struct {
 	ackOnce sync.Once          // closes acked
 }
 
-func newSession(cfg Config, newIDs [3]handshake.NewID, found answer, start time.Time) (*Session, error) {
+// health is what is known of the session's hold on the server.
+type health struct {
+	generation uint32
+	lost       error        // the state machine is over, and another session is to be opened; why
+	silent     bool         // EventSilent was told, and nothing was heard since
+	silentOn   session.Path // when that began
+	doubt      bool         // a race looks for the server, and nothing was heard since
+	unheard    bool         // nothing was heard yet on the path that we moved to
+	reopening  bool         // EventReopening was told
+	news       news
+}
+
+// news is what roamLoop must act on.
+type news struct {
+	confirmed, silent, jumped, moved, heard, raceLost, addrs, lost bool
+	at                                                             Endpoints // lost: where the server said so, if it did
+	way                                                            Way       // and our way there
+}
+
+func newSession(cfg Config, servers []netip.AddrPort, found answer, start time.Time) (*Session, error) {
 	s := &Session{
 		cfg: cfg, start: start,
-		log:      cfg.Log.With("session", found.reply.NewIDs[0].ID.String()[:8]),
+		log:      cfg.Log.With("session", found.id()),
 		sockets:  map[uint32]*socket{found.socket.number: found.socket},
 		next:     found.socket.number + 1,
 		observed: found.reply.Observed,
+		health:   health{generation: 1},
 		timer:    time.NewTimer(0),
 		teller:   teller{tell: cfg.OnEvent},
 		kick:     make(chan struct{}, 1),
-		retry:    make(chan struct{}, 1),
+		wake:     make(chan struct{}, 1),
 		done:     make(chan struct{}),
 		acked:    make(chan struct{}),
 	}
 	s.inbox.Limit(cfg.ReceiveBuffer)
 	var err error
-	if s.machine, err = session.New(sessionConfig(cfg, newIDs, found), s.now()); err != nil {
+	if s.machine, err = session.New(sessionConfig(cfg, servers, found), s.now()); err != nil {
 		return nil, err
 	}
 	s.life, s.end = context.WithCancel(context.Background())
 	s.group.Go(func() { s.readLoop(found.socket) })
 	s.group.Go(s.tickLoop)
-	s.group.Go(s.roamLoop)
+	s.group.Go(func() { s.roamLoop(servers) })
 	s.group.Go(s.watchLoop)
 	return s, nil
 }
+
+// id is the name that log lines give a session.
+func (a *answer) id() string { return a.reply.NewIDs[0].ID.String()[:8] }
 
 func (s *Session) now() session.Time { return time.Since(s.start) }
 
 // SendDatagram sends one datagram. It fails with ErrTooLarge or, once the
 // session is over, with a *ClosedError. That it returns nil does not mean that
-// the datagram arrives.
+// the datagram arrives: while a lost session is being opened again, for one, what
+// is sent is dropped, and counted by Info.Unsent.
 func (s *Session) SendDatagram(p []byte) error {
 	s.sendMu.Lock()
 	defer s.sendMu.Unlock()
 	w := &s.sender
 	s.mu.Lock()
 	err := s.machine.Send(s.now(), p, &w.out)
+	if errors.Is(err, session.ErrClosed) && s.lost != nil && s.err == nil {
+		s.unsent++
+		err = nil
+	}
 	s.gather(w)
 	s.mu.Unlock()
 	s.carryOut(w)
@@ -129,12 +158,18 @@ func (s *Session) Close(code wire.CloseCode, reason string) error {
 	if s.err != nil {
 		before = s.err
 	}
-	s.machine.Close(s.now(), code, reason, &w.out)
+	s.closing = true
+	lost := s.lost != nil
+	if lost {
+		s.conclude(&ClosedError{Code: code, Reason: reason}, w)
+	} else {
+		s.machine.Close(s.now(), code, reason, &w.out)
+	}
 	s.gather(w)
 	s.mu.Unlock()
 	s.carryOut(w)
 
-	if before == nil {
+	if before == nil && !lost {
 		wait := time.NewTimer(closeWait)
 		select {
 		case <-s.acked:
@@ -160,6 +195,18 @@ func (s *Session) Err() error {
 		return nil
 	}
 	return s.err
+}
+
+// Generation counts the sessions with the server that this one has been, from 1.
+// A move, however far, leaves it as it is. It grows when the server has lost the
+// session, or nothing answered on any way, and another one was opened in its
+// place (EventReopened): what was sent and not answered is then lost for good, and
+// the server's application has a new session in front of it. Datagrams that had
+// come before can still be read.
+func (s *Session) Generation() uint32 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.generation
 }
 
 // Service returns the service port that was asked for.
@@ -205,17 +252,24 @@ func (s *Session) MaxDatagram() int {
 type Info struct {
 	session.Info // its times count from Began
 	Began        time.Time
-	Local        netip.AddrPort // our address that we send from
-	Servers      []netip.AddrPort
-	Sockets      int    // open: the current one, and left ones that still answer
-	Overflow     uint64 // datagrams dropped because nobody read them in time
+	Local        netip.AddrPort   // our address that we send from
+	Servers      []netip.AddrPort // where the server may be, the current address first
+	Generation   uint32           // see Session.Generation
+	Reopening    bool             // another session is being opened
+	Lost         error            // why there is none now, or nil
+	Sockets      int              // open: the current one, those of a race, and left ones that still answer
+	Overflow     uint64           // datagrams dropped because nobody read them in time
+	Unsent       uint64           // datagrams dropped because there was no session to send them in
 }
 
 // Info returns a snapshot.
 func (s *Session) Info() Info {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i := Info{Info: s.machine.Info(), Began: s.start, Servers: s.cfg.Servers, Sockets: len(s.sockets), Overflow: s.overflow}
+	i := Info{
+		Info: s.machine.Info(), Began: s.start, Servers: s.machine.Known(), Sockets: len(s.sockets),
+		Generation: s.generation, Reopening: s.reopening, Lost: s.lost, Overflow: s.overflow, Unsent: s.unsent,
+	}
 	i.Local = s.endpoints(i.Path).Local
 	i.Observed = s.observed
 	return i
