@@ -149,7 +149,7 @@ func (c *rawClient) expectReset(id handshake.NewID) {
 
 // THREATS: daemon killed with -9. Under load from other clients; the restarted
 // daemon answers the first packet on an id of the process before with its reset.
-func TestResetAfterKill(t *testing.T) {
+func TestThreatDaemonKilled(t *testing.T) {
 	for _, mode := range [][]string{{"--mode", "xdp", "--interface", "edge0"}, {"--mode", "none"}} {
 		t.Run(mode[1], func(t *testing.T) {
 			b := newLabBench(t)
