@@ -41,8 +41,13 @@ send there to a service of SERVER (a name or an address, with a port or without)
 Each local address gets a session of its own. The first session of each -L is
 opened at the start, so that a wrong key or service shows at once.
 
-stderr tells when a session opens, moves or ends. SIGINT and SIGTERM end all
-sessions in order.`,
+A session moves with this host from network to network, and its local address
+with it. When the server was restarted, or nothing leads to it for a while,
+another session is opened in the same place: local programs notice that only by
+what was lost on the way.
+
+stderr tells when a session opens, moves, falls silent, is opened again or ends.
+SIGINT and SIGTERM end all sessions in order.`,
 		Example: `  xdp-roam connect edge.example.net --server-key "$(cat server.pub)" --udp -L 5353:53
   dig @127.0.0.1 -p 5353 example.net`,
 		Args: arguments(cobra.ExactArgs(1)),
@@ -92,9 +97,12 @@ func (k *connection) prepare(ctx context.Context, server string, rules []string,
 			return err
 		}
 	}
-	if k.config.Servers, err = client.Resolve(ctx, server); err != nil {
+	// A name that does not resolve shows before anything is opened; Dial asks for
+	// the addresses again, as they may change.
+	if _, err = client.Resolve(ctx, server); err != nil {
 		return err
 	}
+	k.config.Server = server
 	if k.env.verbose {
 		k.config.Log = k.env.logger()
 	}
@@ -189,7 +197,7 @@ func (k *connection) tell(session string, event client.Event) {
 	case client.EventMoving:
 		k.report("%s: moving from %v to %v", session, event.From.Local, event.To.Local)
 	case client.EventMoved:
-		k.report("%s: moved to %v", session, event.To.Local)
+		k.report("%s: moved to %v, server %v", session, event.To.Local, event.To.Remote)
 	case client.EventNoRoute:
 		k.report("%s: waiting: %v", session, event.Err)
 	case client.EventRouteBack:
@@ -198,6 +206,18 @@ func (k *connection) tell(session string, event client.Event) {
 		k.report("%s: cannot move yet: %v", session, event.Err)
 	case client.EventForwardingAlarm:
 		k.report("%s: warning: someone forwards or replays the server's packets, from %v", session, event.To.Remote)
+	case client.EventSilent:
+		k.report("%s: nothing comes from %v any more, asking on every network", session, event.To.Remote)
+	case client.EventHeard:
+		k.report("%s: %v is heard again", session, event.To.Remote)
+	case client.EventClockJump:
+		k.report("%s: this host has slept, looking around", session)
+	case client.EventReopening:
+		k.report("%s: %v; opening another session", session, event.Err)
+	case client.EventReopenFailed:
+		k.report("%s: no session yet: %v", session, event.Err)
+	case client.EventReopened:
+		k.report("%s: opened again with %v (number %d); what was under way is lost", session, event.To.Remote, event.Generation)
 	}
 }
 

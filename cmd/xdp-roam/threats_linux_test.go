@@ -188,8 +188,8 @@ func (s *siege) flood(reason string, n uint64, next func() packet) {
 	s.t.Helper()
 	start := s.count("xdp", reason)
 	for deadline := time.Now().Add(patience); ; {
-		for range 10 {
-			for range 100 {
+		for range 4 {
+			for range 500 {
 				s.send(next())
 			}
 			ask(s.t, s.program, "during")
@@ -336,8 +336,13 @@ func cpus(t *testing.T) int {
 func TestThreatSniffedID(t *testing.T) {
 	s := newSiege(t)
 	forge := func(src func(packet) netip.AddrPort) func() packet {
+		var p packet
+		n := 0
 		return func() packet {
-			p := s.lastUp()
+			if n%500 == 0 {
+				p = s.lastUp()
+			}
+			n++
 			counter, id, err := wire.ParseData(p.payload)
 			if err != nil {
 				t.Fatal(err)
@@ -354,7 +359,7 @@ func TestThreatSniffedID(t *testing.T) {
 	s.steady("replayed", func() {
 		captured := s.sniffed.seen()
 		for _, p := range captured {
-			if p.dst == s.server {
+			if p.dst == s.server && p.payload[0] == wire.TypeData {
 				p.src = s.attacker
 				s.send(p)
 			}
@@ -363,12 +368,8 @@ func TestThreatSniffedID(t *testing.T) {
 			return items[control.Session](s.labBench, "session", "list")[0].ForwardingAlarms > 0
 		})
 	})
-	// The client's own INIT too, which is a handshake of the attacker's then and is
-	// answered; DATA is not.
-	for _, p := range s.answered() {
-		if p.payload[0] == wire.TypeData {
-			t.Fatalf("the attacker was sent %x", p.payload)
-		}
+	if a := s.answered(); len(a) != 0 {
+		t.Errorf("the attacker was sent %d packets, the first %x", len(a), a[0].payload)
 	}
 	remote := items[control.Session](s.labBench, "session", "list")[0].Remote
 	s.flood("main_limit", 5000, forge(func(p packet) netip.AddrPort { return p.src }))

@@ -35,7 +35,7 @@ var campaigns = []campaign{
 		what: "captured packets sent again from the attacker's address, and invented ones from there and under the client's own",
 		stop: map[string][]string{
 			stageXDP:    {"candidate_limit", "reset_limit"},
-			stageServer: {"auth_failed", "replay_duplicate", "replay_old", "unknown_id", "id_gone", "after_close"},
+			stageServer: {"auth_failed", "replay_duplicate", "replay_old", "unknown_id", "id_gone", "reset", "reset_limit", "after_close"},
 		},
 		must:    "dropped without an answer",
 		answers: raceWinners,

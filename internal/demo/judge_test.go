@@ -49,6 +49,17 @@ func (r *Report) attack(name string) *Attack {
 	return &r.Attacks[slices.IndexFunc(r.Attacks, func(a Attack) bool { return a.Name == name })]
 }
 
+// Packets on an id whose session is gone end there, whether a reset answers them or not.
+func TestGoneIDsAreStopped(t *testing.T) {
+	var grown []control.Counter
+	for _, reason := range []string{"id_gone", "reset", "reset_limit"} {
+		grown = append(grown, control.Counter{Stage: stageServer, Verdict: "drop", Reason: reason, Value: 1})
+	}
+	if a := newAttack(campaigns[0], []Volley{{Attack: AttackReplay, Sent: 3}}, grown); a.stopped() != 3 {
+		t.Errorf("stopped: %+v", a.Stopped)
+	}
+}
+
 func TestJudge(t *testing.T) {
 	r := good()
 	r.judge()

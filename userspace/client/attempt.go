@@ -187,9 +187,11 @@ func (a *attempt) receive(now time.Duration, socket uint32, from netip.AddrPort,
 
 // noAnswer makes the error of an attempt that found no server.
 func (a *attempt) noAnswer(now time.Duration, cause error) error {
-	servers := make([]netip.AddrPort, len(a.targets))
-	for i, t := range a.targets {
-		servers[i] = t.remote
+	var servers []netip.AddrPort
+	for _, t := range a.targets {
+		if !slices.Contains(servers, t.remote) {
+			servers = append(servers, t.remote)
+		}
 	}
 	return &NoAnswerError{Servers: servers, After: now, Inits: a.sent, Retried: a.retried, Unopened: a.unopened, Cause: cause}
 }

@@ -24,7 +24,7 @@ type socket struct {
 	conn   netio.Conn
 	way    Way
 	local  netip.AddrPort
-	raced  bool        // opened for a race, on a way that the system would not have taken
+	raced  bool        // a way that the system would not take, found by trying all
 	dead   atomic.Bool // the system gives nothing more of it
 }
 
@@ -145,7 +145,7 @@ func (d *dialer) add(way Way, remote netip.AddrPort) error {
 			return err
 		}
 		i = len(d.sockets)
-		d.sockets = append(d.sockets, &socket{number: uint32(i), conn: conn, way: way, local: conn.LocalAddr()})
+		d.sockets = append(d.sockets, &socket{number: uint32(i), conn: conn, way: way, raced: foreign(d.network, way, remote), local: conn.LocalAddr()})
 	}
 	d.attempt.targets = append(d.attempt.targets, target{socket: uint32(i), remote: remote})
 	return nil

@@ -144,6 +144,7 @@ func TestDialConfig(t *testing.T) {
 	good := Config{Servers: []netip.AddrPort{serverA}, ServerKey: handshake.NewPrivateKey().Public()}
 	for name, mend := range map[string]func(*Config){
 		"no server":         func(c *Config) { c.Servers = nil },
+		"bad name":          func(c *Config) { c.Server = "edge.test:99999" },
 		"no port":           func(c *Config) { c.Servers = []netip.AddrPort{netip.AddrPortFrom(serverA.Addr(), 0)} },
 		"wildcard":          func(c *Config) { c.Servers = []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:1")} },
 		"zero address":      func(c *Config) { c.Servers = []netip.AddrPort{{}} },

@@ -4,7 +4,7 @@
 // addresses change:
 //
 //	s, err := client.Dial(ctx, client.Config{
-//		Servers:   servers, // client.Resolve(ctx, "edge.example.com:7626")
+//		Server:    "edge.example.com",
 //		ServerKey: key,
 //		Service:   7,
 //	})
@@ -14,12 +14,23 @@
 //	n, err := s.ReceiveDatagram(ctx, p)
 //
 // A session reads and writes whole datagrams, which may be lost, doubled or
-// swapped like any datagram of UDP. When the system's routes or addresses change
-// it opens a new socket where its packets would now leave from and goes on
-// there under new ids; reading and writing notice nothing but a gap. Config.OnEvent
-// tells of it.
+// swapped like any datagram of UDP. Three things can happen to it, and
+// Config.OnEvent tells of each:
+//
+//   - It moves. When the system's routes or addresses change, a new socket is
+//     opened where packets would now leave from, and the session goes on there
+//     under new ids; reading and writing notice nothing but a gap.
+//   - It races. When nothing comes back any more, when a move led nowhere, or when
+//     the machine has slept, the session asks on all paths at once: from every
+//     network that the host is on to every address that the server may have, by
+//     its name, too. The first to answer is where it goes on.
+//   - It is opened again. When the server says that it has lost the session, or no
+//     path answers, another one takes its place: Session.Generation grows, and what
+//     was under way is lost. A session that the server may still have is never
+//     given up before: it is heard or replaced, whichever comes first.
 //
 // How it works: package session decides and package netio moves bytes. Here is
-// what binds them: attempt.go is INIT until RESP, session.go the goroutines
-// around the state machine, roam.go the watch over the network.
+// what binds them: attempt.go is INIT until RESP, run.go the goroutines around the
+// state machine, roam.go the watch over the network, race.go the races and
+// reopen.go what comes when they are lost.
 package client

@@ -145,11 +145,8 @@ func (r *roamer) race(pairs []pair, current bool) {
 		if err != nil {
 			continue
 		}
-		// What the system would take is not held on to when it changes its mind.
-		system, err := r.cfg.Network.Source(p.remote)
-		raced := err != nil || system != p.way.Addr
 		r.mu.Lock()
-		socket := r.adoptSocket(conn, p.way, raced)
+		socket := r.adoptSocket(conn, p.way, foreign(r.cfg.Network, p.way, p.remote))
 		r.mu.Unlock()
 		if socket == nil {
 			return
@@ -185,6 +182,13 @@ func (r *roamer) race(pairs []pair, current bool) {
 	r.gather(&r.w)
 	r.mu.Unlock()
 	r.carryOut(&r.w)
+}
+
+// foreign reports whether the system would not take a way by itself. What it would
+// take is not held on to when it changes its mind.
+func foreign(network Network, way Way, remote netip.AddrPort) bool {
+	system, err := network.Source(remote)
+	return err != nil || system != way.Addr
 }
 
 // resolve asks for the addresses of the server's name again.

@@ -44,6 +44,7 @@ type reopener struct {
 	hold   *time.Timer
 	retry  *time.Timer // when the next attempt is due
 	waits  bool        // retry runs
+	sooner bool        // and a change of the network has shortened it
 	pause  backoff
 }
 
@@ -88,9 +89,10 @@ func (r *roamer) reopenLost(why error, n news) {
 			return
 		}
 		r.attemptOpen(&at)
+	case r.dialer != nil:
 	case errors.As(why, &closed) && closed.Remote:
 		r.wait() // it is shutting down
-	case r.dialer == nil:
+	default:
 		r.attemptOpen(nil)
 	}
 }
@@ -109,7 +111,7 @@ func (r *roamer) announce(why error) {
 
 // wait puts the next try off.
 func (r *roamer) wait() {
-	r.waits = true
+	r.waits, r.sooner = true, false
 	r.retry.Reset(r.pause.next())
 }
 
@@ -123,16 +125,22 @@ func (r *roamer) again() {
 	r.attemptOpen(nil)
 }
 
-// networkChanged tries at once what was put off, or begins anew if there are paths
-// that the attempt does not try.
+// networkChanged begins anew if there are paths that were not tried. A change that
+// brings none ends a long pause, though not the first second of it: changes may
+// come in swarms.
 func (r *roamer) networkChanged() {
+	if r.dialer == nil && !r.waits {
+		return
+	}
+	fresh := slices.ContainsFunc(r.targets(nil), func(p pair) bool { return !slices.Contains(r.tried, p) })
 	switch {
-	case r.waits:
+	case fresh && !r.cfg.NoReopen:
 		r.pause.reset()
-		r.retry.Stop()
-		r.again()
-	case r.dialer != nil && slices.ContainsFunc(r.targets(nil), func(p pair) bool { return !slices.Contains(r.tried, p) }):
 		r.attemptOpen(nil)
+	case r.waits && !r.sooner:
+		r.sooner = true
+		r.pause.reset()
+		r.retry.Reset(r.pause.next())
 	}
 }
 
@@ -257,6 +265,8 @@ func (r *roamer) adopt() {
 		found.socket.conn.Close()
 		return
 	}
+	found.socket.number = r.next // the dialer's own number until now
+	r.next++
 	machine, err := session.New(sessionConfig(r.cfg, r.configured, *found), r.now())
 	if err != nil {
 		r.mu.Unlock()
@@ -265,8 +275,6 @@ func (r *roamer) adopt() {
 		return
 	}
 	from := r.endpoints(r.machine.Path())
-	found.socket.number = r.next
-	r.next++
 	path := session.Path{Socket: found.socket.number, Remote: found.remote}
 	r.farewell(path, found.socket)
 	for _, socket := range r.sockets {
@@ -289,7 +297,6 @@ func (r *roamer) adopt() {
 	r.pause.reset()
 	r.confirm.Reset(confirmTime)
 	r.grace.Stop()
-	r.look.Stop()
 }
 
 // farewell lets an old session that may live tell the server, on the path where

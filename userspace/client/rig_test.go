@@ -37,6 +37,8 @@ type rig struct {
 	answers  map[wire.ID][]byte // RESP by handshake id
 	byID     map[wire.ID]*rigSession
 	sessions []*rigSession
+	issued   map[wire.ID]bool // ever, as far as the server can tell
+	resets   int
 
 	// Knobs.
 	demandCookie bool
@@ -60,10 +62,17 @@ func newRig(t testing.TB, addr string, mend ...func(*rig)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newRigOn(t, conn, mend...)
+}
+
+// newRigOn is newRig on a socket of the test's.
+func newRigOn(t testing.TB, conn netio.Conn, mend ...func(*rig)) *rig {
+	t.Helper()
+	var err error
 	r := &rig{
 		t: t, conn: conn, key: handshake.NewPrivateKey(), start: time.Now(),
 		cookies: handshake.NewCookies([32]byte{1}, 0),
-		answers: map[wire.ID][]byte{}, byID: map[wire.ID]*rigSession{}, echoTimes: 1,
+		answers: map[wire.ID][]byte{}, byID: map[wire.ID]*rigSession{}, issued: map[wire.ID]bool{}, echoTimes: 1,
 	}
 	for _, f := range mend {
 		f(r)
@@ -135,7 +144,14 @@ func (r *rig) packet(m *netio.Message, out *session.Output) {
 	case wire.TypeData:
 		_, id, err := wire.ParseData(pkt)
 		s := r.byID[id]
-		if err != nil || s == nil {
+		if err != nil {
+			return
+		}
+		if s == nil {
+			if reset, ok := handshake.AppendReset(nil, rigResetKey, id, len(pkt)); ok && r.issued[id] {
+				r.resets++
+				r.send(m.Remote, m.Local, reset)
+			}
 			return
 		}
 		now := time.Since(r.start)
@@ -252,6 +268,22 @@ func (r *rig) closeAll(code wire.CloseCode, reason string) {
 	})
 }
 
+// crash is kill -9 and a restart: no session is left. With its state secret the
+// server can still tell its own ids.
+func (r *rig) crash(secret bool) {
+	r.with(func() {
+		clear(r.byID)
+		clear(r.answers)
+		r.sessions = nil
+		if !secret {
+			clear(r.issued)
+		}
+	})
+}
+
+// rigResetKey outlives a crash.
+var rigResetKey = [32]byte{1: 2}
+
 // rigIDs are a server's ids: its table is a map.
 type rigIDs struct {
 	rig     *rig
@@ -261,6 +293,8 @@ type rigIDs struct {
 func (d *rigIDs) Issue() (id wire.ID, reset wire.Token, err error) {
 	id, reset, err = randomIDs{}.Issue()
 	d.rig.byID[id] = d.session
+	d.rig.issued[id] = true
+	reset = handshake.ResetToken(rigResetKey, id)
 	return id, reset, err
 }
 

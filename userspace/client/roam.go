@@ -53,9 +53,10 @@ type roamer struct {
 	*Session
 	w work
 
-	look    *time.Timer // at the routes, although nothing was told
-	grace   *time.Timer // of the last move
-	confirm *time.Timer
+	look     *time.Timer // at the routes
+	settling bool        // look is due because something has changed
+	grace    *time.Timer // of the last move
+	confirm  *time.Timer
 
 	slept      time.Duration // when last asked
 	moveFailed bool          // EventMoveFailed was told
@@ -91,10 +92,10 @@ func (s *Session) roamLoop(servers []netip.AddrPort) {
 		case <-s.life.Done():
 			return
 		case <-s.kick:
-			if !r.settle() {
-				return
+			if !r.settling { // what comes meanwhile is seen by the same look
+				r.settling = true
+				r.look.Reset(settleTime)
 			}
-			r.lookAround()
 		case <-s.wake:
 			r.attend()
 		case <-r.look.C:
@@ -126,23 +127,6 @@ func stopped() *time.Timer {
 	return t
 }
 
-// settle waits for a change to come to rest. What comes meanwhile is seen by the
-// look that follows. It returns false when the session is over.
-func (r *roamer) settle() bool {
-	t := time.NewTimer(settleTime)
-	defer t.Stop()
-	select {
-	case <-r.life.Done():
-		return false
-	case <-t.C:
-	}
-	select {
-	case <-r.kick:
-	default:
-	}
-	return true
-}
-
 // inState asks something of the Session's state.
 func (r *roamer) inState(f func() bool) bool {
 	r.mu.Lock()
@@ -167,7 +151,7 @@ func (r *roamer) attend() {
 	r.mu.Lock()
 	n := r.news
 	r.news = news{}
-	lost, doubt := r.lost, r.doubt
+	lost, doubt, silent := r.lost, r.doubt, r.silent
 	r.mu.Unlock()
 	if n.heard && lost == nil {
 		r.calm()
@@ -184,6 +168,8 @@ func (r *roamer) attend() {
 		r.reopenLost(lost, n)
 	case n.silent || n.jumped:
 		r.rescue()
+	case n.raceLost && r.probes && silent:
+		r.rescue() // the silence came in the middle of it
 	case n.raceLost && !r.probes && doubt:
 		r.reopenSilent()
 	case n.addrs:
@@ -212,6 +198,7 @@ func (r *roamer) lookAround() {
 	}
 	r.slept = slept
 	r.look.Stop()
+	r.settling = false
 	if r.inState(func() bool { return r.lost == nil }) {
 		if again := r.follow(); again > 0 {
 			r.look.Reset(again)
@@ -264,8 +251,8 @@ func (r *roamer) follow() (again time.Duration) {
 			})
 		}
 		return 0
-	case stands && err != nil:
-		return 0
+	case stands && (err != nil || r.inState(func() bool { return r.silent || r.doubt })):
+		return 0 // nowhere to go, or all paths are asked anyway
 	case stands:
 		r.probe(Way{Addr: local}, remote)
 		return probeTime

@@ -114,24 +114,7 @@ func TestRoamingBetweenLinks(t *testing.T) {
 	var r *rig
 	do(there.Do(func() error { r = newRig(t, "[::]:7626"); return nil }))
 	lines := startRoamer(t, here, r.key.Public())
-	expect := func(line string) {
-		t.Helper()
-		began := time.Now()
-		for timeout := time.After(10 * time.Second); ; {
-			select {
-			case got, ok := <-lines:
-				if !ok {
-					t.Fatalf("the client is gone, %q was due", line)
-				}
-				t.Logf("%6v %s", time.Since(began).Round(time.Millisecond), got)
-				if got == line {
-					return
-				}
-			case <-timeout:
-				t.Fatalf("%q never came", line)
-			}
-		}
-	}
+	expect := func(line string) { t.Helper(); expectLine(t, lines, line) }
 	expect("event confirmed 10.0.0.2")
 
 	do(here.SetUp("a", false))
@@ -162,6 +145,96 @@ func TestRoamingBetweenLinks(t *testing.T) {
 		}
 	})
 	eventually(t, "the server has it there too", func() bool { return r.path().Remote.Addr() == netip.MustParseAddr("fd00::2") })
+}
+
+// expectLine waits for a line of the roamer's.
+func expectLine(t *testing.T, lines <-chan string, line string) {
+	t.Helper()
+	began := time.Now()
+	for timeout := time.After(20 * time.Second); ; {
+		select {
+		case got, ok := <-lines:
+			if !ok {
+				t.Fatalf("the client is gone, %q was due", line)
+			}
+			t.Logf("%6v %s", time.Since(began).Round(time.Millisecond), got)
+			if got == line {
+				return
+			}
+		case <-timeout:
+			t.Fatalf("%q never came", line)
+		}
+	}
+}
+
+// TestRaceBetweenLinks has the network that the system prefers go dead without a
+// word, in each direction: the client finds out by the silence, and finds the
+// other link although no route of the system's leads there. When the first lives
+// again it goes back.
+func TestRaceBetweenLinks(t *testing.T) {
+	testutil.RequirePrivileged(t)
+	prefix, addr := netip.MustParsePrefix, netip.MustParseAddr
+	for name, dead := range map[string]lab.Route{
+		"server to client": {Dst: prefix("10.0.0.2/32")}, // the server's own packets end in a blackhole
+		"client to server": {},                           // the client's gateway is not there
+	} {
+		t.Run(name, func(t *testing.T) {
+			here, there := namespace(t, "client"), namespace(t, "server")
+			do := func(err error) {
+				t.Helper()
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			for i, link := range []string{"a", "b"} {
+				do(lab.Connect(
+					lab.Port{NS: here, Link: link, Addrs: []netip.Prefix{prefix(fmt.Sprintf("10.0.%d.2/24", i))}},
+					lab.Port{NS: there, Link: link, Addrs: []netip.Prefix{prefix(fmt.Sprintf("10.0.%d.1/24", i))}},
+				))
+				do(here.AddRoute(lab.Route{Dst: prefix("0.0.0.0/0"), Via: addr(fmt.Sprintf("10.0.%d.1", i)), Link: link, Metric: 10 + i}))
+			}
+			// A link that leads nowhere gets no packet of the session's.
+			do(lab.Connect(
+				lab.Port{NS: here, Link: "c", Addrs: []netip.Prefix{prefix("10.0.2.2/24")}},
+				lab.Port{NS: there, Link: "c"},
+			))
+			do(there.AddAddr("lo", netip.PrefixFrom(labServer4.Addr(), 32)))
+
+			var r *rig
+			do(there.Do(func() error { r = newRig(t, "[::]:7626"); return nil }))
+			lines := startRoamer(t, here, r.key.Public())
+			expectLine(t, lines, "event confirmed 10.0.0.2")
+			gateway := prefix("10.0.0.1/24")
+			if dead.Dst.IsValid() {
+				do(there.AddRoute(dead))
+			} else {
+				do(there.DelAddr("a", gateway))
+			}
+			expectLine(t, lines, "event silent 10.0.0.2")
+			expectLine(t, lines, "event moved 10.0.1.2")
+			eventually(t, "the server has it there too", func() bool { return r.path().Remote.Addr() == addr("10.0.1.2") })
+			if dead.Dst.IsValid() {
+				do(there.DelRoute(dead))
+			} else {
+				do(there.AddAddr("a", gateway))
+			}
+			do(here.AddAddr("c", prefix("10.0.3.2/24"))) // a change of anything makes it look again
+			expectLine(t, lines, "event moved 10.0.0.2")
+			r.with(func() {
+				if len(r.sessions) != 1 {
+					t.Errorf("%d sessions: moves opened new ones", len(r.sessions))
+				}
+			})
+			do(here.Do(func() error {
+				for _, w := range (HostNetwork{}).Ways(labServer4) {
+					if w.Addr == addr("10.0.2.2") || w.Addr == addr("10.0.3.2") {
+						t.Errorf("%v is no way to the server", w)
+					}
+				}
+				return nil
+			}))
+		})
+	}
 }
 
 func namespace(t *testing.T, name string) *lab.Namespace {

@@ -244,9 +244,13 @@ func (s *Session) readLoop(socket *socket) {
 	for {
 		n, err := socket.conn.ReadBatch(msgs)
 		if err != nil {
-			// Closed by us, or the system's doing: then roamLoop looks for a new one.
 			socket.dead.Store(true)
-			notify(s.kick)
+			s.mu.Lock()
+			lost := s.sockets[socket.number] == socket
+			s.mu.Unlock()
+			if lost { // the system's doing, not ours: roamLoop looks for a new one
+				notify(s.kick)
+			}
 			return
 		}
 		s.mu.Lock()
@@ -277,7 +281,7 @@ func (s *Session) receive(now session.Time, socket *socket, m *netio.Message, w 
 	// do, or, where that happens to be the same time, as the first round trip.
 	next, rtt := s.closeProgress()
 	s.machine.Receive(now, from, m.Data(), &w.out)
-	if n, r := s.closeProgress(); n != next || r != rtt || s.machine.State() != session.StateClosing {
+	if n, r := s.closeProgress(); n != next || rtt == 0 && r != 0 || s.machine.State() != session.StateClosing {
 		s.ackOnce.Do(func() { close(s.acked) })
 	}
 }

@@ -14,6 +14,10 @@ import (
 // the same RESP, and for so long its session may stay half-open.
 const attemptLife = 10 * time.Second
 
+// maxAttempts bounds the memory for answers: those of confirmed and of refused
+// clients are kept as well. It is some 10,000 handshakes a second.
+const maxAttempts = 1 << 17
+
 // attemptKey names one INIT. The source is part of it, so that nobody elsewhere
 // can take a handshake id away from its owner.
 type attemptKey struct {
@@ -28,7 +32,7 @@ type attempt struct {
 	source    source
 	born      time.Duration
 	// The lock of attempts guards the rest.
-	resp       []byte   // nil until the handshake is done, and for one that failed
+	resp       []byte   // nil until the handshake is done
 	session    *Session // nil unless accepted
 	halfOpen   bool     // counted as such
 	gone       bool     // no longer remembered
@@ -46,6 +50,7 @@ type attempts struct {
 	of       map[attemptKey]*attempt
 	list     attempt // head of the circular list: next is the oldest
 	halfOpen int
+	unproven int // of them, those whose source is not proven
 }
 
 func newAttempts(l Limits) *attempts {
@@ -80,7 +85,7 @@ func (t *attempts) begin(now time.Duration, key attemptKey, ephemeral [wire.Ephe
 		// outlived entry waits for its sweep.
 		return nil, InitPending
 	}
-	if t.halfOpen >= t.limits.HalfOpen {
+	if len(t.of) >= maxAttempts || t.halfOpen >= t.limits.HalfOpen || !src.proven && t.unproven >= t.limits.unprovenHalfOpen {
 		return nil, HalfOpenLimit
 	}
 	if !t.sources.open(now, src) {
@@ -91,11 +96,14 @@ func (t *attempts) begin(now time.Duration, key attemptKey, ephemeral [wire.Ephe
 	a.prev, a.next = t.list.prev, &t.list
 	a.prev.next, t.list.prev = a, a
 	t.halfOpen++
+	if !src.proven {
+		t.unproven++
+	}
 	return a, 0
 }
 
-// answered stores the RESP, and the session where there is one. It reports
-// whether the attempt still lives.
+// answered stores the RESP, and the session where there is one: a refusal leaves
+// nothing half-open. It reports whether the attempt still lives.
 func (t *attempts) answered(a *attempt, resp []byte, s *Session) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -103,6 +111,9 @@ func (t *attempts) answered(a *attempt, resp []byte, s *Session) bool {
 		return false
 	}
 	a.resp, a.session = resp, s
+	if s == nil {
+		t.close(a)
+	}
 	return true
 }
 
@@ -114,7 +125,8 @@ func (t *attempts) confirmed(a *attempt) {
 	t.close(a)
 }
 
-// forget drops the attempt: its session has ended, so its RESP leads nowhere.
+// forget drops the attempt: it led to no answer, or its session has ended and its
+// RESP leads nowhere.
 func (t *attempts) forget(a *attempt) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -122,9 +134,9 @@ func (t *attempts) forget(a *attempt) {
 	t.remove(a)
 }
 
-// expire drops what has outlived its time and appends the sessions that came of
-// it, confirmed or not, to sessions.
-func (t *attempts) expire(now time.Duration, sessions []*Session) []*Session {
+// expire drops what has outlived its time and returns the sessions that came of
+// it, confirmed or not.
+func (t *attempts) expire(now time.Duration) (sessions []*Session) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for a := t.list.next; a != &t.list && now-a.born >= attemptLife; a = t.list.next {
@@ -149,6 +161,9 @@ func (t *attempts) close(a *attempt) {
 	if a.halfOpen {
 		a.halfOpen = false
 		t.halfOpen--
+		if !a.source.proven {
+			t.unproven--
+		}
 		t.sources.closed(a.source)
 	}
 }

@@ -11,7 +11,7 @@ import (
 )
 
 func TestAttempts(t *testing.T) {
-	limits := Limits{PrefixRate: 1, PrefixBurst: 3, PrefixHalfOpen: 2, HalfOpen: 4}.withDefaults()
+	limits := Limits{PrefixRate: 1, PrefixBurst: 3, PrefixHalfOpen: 2, HalfOpen: 4}.withDefaults().shareHalfOpen(1000, CookieNever)
 	table := newAttempts(limits)
 	from := netip.MustParseAddrPort("192.0.2.1:1000")
 	src := source{prefix: makePrefix(from.Addr(), handshakePrefixBits)}
@@ -69,10 +69,10 @@ func TestAttempts(t *testing.T) {
 		t.Errorf("the fifth half-open one: %v", reason)
 	}
 
-	if over := table.expire(attemptLife-1, nil); len(over) != 0 || table.open() != 4 {
+	if over := table.expire(attemptLife - 1); len(over) != 0 || table.open() != 4 {
 		t.Errorf("before its time: %d over, %d open", len(over), table.open())
 	}
-	if over := table.expire(attemptLife, nil); len(over) != 1 || table.open() != 0 || len(table.of) != 0 || table.list.next != &table.list {
+	if over := table.expire(attemptLife); len(over) != 1 || table.open() != 0 || len(table.of) != 0 || table.list.next != &table.list {
 		t.Errorf("after 10 s: %d sessions over, %d open, %d in the table", len(over), table.open(), len(table.of))
 	}
 	if table.answered(a, nil, nil) {
@@ -85,7 +85,7 @@ func TestAttempts(t *testing.T) {
 
 // TestForget frees what an attempt holds at once, and only once.
 func TestForget(t *testing.T) {
-	table := newAttempts(Limits{}.withDefaults())
+	table := newAttempts(Limits{}.withDefaults().shareHalfOpen(1000, CookieAuto))
 	key := attemptKey{wire.ID{1}, netip.MustParseAddrPort("[2001:db8::1]:1000")}
 	a, _ := table.begin(0, key, [32]byte{}, source{})
 	table.forget(a)
@@ -97,9 +97,79 @@ func TestForget(t *testing.T) {
 	if _, reason := table.begin(0, key, [32]byte{}, source{}); reason != 0 {
 		t.Errorf("the same INIT again: %v", reason)
 	}
-	table.expire(attemptLife, nil)
+	table.expire(attemptLife)
 	if table.open() != 0 {
 		t.Errorf("%d open", table.open())
+	}
+}
+
+// INITs without a valid cookie leave half of the room to those that have one.
+func TestHalfOpenShares(t *testing.T) {
+	for _, tc := range []struct {
+		policy        CookiePolicy
+		limit         int
+		ids           uint32
+		all, unproven int
+	}{
+		{CookieAuto, 10, 1000, 10, 5},
+		{CookieAlways, 10, 1000, 10, 5},
+		{CookieNever, 10, 1000, 10, 10},
+		{CookieAuto, 1000, 48, 12, 6}, // a quarter of a small table
+		{CookieAuto, 1, 1000, 1, 1},
+	} {
+		l := Limits{HalfOpen: tc.limit}.withDefaults().shareHalfOpen(tc.ids, tc.policy)
+		table := newAttempts(l)
+		begin := func(n int, proven bool) (*attempt, Reason) {
+			from := netip.AddrPortFrom(network6(uint32(n)), 1000)
+			return table.begin(0, attemptKey{wire.ID{}, from}, [32]byte{}, source{makePrefix(from.Addr(), handshakePrefixBits), proven})
+		}
+		var open []*attempt
+		fill := func(proven bool) (n int) {
+			for {
+				a, reason := begin(len(open), proven)
+				if a == nil {
+					if reason != HalfOpenLimit {
+						t.Errorf("%+v: %v", tc, reason)
+					}
+					return n
+				}
+				open = append(open, a)
+				n++
+			}
+		}
+		if n := fill(false); n != tc.unproven {
+			t.Errorf("%+v: %d unproven ones", tc, n)
+		}
+		if n := fill(true); n != tc.all-tc.unproven {
+			t.Errorf("%+v: %d proven ones beside them", tc, n)
+		}
+		for _, a := range open {
+			table.forget(a)
+		}
+		if open = nil; fill(false) != tc.unproven {
+			t.Errorf("%+v: there is less room after all have gone", tc)
+		}
+	}
+}
+
+// A refusal is half-open no more, but its RESP stays, and even those are bounded.
+func TestRefusedAttempts(t *testing.T) {
+	table := newAttempts(Limits{}.withDefaults().shareHalfOpen(1000, CookieAuto))
+	for i := range maxAttempts {
+		from := netip.AddrPortFrom(network6(uint32(i)), 1000)
+		a, reason := table.begin(0, attemptKey{wire.ID{}, from}, [32]byte{}, source{prefix: prefix{net: uint64(i)}})
+		if a == nil || !table.answered(a, []byte("no"), nil) {
+			t.Fatalf("attempt %d: %v", i, reason)
+		}
+	}
+	if table.open() != 0 {
+		t.Errorf("%d are half-open", table.open())
+	}
+	if resp, reason := table.recall(0, attemptKey{wire.ID{}, netip.AddrPortFrom(network6(0), 1000)}, [32]byte{}); string(resp) != "no" || reason != RespRepeated {
+		t.Errorf("a repeat: %q, %v", resp, reason)
+	}
+	if _, reason := table.begin(0, attemptKey{id: wire.ID{1}}, [32]byte{}, source{proven: true}); reason != HalfOpenLimit {
+		t.Errorf("beyond the bound: %v", reason)
 	}
 }
 

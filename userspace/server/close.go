@@ -51,7 +51,8 @@ func (srv *Server) Draining() bool { return srv.draining.Load() }
 
 // Close tells every client that the server shuts down, again until it has
 // acknowledged that or has had a second for it, gives the slots back and returns
-// when no goroutine of the server is left. Later calls return the same.
+// when no goroutine of the server is left, but for the one that writes the log if
+// nobody has read that for a second. Later calls return the same.
 func (srv *Server) Close() error {
 	srv.closeOnce.Do(func() {
 		srv.cancel()
@@ -61,8 +62,10 @@ func (srv *Server) Close() error {
 		srv.keepersWG.Wait()
 		srv.closeErr = srv.closeSockets()
 		srv.readersWG.Wait()
+		srv.dropJobs()
 		srv.retireAll()
 		srv.cfg.Log.Info("stopped", "address", srv.addr, "clients_not_reached", untold)
+		srv.journal.close()
 	})
 	return srv.closeErr
 }
@@ -123,14 +126,19 @@ func (g goodbye) state(now session.Time) (told, over bool) {
 	s := g.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.state.State() != session.StateClosing {
-		return true, true
+	return s.state.CloseAcknowledged(), now >= g.at+goodbyePTOs*s.state.Info().PTO
+}
+
+// dropJobs counts the INITs that nobody has taken up.
+func (srv *Server) dropJobs() {
+	for {
+		select {
+		case <-srv.jobs:
+			srv.counts[0].packets[HandshakeBusy].Add(1)
+		default:
+			return
+		}
 	}
-	// What a session does next after its CLOSE is to send it again or, once that
-	// is acknowledged, to end when it has been silent for 3 PTO, at least 1 s.
-	pto := s.state.Info().PTO
-	next, _ := s.state.Deadline()
-	return next == s.closedAt+max(3*pto, time.Second), now >= g.at+goodbyePTOs*pto
 }
 
 // retireAll frees the slots of sessions that were still saying goodbye.

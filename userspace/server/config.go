@@ -58,7 +58,8 @@ type Config struct {
 	// Maps is the data plane that steers packets to this server. Nil: none;
 	// the kernel's hash chooses the socket then, and all works, only unfiltered.
 	Maps *maps.Set
-	// Log gets what an operator wants to know. Nil: nothing is logged.
+	// Log gets what an operator wants to know, from a goroutine of its own: what it
+	// is too slow for is dropped, see Stats.LogDropped. Nil: nothing is logged.
 	Log *slog.Logger
 	// Limits bounds what peers can make the server do.
 	Limits Limits

@@ -115,6 +115,9 @@ func TestThreatClientNotListed(t *testing.T) {
 		t.Errorf("a second session of a key that may have one: %v %v %q", reply.Status, reply.Code, reply.Reason)
 	}
 	st := srv.Stats()
+	if st.HalfOpen != 0 {
+		t.Errorf("%d half-open: refused clients count", st.HalfOpen)
+	}
 	if st.Refused[wire.StatusNotAuthorised] != 3 || st.Refused[wire.StatusNoService] != 1 || st.Refused[wire.StatusBusy] != 1 {
 		t.Errorf("refused: %v", st.Refused)
 	}
@@ -225,6 +228,26 @@ func TestRepeatedInit(t *testing.T) {
 	s2 := &socket{t, s.conn, s.to}
 	s2.send(init.Packet())
 	count(t, srv, RespAccepted, 3)
+}
+
+// A garbled copy of an INIT, which anyone on the way can make, leaves nothing behind.
+func TestGarbledInit(t *testing.T) {
+	srv := listen(t, nil)
+	init, _ := newAttempt(t, srv, nil)
+	garbled := bytes.Clone(init.Packet())
+	garbled[500] ^= 1
+	s := newSocket(t, "127.0.0.1", srv)
+	for n := range uint64(3) {
+		s.send(garbled)
+		count(t, srv, InitNotOpened, n+1)
+	}
+	if n := srv.Stats().HalfOpen; n != 0 {
+		t.Errorf("%d half-open", n)
+	}
+	if reply, _ := exchange(t, s, init); reply.Status != wire.StatusAccepted {
+		t.Errorf("the INIT that it was made from: %v", reply.Status)
+	}
+	count(t, srv, InitPending, 0)
 }
 
 func TestPrefixLimits(t *testing.T) {

@@ -42,6 +42,16 @@ type refusal struct {
 }
 
 func (h *handshaker) handle(job *initJob) Reason {
+	reason := h.answer(job)
+	if reason != RespAccepted && reason != RespRefused {
+		// The bucket of its source has been charged and that is all: a garbled
+		// copy must not stand in the way of the INIT that it was made from.
+		h.srv.attempts.forget(job.attempt)
+	}
+	return reason
+}
+
+func (h *handshaker) answer(job *initJob) Reason {
 	srv := h.srv
 	req, err := job.identity.responder.Open(job.packet[:])
 	if err != nil {

@@ -71,6 +71,8 @@ type Stats struct {
 	Packets [NumReasons]uint64
 	// DatagramsDropped: their session's reader was too slow.
 	DatagramsDropped uint64
+	// DatagramsTooLarge: SendDatagram refused them with ErrTooLarge.
+	DatagramsTooLarge uint64
 	// SendRefused: packets that the kernel did not take, for instance for want of a route.
 	SendRefused uint64
 
@@ -94,6 +96,9 @@ type Stats struct {
 	// Policed: ids whose main lane was put under the candidates' limit, because of
 	// packets from the session's own address that do not open.
 	Policed uint64
+	// LogDropped: log lines that were not written, since the log was too slow or a
+	// session had too many moves to tell of.
+	LogDropped uint64
 	// OrphansFreed: ids in the table that no session owned.
 	OrphansFreed uint64
 
@@ -113,9 +118,9 @@ func (srv *Server) Stats() Stats {
 		RoamsRefused: t.movesRefused.Load(), RoamsReverted: t.movesReverted.Load(),
 		ForwardingAlarms: t.forwardingAlarms.Load(),
 		PreviousKey:      t.previousKey.Load(), Takeovers: t.takeovers.Load(), Policed: t.policed.Load(),
-		OrphansFreed: t.orphans.Load(),
-		HalfOpen:     uint64(srv.attempts.open()),
-		TableUsed:    uint64(srv.table.Len()), TableSlots: uint64(srv.table.Capacity()), TableFull: t.tableFull.Load(),
+		OrphansFreed: t.orphans.Load(), LogDropped: srv.journal.dropped.Load(),
+		HalfOpen:  uint64(srv.attempts.open()),
+		TableUsed: uint64(srv.table.Len()), TableSlots: uint64(srv.table.Capacity()), TableFull: t.tableFull.Load(),
 	}
 	st.Sessions = st.Opened - min(st.Closed, st.Opened)
 	for i := range t.refused {
@@ -126,6 +131,7 @@ func (srv *Server) Stats() Stats {
 			st.Packets[i] += c.packets[i].Load()
 		}
 		st.DatagramsDropped += c.datagramsDropped.Load()
+		st.DatagramsTooLarge += c.datagramsTooLarge.Load()
 		st.SendRefused += c.sendRefused.Load()
 	}
 	// Not the fate of a packet, but its way to a handshake worker.

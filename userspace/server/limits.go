@@ -18,7 +18,10 @@ type Limits struct {
 	// PrefixHalfOpen bounds the unconfirmed sessions of a prefix, counted
 	// apart in the same way. Default 64.
 	PrefixHalfOpen int
-	// HalfOpen bounds the unconfirmed sessions in all. Default 65,536.
+	// HalfOpen bounds the unconfirmed sessions in all. They never take more than a
+	// quarter of what the table may hold. Those of INITs without a valid cookie are at
+	// most half of them, so that forged ones leave room for clients that have proven
+	// their address; all of them under CookieNever, where nobody has. Default 65,536.
 	HalfOpen int
 	// UncookiedRate is how many INITs without a valid cookie, each second for
 	// each worker, CookieAuto takes before it demands one. Default 200.
@@ -35,6 +38,20 @@ type Limits struct {
 	// reader, in bytes, rounded down to a power of two between 4 KiB and
 	// 16 MiB. Default 256 KiB.
 	ReceiveBuffer int
+
+	// unprovenHalfOpen is the share of HalfOpen; see there.
+	unprovenHalfOpen int
+}
+
+// shareHalfOpen fits HalfOpen to a table that may hold that many ids, and divides
+// it between INITs with a valid cookie and those without.
+func (l Limits) shareHalfOpen(ids uint32, policy CookiePolicy) Limits {
+	l.HalfOpen = min(l.HalfOpen, max(int(ids/4), 1))
+	l.unprovenHalfOpen = l.HalfOpen
+	if policy != CookieNever {
+		l.unprovenHalfOpen = (l.HalfOpen + 1) / 2
+	}
+	return l
 }
 
 // limitField is one field of Limits with its default.

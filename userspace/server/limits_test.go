@@ -66,7 +66,7 @@ func TestThreatStateExhaustion(t *testing.T) {
 		r.batch(now, r.in)
 		if i/batchSize%(1_000_000/batchSize/20) == 0 {
 			most = max(most, heap()-before)
-			srv.attempts.expire(now, nil)
+			srv.attempts.expire(now)
 		}
 	}
 	var seen uint64
@@ -88,7 +88,7 @@ func TestThreatStateExhaustion(t *testing.T) {
 	}
 	talk(t, s, c, "during")
 	eventually(t, "the handshake workers are done", func() bool { return len(srv.jobs) == 0 })
-	srv.attempts.expire(now+attemptLife+time.Hour, nil)
+	srv.attempts.expire(now + attemptLife + time.Hour)
 	if srv.attempts.open() != 0 || len(srv.attempts.of) != 0 || len(srv.attempts.sources.of[0])+len(srv.attempts.sources.of[1]) != 0 {
 		t.Errorf("left: %d half-open, %d attempts, %d sources", srv.attempts.open(), len(srv.attempts.of), len(srv.attempts.sources.of[1]))
 	}

@@ -28,8 +28,9 @@ type failures struct {
 // notOpened counts a forged packet. One from elsewhere was a candidate's, and the
 // data plane limits those. A flood from the session's own address would have the
 // main lane, which is not limited: the flag puts this id, and no other session,
-// under the same limit.
-func (s *Session) notOpened(now session.Time, from session.Path, pkt []byte) {
+// under the same limit. The session leaves the id: its client comes along by one of
+// its own ids that whoever forges has not seen.
+func (s *Session) notOpened(now session.Time, from session.Path, pkt []byte, out *session.Output) {
 	if !from.Same(s.state.Path()) || s.failures.bucket.take(now, failureRate, failureBurst) {
 		return
 	}
@@ -43,5 +44,8 @@ func (s *Session) notOpened(now session.Time, from session.Path, pkt []byte) {
 		return
 	}
 	s.srv.totals.policed.Add(1)
-	s.log(slog.LevelWarn, "session_policed", slog.String("id", id.String()), slog.Any("from", from.Remote))
+	if s.mayLog(now, slog.LevelWarn) {
+		s.log(slog.LevelWarn, "session_policed", slog.String("id", id.String()), slog.Any("from", from.Remote))
+	}
+	_ = s.state.Rotate(now, out) // closed or not confirmed: there is nothing to save
 }

@@ -65,7 +65,7 @@ const (
 	MAC1
 	// VersionLimit: an unknown version, over the rate of VERSIONS.
 	VersionLimit
-	// InitPending: a repeat while the first one is being worked on or after it failed.
+	// InitPending: a repeat while the first one is being worked on.
 	InitPending
 	// InitConflict: another INIT under a handshake id and source in use.
 	InitConflict
@@ -73,9 +73,10 @@ const (
 	InitNotOpened
 	// PrefixLimit: its source has too many INITs a second or half-open sessions.
 	PrefixLimit
-	// HalfOpenLimit: too many half-open sessions in all.
+	// HalfOpenLimit: too many half-open sessions, or answers to repeat, in all.
 	HalfOpenLimit
-	// HandshakeBusy: more INITs than the handshake workers keep up with.
+	// HandshakeBusy: more INITs than the handshake workers keep up with, or one
+	// that came when the server ended.
 	HandshakeBusy
 	// HandshakeFailed: the server's own fault; it is logged.
 	HandshakeFailed
@@ -174,12 +175,15 @@ func (r Reason) String() string {
 	return "unknown"
 }
 
-// counters are one goroutine's counts by reason: nobody else writes them, so
-// they cost no contended line.
+// counters are counts by reason. Readers, handshake workers and timekeepers have
+// their own, so that they cost no contended line; who comes from outside, such as
+// Session.Close, counts in those of the session's worker.
 type counters struct {
 	packets [NumReasons]atomic.Uint64
 	// datagramsDropped: the session's reader was too slow.
 	datagramsDropped atomic.Uint64
+	// datagramsTooLarge: the client, or the path to it, does not take them.
+	datagramsTooLarge atomic.Uint64
 	// sendRefused: packets that the kernel did not take.
 	sendRefused atomic.Uint64
 	_           [64]byte

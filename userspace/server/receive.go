@@ -47,7 +47,7 @@ func (r *reader) data(now session.Time, m *netio.Message, s *Session) Reason {
 	path := session.Path{Remote: m.Remote, Local: m.Local}
 	s.mu.Lock()
 	reason := s.state.Receive(now, path, m.Data(), &r.snd.out)
-	s.opened(now, r.worker, path, m.Data(), reason)
+	s.opened(now, r.worker, path, m.Data(), reason, &r.snd.out)
 	s.settle(now, &r.snd.out, r.counts)
 	s.mu.Unlock()
 	return ofSession[reason]

@@ -22,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
@@ -50,6 +51,8 @@ type Server struct {
 	uncookied  limiter // INITs without a valid cookie that CookieAuto still takes
 	versions   limiter
 	refusals   limiter // log lines about refused clients
+	moveLines  limiter // log lines about moves
+	journal    *journal
 	resets     limiter
 	jobs       chan *initJob
 	nextOwner  atomic.Uint32 // worker that owns the next session, behind a data plane
@@ -86,37 +89,53 @@ func Listen(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	srv := newServer(cfg)
+	if err := srv.open(); err != nil {
+		srv.journal.close()
+		return nil, err
+	}
+	srv.start()
+	srv.cfg.Log.Info("listening", "address", srv.addr, "workers", cfg.Workers, "public_key", cfg.Static.Public(),
+		"data_plane", cfg.Maps != nil, "cookie", cfg.Cookie)
+	return srv, nil
+}
+
+func newServer(cfg Config) *Server {
 	srv := &Server{
 		cfg:       cfg,
 		clock:     newClock(),
 		cookies:   handshake.NewCookies(cfg.State.CookieSecret(), cfg.ServerID),
-		attempts:  newAttempts(cfg.Limits),
 		caps:      newCaps(cfg.Limits),
 		uncookied: limiter{rate: cfg.Limits.UncookiedRate * cfg.Workers, burst: cfg.Limits.UncookiedRate * cfg.Workers},
 		versions:  limiter{rate: cfg.Limits.VersionRate, burst: cfg.Limits.VersionRate},
 		refusals:  limiter{rate: 10, burst: 20},
+		moveLines: limiter{rate: movesRate, burst: movesBurst},
+		journal:   newJournal(cfg.Log.Handler()),
 		resets:    limiter{rate: resetRate, burst: resetBurst},
 		jobs:      make(chan *initJob, maxJobs),
 		readdress: make(chan struct{}, 1),
 		accepted:  make(chan *Session, cfg.Limits.AcceptQueue),
 	}
+	srv.cfg.Log = slog.New(srv.journal) // what the configuration has is only for it
 	srv.keys.set(cfg.State)
-	srv.addrs.Store(&cfg.Addresses)
-	if srv.identities, err = newIdentities(cfg); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
-	}
-	if err := srv.openTable(); err != nil {
-		return nil, err
-	}
-	if err := srv.openSockets(); err != nil {
-		return nil, errors.Join(err, srv.closeSockets())
-	}
+	srv.addrs.Store(&srv.cfg.Addresses)
 	srv.ctx, srv.cancel = context.WithCancel(context.Background())
 	srv.ended, srv.end = context.WithCancel(context.Background())
-	srv.start()
-	cfg.Log.Info("listening", "address", srv.addr, "workers", cfg.Workers, "public_key", cfg.Static.Public(),
-		"data_plane", cfg.Maps != nil, "cookie", cfg.Cookie)
-	return srv, nil
+	return srv
+}
+
+// open makes what can fail. Nothing is left open then.
+func (srv *Server) open() (err error) {
+	if srv.identities, err = newIdentities(srv.cfg); err != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	if err := srv.openTable(); err != nil {
+		return err
+	}
+	if err := srv.openSockets(); err != nil {
+		return errors.Join(err, srv.closeSockets())
+	}
+	return nil
 }
 
 func (srv *Server) openTable() (err error) {
@@ -135,6 +154,7 @@ func (srv *Server) openTable() (err error) {
 		return err
 	}
 	srv.directory = newDirectory(srv.table.Capacity())
+	srv.attempts = newAttempts(srv.cfg.Limits.shareHalfOpen(srv.table.Limit(), srv.cfg.Cookie))
 	return nil
 }
 

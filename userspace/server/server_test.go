@@ -55,6 +55,9 @@ func TestSession(t *testing.T) {
 			if err := s.SendDatagram(make([]byte, 4001)); !errors.Is(err, session.ErrTooLarge) {
 				t.Errorf("4001 bytes to a client that takes 4000: %v", err)
 			}
+			if n := srv.Stats().DatagramsTooLarge; n != 1 {
+				t.Errorf("%d datagrams were counted as too large", n)
+			}
 
 			at := netip.AddrPortFrom(netip.MustParseAddr(local), c.sockets[0].conn.LocalAddr().Port())
 			info := s.Info()
@@ -347,6 +350,7 @@ func TestLog(t *testing.T) {
 	eventually(t, "the move is committed", func() bool { return srv.Stats().RoamsCommitted == 1 })
 	s.Close(wire.CloseDone, "")
 	c.closedWith()
+	srv.Close() // which writes what is left
 	mu.Lock()
 	defer mu.Unlock()
 	for _, value := range []any{s.ID(), s.PeerKey(), c.sockets[1].conn.LocalAddr()} {

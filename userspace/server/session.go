@@ -4,6 +4,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -42,8 +43,8 @@ type Session struct {
 	armedFor session.Time // when timer fires; 0: unarmed
 	capped   netip.Addr   // the network that it is counted in; invalid: not counted
 	open     bool         // it was let in
+	lines    bucket       // log lines about its moves
 	err      error        // why it is over
-	closedAt session.Time // when err was set
 }
 
 // ErrTooLarge means that the client, or the path to it, does not take a datagram
@@ -88,6 +89,9 @@ var senders = sync.Pool{New: func() any { return new(sender) }}
 func (s *Session) SendDatagram(p []byte) error {
 	snd, now := s.begin()
 	err := s.state.Send(now, p, &snd.out)
+	if errors.Is(err, ErrTooLarge) {
+		s.worker.counts.datagramsTooLarge.Add(1)
+	}
 	return s.finish(snd, now, err)
 }
 

@@ -61,23 +61,25 @@ func (s *Session) event(now session.Time, e session.Event, out *session.Output) 
 		s.confirmed(now, out)
 	case session.EventMoveStarted:
 		t.movesStarted.Add(1)
-		s.logMove("roam_started", e)
+		s.logMove(now, "roam_started", e)
 	case session.EventMoveCommitted:
 		t.movesCommitted.Add(1)
 		s.counted(e.Path.Remote.Addr())
-		s.logMove("roam_committed", e)
+		s.logMove(now, "roam_committed", e)
 	case session.EventMoveRefused:
 		t.movesRefused.Add(1)
-		s.logMove("roam_refused", e)
+		s.logMove(now, "roam_refused", e)
 	case session.EventMoveReverted:
 		t.movesReverted.Add(1)
 		s.counted(e.Path.Remote.Addr())
-		s.logMove("roam_reverted", e)
+		s.logMove(now, "roam_reverted", e)
 	case session.EventForwardingAlarm:
 		t.forwardingAlarms.Add(1)
-		s.log(slog.LevelWarn, "forwarding_alarm", slog.Any("path", e.Path.Remote), slog.Any("current", e.From.Remote))
+		if s.mayLog(now, slog.LevelWarn) {
+			s.log(slog.LevelWarn, "forwarding_alarm", slog.Any("path", e.Path.Remote), slog.Any("current", e.From.Remote))
+		}
 	case session.EventClosed:
-		s.closed(now, &ClosedError{Code: e.Code, Reason: e.Text, Remote: e.Remote})
+		s.closed(&ClosedError{Code: e.Code, Reason: e.Text, Remote: e.Remote})
 	case session.EventEnded:
 		s.worker.wheel.disarm(&s.timer)
 		if s.capped.IsValid() { // until now, for as long as it holds slots
@@ -128,11 +130,11 @@ func (s *Session) counted(addr netip.Addr) {
 
 // closed ends the session for its reader. In the caps it counts until its slots
 // are free, or a client that opens and closes would hold more than they allow.
-func (s *Session) closed(now session.Time, err *ClosedError) {
+func (s *Session) closed(err *ClosedError) {
 	if s.err != nil {
 		return
 	}
-	s.err, s.closedAt = err, now
+	s.err = err
 	s.inbox.Close(err)
 	close(s.done)
 	if s.attempt != nil {
@@ -160,8 +162,8 @@ func (s *Session) discard(c *counters) {
 	s.settle(now, &out, c)
 }
 
-func (s *Session) logMove(name string, e session.Event) {
-	if !s.srv.cfg.Log.Enabled(context.Background(), slog.LevelInfo) {
+func (s *Session) logMove(now session.Time, name string, e session.Event) {
+	if !s.mayLog(now, slog.LevelInfo) {
 		return // spares the work: there may be 100,000 a second
 	}
 	attrs := []slog.Attr{slog.Any("path", e.Path.Remote), slog.Any("from", e.From.Remote)}

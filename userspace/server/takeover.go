@@ -26,12 +26,12 @@ type suitor struct {
 	owned session.Time
 }
 
-// opened notes who opened a packet of the session, or failed to. The caller
-// holds s.mu.
-func (s *Session) opened(now session.Time, w *worker, from session.Path, pkt []byte, reason session.Reason) {
+// opened notes who opened a packet of the session, or failed to; what that makes
+// the session send goes to out. The caller holds s.mu.
+func (s *Session) opened(now session.Time, w *worker, from session.Path, pkt []byte, reason session.Reason, out *session.Output) {
 	switch {
 	case reason == session.AuthFailed:
-		s.notOpened(now, from, pkt)
+		s.notOpened(now, from, pkt, out)
 	case w == s.worker:
 		s.suitor.packets = 0
 	case reason > session.Probed: // not authentic, or not new

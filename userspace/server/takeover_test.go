@@ -4,10 +4,8 @@ package server
 
 import (
 	"testing"
-	"time"
 
 	"github.com/xdp-roam/xdp-roam/maps"
-	"github.com/xdp-roam/xdp-roam/userspace/session"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
@@ -81,56 +79,4 @@ func TestTakeover(t *testing.T) {
 	}
 	s.Close(wire.CloseDone, "")
 	eventually(t, "the session has ended", func() bool { return srv.directory.len() == 0 })
-}
-
-// Forged packets from the session's own address put its id, and no other, under
-// the candidates' limit.
-func TestPolice(t *testing.T) {
-	f, s, packets := newFeedOf(t, 1, 100, 1)
-	srv := s.srv
-	bystander := dial(t, srv, "127.0.0.1", nil)
-	b := accept(t, srv)
-	talk(t, b, bystander, "before")
-	_, id, err := wire.ParseData(packets[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	flags := func(id wire.ID) maps.Flags {
-		t.Helper()
-		slot, err := srv.table.Get(id)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return slot.Flags
-	}
-	forged := make([][]byte, batchSize)
-	for i := range forged {
-		forged[i] = dataOn(id, 100)
-	}
-	now := srv.clock.now()
-	elsewhere := &feed{f.r, newSocket(t, "127.0.0.1", srv).conn.LocalAddr()}
-	for range 2 * failureBurst / batchSize {
-		elsewhere.batch(now, forged)
-	}
-	for range failureBurst / batchSize {
-		f.batch(now, forged)
-	}
-	if got := flags(id); got != 0 {
-		t.Fatalf("after a burst from its own address, and a flood from elsewhere: %v", got)
-	}
-	f.batch(now, forged)
-	if got := flags(id); got != maps.FlagPolice {
-		t.Errorf("after a flood from its own address: %v", got)
-	}
-	if got := flags(b.Info().LocalID); got != 0 {
-		t.Errorf("a bystander's id: %v", got)
-	}
-	f.batch(now+time.Second, forged)
-	if n := srv.Stats().Policed; n != 1 {
-		t.Errorf("%d ids policed", n)
-	}
-	f.batch(now, packets)
-	if n := s.Info().Counts[session.AuthFailed]; n == 0 || s.Info().Received.Datagrams != 2 {
-		t.Errorf("the session's own packet did not come in: %+v", s.Info().Received)
-	}
 }

@@ -19,7 +19,6 @@ const sweepEvery = time.Minute
 func (srv *Server) tidy() {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
-	var over []*Session
 	orphans := make(map[maps.ID]bool)
 	var swept session.Time
 	for {
@@ -35,19 +34,22 @@ func (srv *Server) tidy() {
 		srv.rotateCookies(now)
 		srv.retireGenerations(now)
 		srv.reviewAddresses()
-		over = srv.attempts.expire(now, over[:0])
-		for _, s := range over {
-			// A session that was not confirmed ends by its own timer; one that
-			// was must not keep its handshake in memory for a day.
-			s.mu.Lock()
-			s.attempt = nil
-			s.mu.Unlock()
-		}
-		clear(over)
+		srv.forgetAttempts(now)
 		if now-swept >= sweepEvery {
 			orphans = srv.sweep(orphans)
 			swept = now
 		}
+	}
+}
+
+// forgetAttempts drops the handshakes that have outlived their time. A session that
+// was not confirmed ends by its own timer; one that was must not keep its handshake
+// in memory for a day.
+func (srv *Server) forgetAttempts(now session.Time) {
+	for _, s := range srv.attempts.expire(now) {
+		s.mu.Lock()
+		s.attempt = nil
+		s.mu.Unlock()
 	}
 }
 

@@ -132,7 +132,7 @@ func (s *Session) gate(now Time, from Path, in *localID, counter uint64, n int, 
 				c.rid = s.take(from)
 			}
 		}
-		if size := len(out.source) + wire.ChallengeLen + wire.Overhead; now >= c.asked+s.askAgain() && c.ledger.fits(size) {
+		if now >= c.asked+s.askAgain() {
 			c.asked, c.again = now, true
 			out.source = wire.AppendChallenge(out.source, c.cookie)
 		}
@@ -256,11 +256,8 @@ func (s *Session) tickCandidates(now Time, out *Output) {
 		}
 		s.renew(now, &c.rid, c.path)
 		s.renew(now, &s.rid, s.path)
-		if c.ledger.fits(probeSize) {
+		if s.sendChallenge(now, out, c.path, c.rid, c.cookie) {
 			c.asked, c.again = now, true
-			s.sendChallenge(now, out, c.path, c.rid, c.cookie)
-		} else {
-			s.count(OverBudget)
 		}
 		if !c.oldLeft {
 			s.sendChallenge(now, out, s.path, s.rid, c.oldCookie)

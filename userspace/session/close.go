@@ -8,10 +8,12 @@ import (
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
-// farewell is why a session is over.
+// farewell is why a session is over, and since when: its ids stay reserved for a
+// while from then on.
 type farewell struct {
 	code wire.CloseCode
 	text string
+	at   Time
 }
 
 // Close ends the session and tells the peer. A reason longer than
@@ -22,17 +24,22 @@ func (s *Session) Close(now Time, code wire.CloseCode, reason string, out *Outpu
 	if s.state > StateOpen {
 		return
 	}
-	s.farewell = &farewell{code, reason}
+	s.farewell = &farewell{code, reason, now}
 	if s.canSend() != nil {
 		s.drain(now, false, out) // a server may not send before it is confirmed
 		return
 	}
 	s.dropCandidates(now, RefusedMoved, out)
 	s.state = StateClosing
-	s.closedAt = now
 	out.event(Event{Kind: EventClosed, Path: s.path, Code: code, Text: reason})
 	s.pushControl(now, out)
 }
+
+// CloseAcknowledged reports whether the peer is known to have heard of the end: it
+// acknowledged our CLOSE, or sent its own. It is also true of a session that had
+// nobody to tell, or has given up telling. Whoever closes may then go away; what
+// comes after only spares the peer a reset.
+func (s *Session) CloseAcknowledged() bool { return s.ctl.closeAcked || s.state > StateClosing }
 
 // drain makes the session silent: its ids live on for a while, so that nothing of
 // it is answered by a reset.
@@ -40,7 +47,7 @@ func (s *Session) drain(now Time, remote bool, out *Output) {
 	closing := s.state == StateClosing
 	s.dropCandidates(now, RefusedMoved, out)
 	s.state = StateDraining
-	s.closedAt = now
+	s.farewell.at = now
 	s.ctl.restart()
 	if !closing {
 		out.event(Event{Kind: EventClosed, Path: s.path, Remote: remote, Code: s.farewell.code, Text: s.farewell.text})

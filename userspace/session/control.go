@@ -116,7 +116,8 @@ func (s *Session) sendControl(now Time, out *Output, size int) {
 		p.closing = true
 	}
 	if s.grease && s.randomToken()%greaseOneIn == 0 {
-		b = wire.AppendExtension(b, greaseType, s.scratch[:s.scratch[7]&7])
+		// The last byte of the random ones has decided; the first is the length.
+		b = wire.AppendExtension(b, greaseType, s.scratch[1:1+(s.scratch[0]&7)])
 	}
 	if n := start + size - wire.TagLen - len(b); n > 0 {
 		b = wire.AppendPad(b, n)
@@ -220,7 +221,6 @@ func (s *Session) Ping(now Time, out *Output) error {
 	if err := s.canSend(); err != nil {
 		return err
 	}
-	s.freshen(now)
 	s.ctl.want = true
 	s.pushControl(now, out)
 	s.guard(now, out)

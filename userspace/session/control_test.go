@@ -137,6 +137,50 @@ func TestRTT(t *testing.T) {
 	}
 }
 
+// A PONG that somebody on the path kept makes nothing wait as long as he likes.
+func TestDelayedPong(t *testing.T) {
+	const most = 5 * maxSample
+	m := opened(t, 1)
+	m.clientSend("x")
+	m.run(time.Second)
+	var kept []byte
+	m.network = func(f flight) []flight {
+		if f.toServer && kept == nil {
+			kept = f.data
+			return nil
+		}
+		return []flight{f}
+	}
+	m.s.Ping(m.now, &m.s.out)
+	m.flush(&m.s)
+	m.run(m.rtt)
+	for range 18 {
+		m.clientSend("x")
+		m.run(5 * time.Second)
+	}
+	srtt := m.s.Info().SRTT
+	if r := m.inject(addrA, kept); r != Delivered {
+		t.Fatalf("the packet with the PONG: %v", r)
+	}
+	if i := m.s.Info(); i.SRTT <= srtt || i.PTO > most {
+		t.Errorf("srtt %v, PTO %v", i.SRTT, i.PTO)
+	}
+	m.rebind(addrB)
+	m.clientSend("moved")
+	m.run(m.rtt/2 + 1)
+	if got := m.s.candidates[0].deadline - m.now; got > 3*most {
+		t.Errorf("a candidate may take %v", got)
+	}
+	m.run(m.rtt)
+	m.c.Close(m.now, wire.CloseDone, "", &m.c.out)
+	m.flush(&m.c)
+	m.run(m.rtt/2 + 3*most + 1)
+	if !m.s.ended {
+		at, _ := m.s.Deadline()
+		t.Errorf("the ids of a closed session stay reserved for another %v", at-m.now)
+	}
+}
+
 // The client learns where it is seen after a move.
 func TestObserved(t *testing.T) {
 	m := opened(t, 1)
@@ -152,6 +196,7 @@ func TestObserved(t *testing.T) {
 func TestGrease(t *testing.T) {
 	m := opened(t, 1)
 	greased := 0
+	bodies := map[int]int{}
 	m.network = func(f flight) []flight {
 		if f.toServer {
 			counter, id, _ := wire.ParseData(f.data)
@@ -160,6 +205,7 @@ func TestGrease(t *testing.T) {
 			for r := wire.NewFrameReader(plain); r.Next(&fr); {
 				if fr.Type.Extension() {
 					greased++
+					bodies[len(fr.Data)]++
 				}
 			}
 		}
@@ -172,6 +218,9 @@ func TestGrease(t *testing.T) {
 	}
 	if greased == 0 || greased > 60 {
 		t.Errorf("%d of 300 packets", greased)
+	}
+	if len(bodies) < 4 || bodies[0] == greased {
+		t.Errorf("their bodies by length: %v", bodies)
 	}
 	if m.s.State() != StateOpen {
 		t.Error("closed")

@@ -8,7 +8,8 @@ import (
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
-// idleRotate is after how long a pause a client goes on with a fresh id.
+// idleRotate is after how long without a datagram either way a client sends the
+// next one on a fresh id.
 const idleRotate = 30 * time.Second
 
 // canSend returns nil while the session carries packets of ours.
@@ -20,14 +21,6 @@ func (s *Session) canSend() error {
 		return ErrNotConfirmed
 	}
 	return nil
-}
-
-// freshen moves a client that paused to its next unused id, so that its new
-// packets cannot be linked to the old ones.
-func (s *Session) freshen(now Time) {
-	if s.role == Client && s.state == StateOpen && now-s.lastSent >= idleRotate && s.spare(s.path) != nil {
-		s.rotate()
-	}
 }
 
 // Send sends one datagram: whole if it fits the path MTU, else in up to four
@@ -42,7 +35,9 @@ func (s *Session) Send(now Time, datagram []byte, out *Output) error {
 	if len(datagram) > int(s.peerMaxDatagram) {
 		return ErrTooLarge
 	}
-	s.freshen(now)
+	if s.role == Client && s.state == StateOpen && now-s.lastDatagram >= idleRotate && s.spare(s.path) != nil {
+		s.rotate() // what comes after a pause cannot be linked to what was before
+	}
 	if s.guard(now, out) {
 		return ErrClosed
 	}
@@ -95,7 +90,7 @@ func sizeOf(n, mtu int) int {
 }
 
 func (s *Session) sendDatagram(now Time, path Path, rid *remoteID, mtu int, datagram []byte, out *Output) {
-	s.carried, s.worn = true, true
+	s.noteUse(now)
 	s.expect(now)
 	s.sent.Datagrams++
 	s.sent.DatagramBytes += uint64(len(datagram))
@@ -117,9 +112,12 @@ func (s *Session) sendDatagram(now Time, path Path, rid *remoteID, mtu int, data
 	}
 }
 
+// noteUse notes that the session is of use: it carries a datagram or a part of one.
+func (s *Session) noteUse(now Time) { s.carried, s.worn, s.lastDatagram = true, true, now }
+
 // deliver hands a datagram of the peer out.
-func (s *Session) deliver(data []byte, out *Output) {
-	s.carried, s.worn = true, true
+func (s *Session) deliver(now Time, data []byte, out *Output) {
+	s.noteUse(now)
 	if len(data) > int(s.maxDatagram) {
 		s.count(DatagramTooLarge)
 		return

@@ -95,8 +95,12 @@ func TestParams(t *testing.T) {
 	if err := m.serverSend(strings.Repeat("x", 101)); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("101 bytes: %v", err)
 	}
+	m.inject(addrA, m.craft(&m.c, wire.AppendParams(nil, 0, 0))) // says nothing
 	if err := m.serverSend(strings.Repeat("x", 100)); err != nil {
 		t.Errorf("100 bytes: %v", err)
+	}
+	if got := m.s.Info().IdleTimeout; got != 2*time.Minute {
+		t.Errorf("idle timeout %v after PARAMS of zeros", got)
 	}
 }
 

@@ -182,6 +182,20 @@ func (s *Session) rotate() {
 	s.forgetRemote()
 }
 
+// Rotate moves our sending to the peer's next unused id and the peer, which follows,
+// to ours: for a caller to whom someone else's packets on an id of ours are a
+// burden. Without a spare id all stays as it is. It fails with ErrClosed or
+// ErrNotConfirmed.
+func (s *Session) Rotate(now Time, out *Output) error {
+	if err := s.canSend(); err != nil {
+		return err
+	}
+	s.rotate()
+	s.ctl.want = true // the packet that says so is one that the peer answers
+	s.pushControl(now, out)
+	return nil
+}
+
 // guard keeps the current id within 2^28 packets and 2^38 bytes: it moves to the
 // next id in good time, and closes the session if there is none. It reports
 // whether it closed.

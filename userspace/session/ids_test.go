@@ -37,6 +37,41 @@ func TestIdleRotation(t *testing.T) {
 	}
 }
 
+// What counts is the time without a datagram, either way: not that without a
+// packet.
+func TestIdleRotationIsOfDatagrams(t *testing.T) {
+	for name, tt := range map[string]struct {
+		every time.Duration
+		do    func(m *sim)
+		want  uint32 // the id that the client's datagram goes on after a minute
+	}{
+		"keepalives only":    {0, nil, 1},
+		"PINGs only":         {20 * time.Second, func(m *sim) { m.c.Ping(m.now, &m.c.out); m.flush(&m.c) }, 1},
+		"datagrams received": {20 * time.Second, func(m *sim) { m.serverSend("x") }, 0},
+		"datagrams sent":     {20 * time.Second, func(m *sim) { m.clientSend("x") }, 0},
+	} {
+		m := opened(t, 1)
+		m.c.keepalive = 25 * time.Second
+		m.clientSend("a")
+		if tt.do == nil {
+			m.run(time.Minute)
+		} else {
+			for range 3 {
+				m.run(tt.every)
+				tt.do(m)
+			}
+		}
+		m.run(time.Second)
+		if got := m.c.Info().RemoteSeq; got != 0 {
+			t.Errorf("%s: on id %d before there was a datagram to send", name, got)
+		}
+		m.clientSend("b")
+		if got := m.c.Info().RemoteSeq; got != tt.want {
+			t.Errorf("%s: the next datagram went on id %d, want %d", name, got, tt.want)
+		}
+	}
+}
+
 // Rotations end: an end that follows must not be followed.
 func TestRotationDoesNotPingPong(t *testing.T) {
 	m := opened(t, 1)

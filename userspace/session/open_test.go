@@ -132,6 +132,40 @@ func TestClose(t *testing.T) {
 	}
 }
 
+// Whoever closes learns when the peer has heard of it; no other PONG says so.
+func TestCloseAcknowledged(t *testing.T) {
+	m := opened(t, 2)
+	var pongs [][]byte
+	m.network = func(f flight) []flight {
+		if !f.toServer {
+			pongs = append(pongs, f.data)
+			return nil
+		}
+		return []flight{f}
+	}
+	m.c.Ping(m.now, &m.c.out)
+	m.flush(&m.c)
+	m.run(m.rtt)
+	m.c.Close(m.now, wire.CloseDone, "", &m.c.out)
+	m.flush(&m.c)
+	m.run(m.rtt/2 + 1)
+	if len(pongs) != 2 {
+		t.Fatalf("%d packets from the server, want a PONG for PING and CLOSE each", len(pongs))
+	}
+	if m.c.Receive(m.now, m.c.Path(), pongs[0], &m.c.out); m.c.CloseAcknowledged() {
+		t.Error("the PONG of an earlier PING was taken for that of CLOSE")
+	}
+	if m.c.Receive(m.now, m.c.Path(), pongs[1], &m.c.out); !m.c.CloseAcknowledged() || m.c.State() != StateClosing {
+		t.Errorf("after the PONG of CLOSE: %v, acknowledged %v", m.c.State(), m.c.CloseAcknowledged())
+	}
+	if !m.s.CloseAcknowledged() {
+		t.Error("the end that was told waits to be heard")
+	}
+	if opened(t, 2).c.CloseAcknowledged() {
+		t.Error("an open session was closed")
+	}
+}
+
 // A CLOSE whose PONG is lost is sent again, answered once and then met by
 // silence; the closer gives up after its tries.
 func TestCloseUnanswered(t *testing.T) {

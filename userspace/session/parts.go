@@ -35,7 +35,7 @@ type partials struct {
 
 // part takes one DATAGRAM_PART and hands out the datagram if it was the last.
 func (s *Session) part(now Time, f *wire.Frame, out *Output) {
-	s.carried = true
+	s.noteUse(now)
 	if s.parts == nil {
 		s.parts = new(partials)
 	}
@@ -72,7 +72,7 @@ func (s *Session) part(now Time, f *wire.Frame, out *Output) {
 		out.arena = append(out.arena, b...)
 	}
 	s.closePartial(i)
-	s.deliver(out.arena[start:len(out.arena):len(out.arena)], out)
+	s.deliver(now, out.arena[start:len(out.arena):len(out.arena)], out)
 }
 
 func (s *Session) newPartial(now Time, d wire.DatagramPart) *partial {

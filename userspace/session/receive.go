@@ -141,16 +141,18 @@ func (s *Session) answers(now Time, from Path, plain []byte, out *Output) {
 func (s *Session) act(now Time, from Path, in *localID, plain []byte, out *Output) error {
 	f := &out.frame
 	home := from.Same(s.path) && !s.leftHere(from)
-	closing := false
+	closing, ponged := false, false
 	for r := wire.NewFrameReader(plain); r.Next(f); {
 		switch f.Type {
 		case wire.FrameDatagram, wire.FrameDatagramLen:
-			s.deliver(f.Data, out)
+			s.deliver(now, f.Data, out)
 		case wire.FrameDatagramPart:
 			s.part(now, f, out)
 		case wire.FramePing:
-			if home || s.pongFits(from, out) {
-				out.source = wire.AppendPong(out.source, f.Token)
+			if home || s.findCandidate(from) != nil {
+				// Answers to a packet are no larger than it but for one CHALLENGE, so they
+				// always fit a candidate's budget.
+				out.source, ponged = wire.AppendPong(out.source, f.Token), true
 			} else {
 				out.home = wire.AppendPong(out.home, f.Token)
 			}
@@ -164,7 +166,7 @@ func (s *Session) act(now Time, from Path, in *localID, plain []byte, out *Outpu
 			}
 		case wire.FrameClose:
 			closing = true
-			s.farewell = &farewell{f.Code, f.ReasonText()}
+			s.farewell = &farewell{f.Code, f.ReasonText(), now}
 		case wire.FrameObservedAddr:
 			if s.finder != nil && f.Addr != s.finder.observed {
 				s.finder.observed = f.Addr
@@ -187,17 +189,11 @@ func (s *Session) act(now Time, from Path, in *localID, plain []byte, out *Outpu
 		// us; RESPONSE and NOT_PREFERRED have had their turn.
 	}
 	s.followRekey()
-	s.reply(now, from, in, out)
+	s.reply(now, from, in, ponged, out)
 	if closing {
 		s.drain(now, true, out)
 	}
 	return nil
-}
-
-// pongFits reports whether a PONG may go to from: a candidate within its budget.
-func (s *Session) pongFits(from Path, out *Output) bool {
-	c := s.findCandidate(from)
-	return c != nil && c.ledger.fits(len(out.source)+wire.PingLen+wire.Overhead)
 }
 
 // challenged answers a CHALLENGE to where it came from, at no larger size.
@@ -205,49 +201,42 @@ func (s *Session) challenged(from Path, cookie wire.Cookie, out *Output) {
 	switch {
 	case s.leftHere(from), s.findLeft(from) != nil:
 		out.source = wire.AppendNotPreferred(out.source, cookie)
-		return
-	case from.Same(s.path) || s.findCandidate(from) != nil:
-	case s.role == Client && from.Socket != s.path.Socket:
-		s.count(NoAnswerSocket)
-		return
+	case from.Socket != s.path.Socket:
+		s.count(NoAnswerSocket) // a client's
+	default:
+		out.source = wire.AppendResponse(out.source, cookie)
 	}
-	out.source = wire.AppendResponse(out.source, cookie)
 }
 
 // reply sends what has gathered for where the packet came from, on the id of that
-// path, and for the current path.
-func (s *Session) reply(now Time, from Path, in *localID, out *Output) {
+// path, and for the current path. A PONG among the former (ponged) is the one
+// answer that is not probing.
+func (s *Session) reply(now Time, from Path, in *localID, ponged bool, out *Output) {
 	if len(out.source) > 0 {
-		rid, probing := s.rid, true
-		if s.leftHere(from) {
-			rid = s.localMove.rid
-		} else if from.Same(s.path) {
-			probing = false
-		} else if c := s.findCandidate(from); c != nil {
-			rid, probing = c.rid, false
-		} else if l := s.findLeft(from); l != nil {
-			rid = l.rid
-		} else if in.Seq > s.pathLocal.Seq {
-			rid = s.spareForProbe(from)
-		}
-		if !probing {
-			probing = wire.FrameType(out.source[0]).Probing() && onlyProbing(out.source)
-		}
-		s.sendFrames(now, out, from, rid, out.source, probing)
+		s.sendFrames(now, out, from, s.idForReply(from, in), out.source, !ponged)
 	}
 	s.sendFrames(now, out, s.path, s.rid, out.home, false)
 }
 
-// onlyProbing reports whether answers hold nothing but CHALLENGE, RESPONSE and
-// NOT_PREFERRED; the other answer is PONG.
-func onlyProbing(answers []byte) bool {
-	for len(answers) > 0 {
-		if wire.FrameType(answers[0]) == wire.FramePong {
-			return false
-		}
-		answers = answers[wire.ChallengeLen:]
+// idForReply returns the id that answers go on to where a packet came from, which
+// came on in.
+func (s *Session) idForReply(from Path, in *localID) *remoteID {
+	switch {
+	case s.leftHere(from):
+		return s.localMove.rid
+	case from.Same(s.path):
+		return s.rid
 	}
-	return true
+	if c := s.findCandidate(from); c != nil {
+		return c.rid
+	}
+	if l := s.findLeft(from); l != nil {
+		return l.rid
+	}
+	if in.Seq > s.pathLocal.Seq {
+		return s.spareForProbe(from)
+	}
+	return s.rid
 }
 
 // confirm opens the session at the first authentic packet. A server has then
@@ -275,9 +264,12 @@ func (s *Session) replenish(now Time, out *Output) {
 	}
 }
 
+// params takes what the peer says anew; zero says nothing.
 func (s *Session) params(f *wire.Frame) {
 	if t := time.Duration(f.IdleTimeout) * time.Second; t > 0 {
 		s.idle = min(s.idle, t)
 	}
-	s.peerMaxDatagram = int32(f.MaxDatagram)
+	if f.MaxDatagram > 0 {
+		s.peerMaxDatagram = int32(f.MaxDatagram)
+	}
 }

@@ -55,11 +55,11 @@ func (s *Session) finish(now Time, out *Output, start int, path Path, rid *remot
 	return false
 }
 
-// sendChallenge sends a packet of one CHALLENGE.
-func (s *Session) sendChallenge(now Time, out *Output, path Path, rid *remoteID, c wire.Cookie) {
+// sendChallenge sends a packet of one CHALLENGE. It reports whether it may go.
+func (s *Session) sendChallenge(now Time, out *Output, path Path, rid *remoteID, c wire.Cookie) bool {
 	start := begin(out, wire.ChallengeLen)
 	out.arena = wire.AppendChallenge(out.arena, c)
-	s.finish(now, out, start, path, rid, true)
+	return s.finish(now, out, start, path, rid, true)
 }
 
 // sendFrames sends a packet of the frames given, if there are any.

@@ -100,6 +100,7 @@ type Session struct {
 	alarm *alarm // the last one
 
 	started, lastReceived, lastSent Time
+	lastDatagram                    Time // either way
 	idle, keepalive                 time.Duration
 	grease                          bool
 	heardAny                        bool
@@ -110,8 +111,7 @@ type Session struct {
 	urgent                          bool // control frames are to go with this call
 	retryIDs                        Time // not before this: the last try failed
 
-	farewell *farewell // once it is over, at
-	closedAt Time
+	farewell *farewell // once it is over
 
 	received, sent    Traffic
 	delivered, probed uint64
@@ -143,7 +143,7 @@ func New(cfg Config, now Time) (*Session, error) {
 		source: cfg.Random, grease: !cfg.NoGrease, path: cfg.Path,
 		idle: cfg.IdleTimeout, keepalive: cfg.Keepalive,
 		maxDatagram: int32(cfg.MaxDatagram), peerMaxDatagram: int32(cfg.PeerMaxDatagram),
-		started: now, lastReceived: now, lastSent: now, epoch: epochs{begun: now},
+		started: now, lastReceived: now, lastSent: now, lastDatagram: now, epoch: epochs{begun: now},
 	}
 	for i, id := range cfg.Local {
 		if id.Seq != uint32(i) {

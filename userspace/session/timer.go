@@ -30,10 +30,10 @@ func (s *Session) Deadline() (at Time, ok bool) {
 	case StateEnded:
 		return 0, false
 	case StateDraining:
-		return s.closedAt + s.retireAfter(), true
+		return s.farewell.at + s.retireAfter(), true
 	case StateClosing:
 		if s.ctl.closeAcked {
-			return s.closedAt + s.retireAfter(), true
+			return s.farewell.at + s.retireAfter(), true
 		}
 		return s.ctl.next, true
 	case StateUnconfirmed:
@@ -102,20 +102,20 @@ func (s *Session) Tick(now Time, out *Output) {
 	case StateEnded:
 		return
 	case StateDraining:
-		if now >= s.closedAt+s.retireAfter() {
+		if now >= s.farewell.at+s.retireAfter() {
 			s.end(out)
 		}
 		return
 	case StateClosing:
 		s.tickControl(now, out)
-		if s.ctl.stalled || s.ctl.closeAcked && now >= s.closedAt+s.retireAfter() {
+		if s.ctl.stalled || s.ctl.closeAcked && now >= s.farewell.at+s.retireAfter() {
 			s.end(out)
 		}
 		return
 	case StateUnconfirmed:
 		if s.role == Server {
 			if now >= s.started+halfOpen {
-				s.farewell = &farewell{wire.CloseIdle, "the client never confirmed"}
+				s.farewell = &farewell{wire.CloseIdle, "the client never confirmed", now}
 				s.drain(now, false, out)
 			}
 			return
@@ -141,7 +141,6 @@ func (s *Session) Tick(now Time, out *Output) {
 	s.tickRekey(now, out)
 	s.replenish(now, out)
 	if s.keepalive > 0 && s.state == StateOpen && now >= s.lastSent+s.keepalive {
-		s.freshen(now)
 		s.ctl.want = true
 		s.pushControl(now, out)
 	}
