@@ -22,7 +22,7 @@ import (
 )
 
 // soakEnv, when set, has TestSoakLossyLink run in full: 1,000 sessions that move
-// 100 times each. It takes minutes; give -timeout.
+// 100 times each, which takes a minute or two.
 const soakEnv = "XDP_ROAM_SOAK"
 
 // lossy is a link that loses one packet in twenty, in either direction.
