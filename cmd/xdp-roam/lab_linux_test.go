@@ -60,12 +60,17 @@ func newLabBench(t *testing.T) *labBench {
 	if err := b.edge.OwnMounts(); err != nil {
 		t.Fatal(err)
 	}
+	b.writeFiles()
+	return b
+}
+
+func (b *labBench) writeFiles() {
+	b.t.Helper()
 	b.write("server.key", b.serverKey)
 	b.write("client.key", b.clientKey)
 	if err := os.WriteFile(b.path("authorized_keys"), []byte(b.clientKey.Public().String()+" alice\n"), 0o600); err != nil {
-		t.Fatal(err)
+		b.t.Fatal(err)
 	}
-	return b
 }
 
 func (b *labBench) namespace(name string) *lab.Namespace {

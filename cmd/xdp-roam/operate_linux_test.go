@@ -147,9 +147,9 @@ func (c *rawClient) expectReset(id handshake.NewID) {
 	})
 }
 
-// THREATS: daemon killed with -9. Under load from other clients; the restarted
-// daemon answers the first packet on an id of the process before with its reset.
-func TestResetAfterKill(t *testing.T) {
+// Daemon killed with -9, under load: the restarted daemon answers the first packet
+// on an id of the process before with its reset, and the client is back by itself.
+func TestThreatDaemonKilled(t *testing.T) {
 	for _, mode := range [][]string{{"--mode", "xdp", "--interface", "edge0"}, {"--mode", "none"}} {
 		t.Run(mode[1], func(t *testing.T) {
 			b := newLabBench(t)
@@ -173,6 +173,7 @@ func TestResetAfterKill(t *testing.T) {
 			b.startEdge(mode...)
 			raw.expectReset(id)
 			<-load
+			ask(t, program, "after")
 		})
 	}
 }

@@ -274,7 +274,39 @@ func TestReplyPayloads(t *testing.T) {
 	}
 }
 
-func TestDowngrade(t *testing.T) {
+// What a man in the middle can do about versions: rewrite them, and then neither end
+// opens what the other one sent; or have an INIT of an old version answered, and
+// then the client sees in RESP, which he cannot rewrite, what both ends could do.
+func TestThreatDowngrade(t *testing.T) {
+	for at := 4; at < 8; at++ { // the version, in both packets
+		i, r := newPair(t, nil)
+		rewritten := wire.Init(bytes.Clone(i.Packet()))
+		rewritten[at] ^= 1
+		rewritten.SetMAC1(NewMAC1Key(PublicKey(r.static.PublicKey().Bytes())).Sum(rewritten)) // he knows the server's public key
+		if q, err := r.Open(rewritten); err == nil {
+			t.Errorf("the server opens an INIT whose byte %d was rewritten: %+v", at, q)
+		}
+		q, err := r.Open(i.Packet())
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := testAcceptance()
+		a.Versions = []uint32{1, 2}
+		resp, _, err := q.Accept(a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n := range resp {
+			changed := bytes.Clone(resp)
+			changed[n] ^= 1 << at
+			if _, err := i.Finish(changed); !errors.Is(err, ErrNotOpened) {
+				t.Fatalf("RESP with byte %d of %d rewritten: %v", n, len(resp), err)
+			}
+		}
+		if reply, err := i.Finish(resp); err != nil || !slices.Equal(reply.Versions, a.Versions) {
+			t.Errorf("the real RESP: %v, %v", reply, err)
+		}
+	}
 	a := testAcceptance()
 	a.Versions = []uint32{1, 2}
 	if _, err := parseReply(a.appendTo(nil)); err != nil {

@@ -219,7 +219,7 @@ func TestRotationSteered(t *testing.T) {
 
 // THREATS: a sniffed id and a flood from the session's own, forged, address. The
 // id's slot is policed, so the flood ends in the data plane; others do not notice.
-func TestPoliceSteered(t *testing.T) {
+func TestThreatSpoofFlood(t *testing.T) {
 	set := newDataPlane(t)
 	srv := steered(t, set, CookieAuto)
 	victim := dial(t, srv, "127.0.0.1", nil)

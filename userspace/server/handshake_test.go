@@ -76,11 +76,13 @@ func TestCookieBinds(t *testing.T) {
 	}
 }
 
-func TestRefusals(t *testing.T) {
+func TestThreatClientNotListed(t *testing.T) {
 	known, stranger := handshake.NewPrivateKey(), handshake.NewPrivateKey()
 	srv := listen(t, func(c *Config) {
-		c.Authorize = func(k handshake.PublicKey, service uint16) (string, bool) { return "known", k == known.Public() }
-		c.HasService = func(service uint16) bool { return service == 7 }
+		c.Authorize = func(k handshake.PublicKey, service uint16) (string, bool) {
+			return "known", k == known.Public() && service != 9
+		}
+		c.HasService = func(service uint16) bool { return service == 7 || service == 9 }
 		c.Limits.KeySessions = 1
 	})
 	try := func(key handshake.PrivateKey, service uint16) *handshake.Reply {
@@ -96,6 +98,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		{"a stranger", stranger, 7, wire.StatusNotAuthorised},
 		{"a stranger must not learn which services there are", stranger, 8, wire.StatusNotAuthorised},
+		{"the right key for another service", known, 9, wire.StatusNotAuthorised},
 		{"no service", known, 8, wire.StatusNoService},
 	} {
 		reply := try(tc.key, tc.service)
@@ -115,10 +118,10 @@ func TestRefusals(t *testing.T) {
 	if st.HalfOpen != 0 {
 		t.Errorf("%d half-open: refused clients count", st.HalfOpen)
 	}
-	if st.Refused[wire.StatusNotAuthorised] != 2 || st.Refused[wire.StatusNoService] != 1 || st.Refused[wire.StatusBusy] != 1 {
+	if st.Refused[wire.StatusNotAuthorised] != 3 || st.Refused[wire.StatusNoService] != 1 || st.Refused[wire.StatusBusy] != 1 {
 		t.Errorf("refused: %v", st.Refused)
 	}
-	count(t, srv, RespRefused, 4)
+	count(t, srv, RespRefused, 5)
 }
 
 // TestCapAtConfirmation has two handshakes under way where one session is
@@ -303,8 +306,8 @@ func TestUnknownVersion(t *testing.T) {
 	count(t, srv, VersionLimit, 1)
 }
 
-// TestDropped sends what nobody must answer, and looks for its reason.
-func TestDropped(t *testing.T) {
+// TestThreatMalformed sends what nobody must answer, and looks for its reason.
+func TestThreatMalformed(t *testing.T) {
 	srv := listen(t, nil)
 	stranger := listen(t, nil)
 	init, _ := newAttempt(t, srv, nil)

@@ -23,6 +23,7 @@ var _ service.Conn = (*server.Session)(nil)
 
 // network is a client's network that consists of one loopback address at a time.
 type network struct {
+	client.HostNetwork
 	mu      sync.Mutex
 	local   netip.Addr
 	changed func()
@@ -39,8 +40,16 @@ func (n *network) Source(remote netip.AddrPort) (netip.Addr, error) {
 	return n.local, nil
 }
 
-func (n *network) Listen(local netip.Addr) (netio.Conn, error) {
-	return netio.ListenUDP(netio.Config{Addr: netip.AddrPortFrom(local, 0)})
+func (n *network) Ways(remote netip.AddrPort) []client.Way {
+	addr, err := n.Source(remote)
+	if err != nil {
+		return nil
+	}
+	return []client.Way{{Addr: addr}}
+}
+
+func (n *network) Listen(way client.Way) (netio.Conn, error) {
+	return netio.ListenUDP(netio.Config{Addr: netip.AddrPortFrom(way.Addr, 0)})
 }
 
 func (n *network) Watch(ctx context.Context, changed func()) error {

@@ -28,7 +28,7 @@ func heap() int64 {
 // THREATS: a validated botnet exhausts state. A million INITs with honest cookies
 // from 250,000 networks, at 100,000 a second: memory stays bounded, old sessions
 // live, and all of it is gone when the flood is over.
-func TestMillionInits(t *testing.T) {
+func TestThreatStateExhaustion(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a million INITs take some seconds")
 	}

@@ -102,10 +102,10 @@ func TestRebind(t *testing.T) {
 	}
 }
 
-// TestForgeries has an attacker who knows the session's id, and all that its
+// TestThreatSpoofedPacket has an attacker who knows the session's id, and all that its
 // client ever sent, try from his own address: not one byte of the session's
 // slots may change, and nothing may come to him.
-func TestForgeries(t *testing.T) {
+func TestThreatSpoofedPacket(t *testing.T) {
 	srv := listen(t, nil)
 	c := dial(t, srv, "127.0.0.1", nil)
 	s := accept(t, srv)
@@ -204,9 +204,10 @@ func TestRacedPacket(t *testing.T) {
 	}
 }
 
-// TestStrayPackets sends what an attacker has seen of the handshake from
-// elsewhere: no session notices.
-func TestStrayPackets(t *testing.T) {
+// TestThreatHandshakeElsewhere sends all that an attacker can have of the handshake,
+// and resets, from an address of his own: only the newest authentic DATA makes a
+// candidate, so no session notices.
+func TestThreatHandshakeElsewhere(t *testing.T) {
 	srv := listen(t, nil)
 	init, cfg := newAttempt(t, srv, nil)
 	sock := newSocket(t, "127.0.0.1", srv)
@@ -223,7 +224,19 @@ func TestStrayPackets(t *testing.T) {
 	attacker := newSocket(t, "127.0.0.2", srv)
 	attacker.send(resp)
 	attacker.send(wire.AppendRetry(nil, init.HandshakeID(), wire.Cookie{1}))
-	attacker.silence("RESP and RETRY")
+	attacker.send(wire.AppendVersionsPacket(nil, init.HandshakeID(), []uint32{2}))
+	count(t, srv, WrongDirection, 3)
+	// Resets on the ids that the client sends on, that end with the tokens of both
+	// ends' ids.
+	tokens := []wire.Token{reply.NewIDs[0].Reset, cfg.NewIDs[0].Reset, cfg.NewIDs[1].Reset}
+	for i, token := range tokens {
+		pkt := dataOn(wire.ID(reply.NewIDs[0].ID), 48)
+		copy(pkt[32:], token[:])
+		pkt[7] = byte(200 + i)
+		attacker.send(pkt)
+	}
+	count(t, srv, AuthFailed, uint64(len(tokens)))
+	attacker.silence("RESP, RETRY, VERSIONS and resets")
 	attacker.send(init.Packet()) // opens a half-open session of its own, and no more
 	if attacker.read(5*time.Second) == nil {
 		t.Error("a replayed INIT from elsewhere is a new handshake, and was not answered")
@@ -233,11 +246,15 @@ func TestStrayPackets(t *testing.T) {
 			t.Errorf("slot %+v became %+v", slot, after)
 		}
 	}
+	if i := s.Info(); i.Moves.Started != 0 || srv.Stats().RoamsStarted != 0 {
+		t.Errorf("moves %+v: something of this made a candidate", i.Moves)
+	}
 	talk(t, s, c, "after")
 }
 
-// TestRetirement moves often: ids that are no longer used leave the table.
-func TestRetirement(t *testing.T) {
+// TestThreatResetOracle moves often: ids that are no longer used leave the table, and
+// what the server answers to them ends no session.
+func TestThreatResetOracle(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes the seconds after which an id is retired")
 	}
@@ -258,10 +275,21 @@ func TestRetirement(t *testing.T) {
 		return tag == maps.TagOurs
 	})
 	count(t, srv, ResetSent, 0)
-	pkt := make([]byte, 60)
-	wire.PutDataHeader(pkt, 99, first)
-	newSocket(t, "127.0.0.1", srv).send(pkt)
+	// Whoever saw the retired id gets the reset for it, as from an oracle; it ends
+	// nothing, though it comes from the server's address.
+	attacker := newSocket(t, "127.0.0.1", srv)
+	attacker.send(dataOn(first, 60))
+	reset := attacker.read(5 * time.Second)
+	if reset == nil {
+		t.Fatal("a retired id is not answered by a reset")
+	}
 	count(t, srv, ResetSent, 1)
+	c.do(func(now session.Time, out *session.Output) error {
+		if r := c.state.Receive(now, c.state.Path(), reset, out); r != session.UnknownID {
+			t.Errorf("the reset of a retired id: %v", r)
+		}
+		return nil
+	})
 	talk(t, s, c, "after")
 	if n := srv.table.Len(); n > 8 {
 		t.Errorf("one session holds %d slots", n)

@@ -10,7 +10,7 @@ import (
 
 // An authentic duplicate from elsewhere: an alarm and one CHALLENGE each PTO, to
 // the current path only.
-func TestForwardingAlarm(t *testing.T) {
+func TestThreatReplay(t *testing.T) {
 	m := opened(t, 5)
 	var c capture
 	m.network = c.drop
@@ -50,7 +50,7 @@ func TestForwardingAlarm(t *testing.T) {
 
 // The forwarder of RFC 9000 section 9.3.3: it delivers copies from its own
 // address sooner than the originals, and relays what comes back.
-func TestForwarder(t *testing.T) {
+func TestThreatForwarding(t *testing.T) {
 	m := opened(t, 9)
 	m.trace = testing.Verbose()
 	attacking := true

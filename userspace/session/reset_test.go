@@ -149,7 +149,7 @@ func TestResetTokens(t *testing.T) {
 
 // 2^20 forged resets end nothing and are counted; neither does what an attacker
 // gets for a retired id that he saw.
-func TestForgedResets(t *testing.T) {
+func TestThreatResetInjection(t *testing.T) {
 	m := opened(t, 1)
 	n := 1 << 20
 	if testing.Short() {
