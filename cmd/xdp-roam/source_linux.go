@@ -135,6 +135,7 @@ func serverCounters(s server.Stats) []control.Counter {
 		add(reason.Verdict().String(), reason.String(), n)
 	}
 	add("drop", "datagram_queue_full", s.DatagramsDropped)
+	add("drop", "datagram_too_large", s.DatagramsTooLarge)
 	add("drop", "send_refused", s.SendRefused)
 	for status, n := range s.Refused {
 		add("event", "refused_"+strings.ReplaceAll(wire.Status(status).String(), " ", "_"), n)
@@ -153,5 +154,6 @@ func serverCounters(s server.Stats) []control.Counter {
 	add("event", "takeovers", s.Takeovers)
 	add("event", "ids_policed", s.Policed)
 	add("event", "orphans_freed", s.OrphansFreed)
+	add("event", "log_lines_dropped", s.LogDropped)
 	return counters
 }
