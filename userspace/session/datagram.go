@@ -79,13 +79,6 @@ func (s *Session) Send(now Time, datagram []byte, out *Output) error {
 	return nil
 }
 
-// floorOf is the MTU of a path of which nothing is known.
-func floorOf(p Path) int {
-	var m mtu
-	m.reset(p)
-	return m.size
-}
-
 // partRoom is the data that one DATAGRAM_PART carries.
 func partRoom(mtu int) int { return mtu - wire.Overhead - wire.DatagramPartHeader }
 
