@@ -390,12 +390,17 @@ func TestThreatLinkedNetworks(t *testing.T) {
 			return len(list) == 1 && strings.HasPrefix(list[0].Remote, public.String()+":")
 		}
 	}
+	// One id in use and two spare ones, as after a while: without spare ids a move
+	// keeps its id.
+	ready := func() bool { return len(items[slotItem](s.labBench, "map", "dump", "slots")) == 3 }
 	for round := range 2 {
+		until(t, "spare ids for the next move", ready)
 		if err := s.net.B.Join(50 - round); err != nil {
 			t.Fatal(err)
 		}
 		ask(t, s.program, "from network B")
 		until(t, "the session is on network B", where(s.net.B.Public))
+		until(t, "spare ids for the next move", ready)
 		if err := s.net.B.Leave(); err != nil {
 			t.Fatal(err)
 		}
