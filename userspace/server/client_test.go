@@ -153,7 +153,18 @@ func dial(t testing.TB, srv *Server, local string, change func(*handshake.Client
 
 func newClient(t testing.TB, s *socket, cfg handshake.ClientConfig, reply *handshake.Reply) *client {
 	t.Helper()
-	c := &client{t: t, start: time.Now(), sockets: []*socket{s}, got: make(chan []byte, 10000)}
+	return startClient(t, s, cfg, reply, false)
+}
+
+// newBlockedClient is a client whose packets are held back from the first one on.
+func newBlockedClient(t testing.TB, s *socket, cfg handshake.ClientConfig, reply *handshake.Reply) *client {
+	t.Helper()
+	return startClient(t, s, cfg, reply, true)
+}
+
+func startClient(t testing.TB, s *socket, cfg handshake.ClientConfig, reply *handshake.Reply, block bool) *client {
+	t.Helper()
+	c := &client{t: t, start: time.Now(), sockets: []*socket{s}, got: make(chan []byte, 10000), block: block}
 	sc := session.Config{
 		Role: session.Client, C2S: reply.Secrets.C2S, S2C: reply.Secrets.S2C,
 		Path: session.Path{Remote: s.to}, IDs: randomIDs{}, MaxDatagram: cfg.Params.MaxDatagram,

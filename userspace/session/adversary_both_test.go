@@ -29,10 +29,10 @@ func (a *adversary) shown(f flight) []flight {
 }
 
 // TestAdversaryBothEnds is the property test of all that moves: both ends, rekeys
-// at random times, races, silences and pauses, under an adversary that owns the
-// network. When it stops, a packet of the victim and two round trips later the
-// server is where the victim is; a while later both agree on the server's address,
-// and whatever both say arrives.
+// at random times, rotations, races, silences and pauses, under an adversary that
+// owns the network. When it stops, a packet of the victim and two round trips later
+// the server is where the victim is; a while later both agree on the server's
+// address, and whatever both say arrives.
 func TestAdversaryBothEnds(t *testing.T) {
 	runs := uint64(1000)
 	if testing.Short() {
@@ -59,7 +59,7 @@ func TestAdversaryBothEnds(t *testing.T) {
 			return socket, netip.AddrPortFrom([]netip.Addr{addrB.Addr(), addrC.Addr()}[place%2], uint16(50000+place))
 		}
 		for range 10 + m.rng.IntN(60) {
-			switch m.rng.IntN(14) {
+			switch m.rng.IntN(15) {
 			case 0:
 				n, addr := fresh()
 				m.move(n, addr)
@@ -96,6 +96,10 @@ func TestAdversaryBothEnds(t *testing.T) {
 			case 13:
 				m.c.Resume(m.now, &m.c.out)
 				m.flush(&m.c)
+			case 14:
+				e := []*end{&m.c, &m.s}[m.rng.IntN(2)]
+				e.Rotate(m.now, &e.out)
+				m.flush(e)
 			}
 			m.run(time.Duration(m.rng.Int64N(int64(3 * m.rtt))))
 			if n := len(m.s.remote) + len(m.c.remote); n > 40 {

@@ -151,6 +151,27 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+// A search for the path MTU that a switch has cut off is not taken for a failure
+// after the return.
+func TestReturnEndsSearch(t *testing.T) {
+	b := beginMove(t)
+	b.s.probeMTU(b.now, 1472, &b.s.out)
+	b.flush(&b.s)
+	b.answer(addrB, wire.AppendResponse, b.cookieB)
+	b.answer(addrA, wire.AppendResponse, b.cookieA)
+	b.path(t, "return", addrA)
+	b.take()
+	b.run(time.Second)
+	for _, f := range b.take() {
+		if len(f.data) >= 1472 {
+			t.Error("the probe went again")
+		}
+	}
+	if h := b.s.mtu.search; h == nil || h.tooBig <= 1472 {
+		t.Errorf("the search after the return: %+v", h)
+	}
+}
+
 // An answer counts whatever its place in the order of packets.
 func TestAnswerOutOfOrder(t *testing.T) {
 	b := beginMove(t)

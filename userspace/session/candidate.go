@@ -117,7 +117,7 @@ func (s *Session) gate(now Time, from Path, in *localID, counter uint64, n int, 
 			s.commit(out)
 			// Follow the peer to a new id, so that both directions change together. Only
 			// if we are behind: an end that has gone ahead itself must not be chased.
-			if in.Seq > s.rid.Seq && s.spare(s.path) != nil {
+			if in.Seq > s.rid.Seq {
 				s.rotate()
 			}
 		}

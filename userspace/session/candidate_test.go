@@ -89,6 +89,40 @@ func TestBackoffsAreBounded(t *testing.T) {
 	}
 }
 
+// A candidate that comes to a newer id, from a rebinding to a move of its own, is
+// answered on a fresh one, and its newer id is what the slot table hears of.
+func TestCandidateOnNewerID(t *testing.T) {
+	b := beginMove(t)
+	b.inject(addrB, b.craftOn(&b.c, b.c.spare(b.c.path), pingFrame(1)))
+	for _, f := range b.take() {
+		if _, id, _ := wire.ParseData(f.data); f.dst == addrB && id == b.s.rid.ID {
+			t.Error("the candidate is answered on the current path's id")
+		}
+	}
+	b.answer(addrB, wire.AppendResponse, b.cookieB)
+	b.path(t, "candidate on a newer id", addrB)
+	if i := b.s.Info(); i.LocalSeq != 1 || i.RemoteSeq != 1 {
+		t.Errorf("moved with id %d, sends on %d, want 1 and 1", i.LocalSeq, i.RemoteSeq)
+	}
+}
+
+// A CHALLENGE that the budget did not allow was not sent: the candidate's next
+// packet gets it at once.
+func TestChallengeOverBudget(t *testing.T) {
+	b := beginMove(t)
+	c := b.s.findCandidate(Path{Remote: addrB})
+	c.ledger.sent = 3 * c.ledger.received
+	b.run(b.s.rtt.pto() + 1)
+	if n := b.s.Info().Counts[OverBudget]; n != 1 {
+		t.Fatalf("over budget %d times", n)
+	}
+	b.take()
+	b.inject(addrB, b.craft(&b.c, pingFrame(1)))
+	if _, n := cookieOf(b.framesTo(b.take(), addrB)); n != 1 {
+		t.Errorf("%d challenges", n)
+	}
+}
+
 // At most 3 candidates; a fourth replaces the oldest.
 func TestCandidatesAreBounded(t *testing.T) {
 	b := beginMove(t)
@@ -203,6 +237,60 @@ func TestProbing(t *testing.T) {
 		if _, id, _ := wire.ParseData(f.data); f.dst == addrX && id != m.s.rid.ID {
 			t.Error("a probe on the current id was answered on another")
 		}
+	}
+}
+
+// A packet that ends the session, in good order or against the protocol, starts no
+// move: nothing is asked, nobody is told of a candidate, and the one answer goes to
+// the current path.
+func TestEndStartsNoMove(t *testing.T) {
+	var noise [wire.RekeyNoiseLen]byte
+	other := wire.Cookie{1}
+	for name, tt := range map[string]struct {
+		frames []byte
+		want   Reason
+		answer wire.FrameType
+	}{
+		"CLOSE":                   {wire.AppendClose(pingFrame(1), wire.CloseDone, ""), Delivered, wire.FramePong},
+		"CLOSE before its PING":   {append(wire.AppendClose(nil, wire.CloseDone, ""), pingFrame(1)...), Delivered, wire.FramePong},
+		"CLOSE after a CHALLENGE": {wire.AppendClose(wire.AppendChallenge(pingFrame(1), other), wire.CloseDone, ""), Delivered, wire.FramePong},
+		"a frame of no type":      {append(pingFrame(1), 0x3f), ProtocolError, wire.FrameClose},
+		"a gap in the ids":        {wire.AppendNewID(pingFrame(1), 9, wire.ID{}, wire.Token{}), ProtocolError, wire.FrameClose},
+		"another id":              {wire.AppendNewID(pingFrame(1), 1, wire.ID{}, wire.Token{}), ProtocolError, wire.FrameClose},
+		"an epoch skipped":        {wire.AppendRekeyInit(pingFrame(1), 7, 3, noise), ProtocolError, wire.FrameClose},
+	} {
+		m := opened(t, 5)
+		var c capture
+		m.network = c.drop
+		m.forget()
+		if r := m.inject(addrB, m.craft(&m.c, tt.frames)); r != tt.want {
+			t.Errorf("%s: %v", name, r)
+		}
+		sent := c.take()
+		if f := m.framesTo(sent, addrA); len(f) == 0 || !slices.ContainsFunc(f, func(f wire.Frame) bool { return f.Type == tt.answer }) {
+			t.Errorf("%s: to the current path: %v", name, f)
+		}
+		for _, f := range m.framesTo(sent, addrA) {
+			if f.Type == wire.FrameChallenge {
+				t.Errorf("%s: the current path was challenged", name)
+			}
+		}
+		for _, f := range m.framesTo(sent, addrB) {
+			if f.Type != wire.FrameResponse { // probes are answered to their source
+				t.Errorf("%s: %v to the source", name, f.Type)
+			}
+		}
+		if m.s.count(EventMoveStarted) != 0 || m.s.count(EventClosed) != 1 || m.s.Info().Moves.Started != 0 {
+			t.Errorf("%s: events %+v", name, m.s.events)
+		}
+	}
+	// Nor does an answer in such a packet move anything.
+	b := beginMove(t)
+	b.inject(addrB, b.craft(&b.c, wire.AppendClose(wire.AppendResponse(pingFrame(1), b.cookieB), wire.CloseDone, "")))
+	b.path(t, "RESPONSE beside CLOSE", addrA)
+	b.s.wants(t, "RESPONSE beside CLOSE", EventMoveCommitted, 0)
+	if f := b.framesTo(b.take(), addrB); len(f) != 1 || f[0].Type != wire.FramePong {
+		t.Errorf("to the candidate that said CLOSE: %v", f)
 	}
 }
 

@@ -192,6 +192,26 @@ func TestObserved(t *testing.T) {
 	m.c.wants(t, "move", EventObserved, 1)
 }
 
+// The acknowledgement of what was told on one path says nothing of the next.
+func TestObservedAgain(t *testing.T) {
+	m := opened(t, 1)
+	var tokens []uint64
+	for _, addr := range []netip.AddrPort{addrB, addrC} {
+		m.s.enter(Path{Remote: addr, Local: serverAddr})
+		m.s.settled(m.now, &m.s.out)
+		tokens = append(tokens, m.s.ctl.pings[len(m.s.ctl.pings)-1].token)
+	}
+	if m.s.pong(m.now, tokens[0]); !m.s.ctl.observe {
+		t.Error("the client was not told of its second address")
+	}
+	if m.s.pong(m.now, tokens[1]); m.s.ctl.observe {
+		t.Error("not acknowledged")
+	}
+	if n := m.s.Info().Counts[PongUnknown]; n != 0 {
+		t.Errorf("%d unknown tokens", n)
+	}
+}
+
 // Extensions are sent now and then, and skipped.
 func TestGrease(t *testing.T) {
 	m := opened(t, 1)

@@ -23,6 +23,19 @@ func (s *Session) canSend() error {
 	return nil
 }
 
+// canLead returns nil while we are a client that may move the session.
+func (s *Session) canLead() error {
+	switch {
+	case s.role != Client:
+		return ErrNotClient
+	case s.state > StateOpen:
+		return ErrClosed
+	case s.state < StateOpen:
+		return ErrNotConfirmed
+	}
+	return nil
+}
+
 // Send sends one datagram: whole if it fits the path MTU, else in up to four
 // parts. A lost part loses the datagram. Data flows to a candidate path as far as
 // its 3x budget goes, else to the current path. It fails with ErrTooLarge (more
@@ -35,7 +48,7 @@ func (s *Session) Send(now Time, datagram []byte, out *Output) error {
 	if len(datagram) > int(s.peerMaxDatagram) {
 		return ErrTooLarge
 	}
-	if s.role == Client && s.state == StateOpen && now-s.lastDatagram >= idleRotate && s.spare(s.path) != nil {
+	if s.role == Client && s.state == StateOpen && now-s.lastDatagram >= idleRotate {
 		s.rotate() // what comes after a pause cannot be linked to what was before
 	}
 	if s.guard(now, out) {
@@ -64,13 +77,6 @@ func (s *Session) Send(now Time, datagram []byte, out *Output) error {
 		s.testMTU(now, out)
 	}
 	return nil
-}
-
-// floorOf is the MTU of a path of which nothing is known.
-func floorOf(p Path) int {
-	var m mtu
-	m.reset(p)
-	return m.size
 }
 
 // partRoom is the data that one DATAGRAM_PART carries.

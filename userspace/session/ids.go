@@ -176,24 +176,33 @@ func (s *Session) take(source Path) *remoteID {
 	return r
 }
 
-// rotate moves our sending on the current path to the next unused id.
-func (s *Session) rotate() {
+// rotate moves our sending on the current path to the next unused id. It reports
+// whether there was one.
+func (s *Session) rotate() bool {
+	if s.spare(s.path) == nil {
+		return false
+	}
 	s.rid = s.take(s.path)
 	s.forgetRemote()
+	return true
 }
 
-// Rotate moves our sending to the peer's next unused id and the peer, which follows,
-// to ours: for a caller to whom someone else's packets on an id of ours are a
-// burden. Without a spare id all stays as it is. It fails with ErrClosed or
+// Rotate moves our sending to an unused id of the peer now, and the peer, which
+// follows, to one of ours: for a caller to whom someone else's packets on an id of
+// ours are a burden. Without an unused id all stays as it is (NoSpareID). The PING
+// that goes out either way shows the peer the newer id. It fails with ErrClosed or
 // ErrNotConfirmed.
 func (s *Session) Rotate(now Time, out *Output) error {
 	if err := s.canSend(); err != nil {
 		return err
 	}
-	s.rotate()
-	s.ctl.want = true // the packet that says so is one that the peer answers
-	s.pushControl(now, out)
-	return nil
+	if !s.rotate() {
+		s.count(NoSpareID)
+	}
+	// The peer follows to no id below its own.
+	for s.rid.Seq <= s.pathLocal.Seq && s.rotate() {
+	}
+	return s.Ping(now, out)
 }
 
 // guard keeps the current id within 2^28 packets and 2^38 bytes: it moves to the
@@ -206,8 +215,7 @@ func (s *Session) guard(now Time, out *Output) bool {
 	if s.state > StateOpen || !near(rotateReserve) {
 		return false
 	}
-	if s.spare(s.path) != nil {
-		s.rotate()
+	if s.rotate() {
 		return false
 	}
 	if !near(closeReserve) {

@@ -19,25 +19,15 @@ func (s *Session) noticeJump(now, due Time, out *Output) {
 
 // Resume tells a client that its machine has slept, or that the clock jumped, so
 // that nothing is known of the path: it asks at once, on a fresh id, and reports
-// EventClockJump. A race that ran ends without a result; the caller may Race anew. It fails with ErrNotClient, ErrClosed
-// or ErrNotConfirmed.
+// EventClockJump. A race that ran ends without a result; the caller may Race anew.
+// It fails with ErrNotClient, ErrClosed or ErrNotConfirmed.
 func (s *Session) Resume(now Time, out *Output) error {
-	switch {
-	case s.role != Client:
-		return ErrNotClient
-	case s.state > StateOpen:
-		return ErrClosed
-	case s.state < StateOpen:
-		return ErrNotConfirmed
+	if err := s.canLead(); err != nil {
+		return err
 	}
 	s.endRace(s.path.Socket, out) // its sockets are of yesterday's networks
 	out.event(Event{Kind: EventClockJump, Path: s.path})
-	if s.spare(s.path) != nil {
-		s.rotate()
-	}
+	s.rotate()
 	s.heardPeer() // what was waited for before the pause says nothing
-	s.ctl.want = true
-	s.pushControl(now, out)
-	s.guard(now, out)
-	return nil
+	return s.Ping(now, out)
 }

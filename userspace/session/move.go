@@ -226,14 +226,10 @@ func (s *Session) tickDepartures(now Time, out *Output) {
 // with NOT_PREFERRED, until EventPathReleased. It fails with ErrClosed,
 // ErrNotConfirmed (open a new session instead), ErrSamePath, or ErrNotClient.
 func (s *Session) Move(now Time, to Path, out *Output) error {
-	switch {
-	case s.role != Client:
-		return ErrNotClient
-	case s.state > StateOpen:
-		return ErrClosed
-	case s.state < StateOpen:
-		return ErrNotConfirmed
-	case to.Same(s.path):
+	if err := s.canLead(); err != nil {
+		return err
+	}
+	if to.Same(s.path) {
 		return ErrSamePath
 	}
 	s.moveTo(now, to, out)

@@ -70,11 +70,15 @@ func headers(p Path) int {
 
 // reset starts over on another path.
 func (m *mtu) reset(p Path) {
-	floor := wire.InitialMTU6
+	*m = mtu{size: floorOf(p), floor: floorOf(p)}
+}
+
+// floorOf is the MTU of a path of which nothing is known.
+func floorOf(p Path) int {
 	if p.Remote.Addr().Unmap().Is4() {
-		floor = wire.InitialMTU4
+		return wire.InitialMTU4
 	}
-	*m = mtu{size: floor, floor: floor}
+	return wire.InitialMTU6
 }
 
 // candidate returns the next size to try, or 0: first what Ethernet carries, then

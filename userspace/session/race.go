@@ -48,14 +48,10 @@ func (r *runner) next() Time {
 // tells. While a race runs, further calls add paths; one that runs already starts
 // again. Errors: ErrNotClient, ErrClosed, ErrNotConfirmed, ErrTooManyPaths.
 func (s *Session) Race(now Time, paths []Path, out *Output) error {
-	switch {
-	case s.role != Client:
-		return ErrNotClient
-	case s.state > StateOpen:
-		return ErrClosed
-	case s.state < StateOpen:
-		return ErrNotConfirmed
-	case len(paths) == 0 || !s.raceHasRoom(paths):
+	if err := s.canLead(); err != nil {
+		return err
+	}
+	if len(paths) == 0 || !s.raceHasRoom(paths) {
 		return ErrTooManyPaths
 	}
 	if s.race == nil {

@@ -59,9 +59,12 @@ func (s *Session) receive(now Time, from Path, pkt []byte, out *Output) Reason {
 	if s.state == StateClosing {
 		return s.receiveClosing(now, plain, out)
 	}
-	probing, answers, err := s.classify(plain, out)
+	has, err := classify(plain, out)
 	if s.state == StateUnconfirmed {
 		s.confirm(now, out)
+	}
+	if err == nil && has.claims {
+		err = s.claims(now, plain, out)
 	}
 	if err != nil {
 		s.Close(now, wire.CloseProtocolError, err.Error(), out)
@@ -75,11 +78,12 @@ func (s *Session) receive(now Time, from Path, pkt []byte, out *Output) Reason {
 	}
 	out.source, out.home = out.source[:0], out.home[:0]
 	// Answers come before the gate: a RESPONSE from the current path must find the
-	// candidate that it refuses, which the gate would merely forget.
-	if answers {
+	// candidate that it refuses, which the gate would merely forget. The last packet
+	// of a session moves nothing.
+	if has.answers && !has.closing {
 		s.answers(now, from, plain, out)
 	}
-	if !probing {
+	if !has.probing && !has.closing {
 		in.heard = max(in.heard, now)
 		s.gate(now, from, in, counter, len(pkt), out)
 	}
@@ -89,17 +93,15 @@ func (s *Session) receive(now Time, from Path, pkt []byte, out *Output) Reason {
 		out.event(Event{Kind: EventMoveCommitted, Path: s.path, From: *f.movedFrom})
 		f.movedFrom = nil
 	}
-	if err := s.act(now, from, in, plain, out); err != nil {
-		s.Close(now, wire.CloseProtocolError, err.Error(), out)
-		return ProtocolError
-	}
-	if s.state > StateOpen {
-		return Delivered // a CLOSE: its PONG is sent, now silence
+	s.act(now, from, in, plain, out)
+	if has.closing {
+		s.drain(now, true, out) // its PONG is sent, now silence
+		return Delivered
 	}
 	s.heardControl(now, out)
 	s.replenish(now, out)
 	s.guard(now, out)
-	if probing {
+	if has.probing {
 		return Probed
 	}
 	return Delivered
@@ -115,17 +117,50 @@ func (s *Session) unopened(why Reason, from Path, pkt []byte, out *Output) Reaso
 	return StatelessReset
 }
 
+// contents is what a packet is found to hold before any of it is acted on.
+type contents struct {
+	probing bool // nothing but probing frames
+	answers bool // RESPONSE or NOT_PREFERRED
+	claims  bool // see claims
+	closing bool // CLOSE
+}
+
 // classify reads all frames without acting: one bad frame closes the session and
-// none of its packet counts. A packet is probing if all of its frames are.
-func (s *Session) classify(plain []byte, out *Output) (probing, answers bool, err error) {
+// none of its packet counts.
+func classify(plain []byte, out *Output) (has contents, err error) {
 	f := &out.frame
 	r := wire.NewFrameReader(plain)
-	probing = true
+	has.probing = true
 	for r.Next(f) {
-		probing = probing && f.Type.Probing()
-		answers = answers || f.Type == wire.FrameResponse || f.Type == wire.FrameNotPreferred
+		has.probing = has.probing && f.Type.Probing()
+		switch f.Type {
+		case wire.FrameResponse, wire.FrameNotPreferred:
+			has.answers = true
+		case wire.FrameNewID, wire.FrameRekeyInit, wire.FrameRekeyResp:
+			has.claims = true
+		case wire.FrameClose:
+			has.closing = true
+		}
 	}
-	return probing, answers, r.Err()
+	return has, r.Err()
+}
+
+// claims acts on the frames that can be against the protocol though they are well
+// formed. They come before all others, so that a packet that closes the session
+// has done nothing else.
+func (s *Session) claims(now Time, plain []byte, out *Output) (err error) {
+	f := &out.frame
+	for r := wire.NewFrameReader(plain); err == nil && r.Next(f); {
+		switch f.Type {
+		case wire.FrameNewID:
+			err = s.newRemote(f)
+		case wire.FrameRekeyInit:
+			err = s.rekeyInit(now, f, out)
+		case wire.FrameRekeyResp:
+			err = s.rekeyResp(now, f, out)
+		}
+	}
+	return err
 }
 
 func (s *Session) answers(now Time, from Path, plain []byte, out *Output) {
@@ -137,11 +172,11 @@ func (s *Session) answers(now Time, from Path, plain []byte, out *Output) {
 	}
 }
 
-// act carries out the frames and sends the answers to them.
-func (s *Session) act(now Time, from Path, in *localID, plain []byte, out *Output) error {
+// act carries out the other frames and sends the answers to them.
+func (s *Session) act(now Time, from Path, in *localID, plain []byte, out *Output) {
 	f := &out.frame
 	home := from.Same(s.path) && !s.leftHere(from)
-	closing, ponged := false, false
+	ponged := false
 	for r := wire.NewFrameReader(plain); r.Next(f); {
 		switch f.Type {
 		case wire.FrameDatagram, wire.FrameDatagramLen:
@@ -160,12 +195,7 @@ func (s *Session) act(now Time, from Path, in *localID, plain []byte, out *Outpu
 			s.pong(now, f.Token)
 		case wire.FrameChallenge:
 			s.challenged(from, f.Cookie, out)
-		case wire.FrameNewID:
-			if err := s.newRemote(f); err != nil {
-				return err
-			}
 		case wire.FrameClose:
-			closing = true
 			s.farewell = &farewell{f.Code, f.ReasonText(), now}
 		case wire.FrameObservedAddr:
 			if s.finder != nil && f.Addr != s.finder.observed {
@@ -176,24 +206,12 @@ func (s *Session) act(now Time, from Path, in *localID, plain []byte, out *Outpu
 			s.addrs(f, out)
 		case wire.FrameParams:
 			s.params(f)
-		case wire.FrameRekeyInit:
-			if err := s.rekeyInit(now, f, out); err != nil {
-				return err
-			}
-		case wire.FrameRekeyResp:
-			if err := s.rekeyResp(now, f, out); err != nil {
-				return err
-			}
 		}
 		// PAD, VERSIONS (RESP has the one that matters) and extensions say nothing to
-		// us; RESPONSE and NOT_PREFERRED have had their turn.
+		// us; claims and answers have had their turn.
 	}
 	s.followRekey()
 	s.reply(now, from, in, ponged, out)
-	if closing {
-		s.drain(now, true, out)
-	}
-	return nil
 }
 
 // challenged answers a CHALLENGE to where it came from, at no larger size.

@@ -111,13 +111,8 @@ func (s *Session) usable(r *remoteID) bool {
 // happens while another change is under way. It fails with ErrNotClient, ErrClosed
 // or ErrNotConfirmed.
 func (s *Session) Rekey(now Time, out *Output) error {
-	switch {
-	case s.role != Client:
-		return ErrNotClient
-	case s.state > StateOpen:
-		return ErrClosed
-	case s.state < StateOpen:
-		return ErrNotConfirmed
+	if err := s.canLead(); err != nil {
+		return err
 	}
 	s.beginRekey(now, out)
 	return nil
@@ -145,8 +140,7 @@ func (s *Session) beginRekey(now Time, out *Output) {
 	if len(s.local)+rekeyIDs > maxLive {
 		// Probes of ours used them up. A fresh id makes the server follow, and retire
 		// those before it.
-		if s.spare(s.path) != nil {
-			s.rotate()
+		if s.rotate() {
 			s.ctl.want = true
 			s.pushControl(now, out)
 		}
@@ -281,10 +275,9 @@ func (s *Session) heardEpoch(now Time, in *localID, out *Output) {
 // that the server asks for until it comes, shows the server that it may do so too.
 func (s *Session) followRekey() {
 	k := s.epoch.change
-	if k == nil || !k.confirmed || s.state != StateOpen || s.rid.Seq >= k.remoteFirst || s.spare(s.path) == nil {
-		return
+	if k != nil && k.confirmed && s.state == StateOpen && s.rid.Seq < k.remoteFirst {
+		s.rotate()
 	}
-	s.rotate()
 }
 
 // rekeyDeadline is when tickRekey has something to do.
