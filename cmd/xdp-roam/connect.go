@@ -41,10 +41,9 @@ send there to a service of SERVER (a name or an address, with a port or without)
 Each local address gets a session of its own. The first session of each -L is
 opened at the start, so that a wrong key or service shows at once.
 
-A session moves with this host from network to network, and its local address
-with it. When the server was restarted, or nothing leads to it for a while,
-another session is opened in the same place: local programs notice that only by
-what was lost on the way.
+A session moves with this host from network to network. When the server was
+restarted, or no network leads to it for a while, another session takes its
+place: local programs keep their sockets and miss only what was lost on the way.
 
 stderr tells when a session opens, moves, falls silent, is opened again or ends.
 SIGINT and SIGTERM end all sessions in order.`,

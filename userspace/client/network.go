@@ -25,7 +25,8 @@ type Network interface {
 	Ways(remote netip.AddrPort) []Way
 	// Listen opens a socket on one of our ways, on any port.
 	Listen(way Way) (netio.Conn, error)
-	// Resolve returns the addresses that a server named as in Config.Server has now.
+	// Resolve returns the addresses that a server named as in Config.Server has now,
+	// seen from here: behind a translator, an IPv4 address also has one of IPv6.
 	Resolve(ctx context.Context, server string) ([]netip.AddrPort, error)
 	// Slept returns for how long this machine has slept, counted from an arbitrary
 	// time, where the clock of package time stood still meanwhile.
@@ -109,9 +110,21 @@ func (HostNetwork) Listen(way Way) (netio.Conn, error) {
 	return netio.ListenUDP(netio.Config{Addr: netip.AddrPortFrom(way.Addr, 0), Device: way.Device, ReadBuffer: readBuffer})
 }
 
-// Resolve is the function Resolve.
-func (HostNetwork) Resolve(ctx context.Context, server string) ([]netip.AddrPort, error) {
-	return Resolve(ctx, server)
+// Resolve is the function Resolve, and asks for a translator (NAT64) where there is
+// no route to any of the addresses.
+func (n HostNetwork) Resolve(ctx context.Context, server string) ([]netip.AddrPort, error) {
+	addrs, err := Resolve(ctx, server)
+	if err != nil {
+		return nil, err
+	}
+	routed := func(a netip.AddrPort) bool {
+		_, err := n.Source(a)
+		return err == nil
+	}
+	if !slices.ContainsFunc(addrs, routed) {
+		addrs = append(addrs, translated(ctx, addrs)...)
+	}
+	return addrs, nil
 }
 
 // Slept compares a clock that goes on in sleep with one that does not.

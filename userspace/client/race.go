@@ -191,22 +191,36 @@ func foreign(network Network, way Way, remote netip.AddrPort) bool {
 	return err != nil || system != way.Addr
 }
 
-// resolve asks for the addresses of the server's name again.
-func (r *roamer) resolve() {
-	if r.cfg.Server == "" || r.resolving {
-		return
+// resolve asks again for the addresses of the server's name, and for those of IPv4
+// addresses that have no route here. It returns false if there is nothing to ask for.
+func (r *roamer) resolve() bool {
+	var names []string
+	if r.cfg.Server != "" {
+		names = append(names, r.cfg.Server)
+	}
+	for _, a := range r.servers() {
+		if _, err := r.cfg.Network.Source(a); err != nil && a.Addr().Is4() {
+			names = append(names, a.String())
+		}
+	}
+	if r.resolving || len(names) == 0 {
+		return r.resolving
 	}
 	r.resolving = true
 	r.group.Go(func() {
 		ctx, stop := context.WithTimeout(r.life, resolveTime)
 		defer stop()
-		addrs, err := r.cfg.Network.Resolve(ctx, r.cfg.Server)
-		if err != nil {
-			r.log.Debug("resolve", "cause", err)
-			addrs = nil
+		var all []netip.AddrPort
+		for _, name := range names {
+			addrs, err := r.cfg.Network.Resolve(ctx, name)
+			if err != nil {
+				r.log.Debug("resolve", "name", name, "cause", err)
+			}
+			all = append(all, addrs...)
 		}
-		r.resolved <- addrs // has room for the one
+		r.resolved <- all // has room for the one
 	})
+	return true
 }
 
 // learn takes the addresses that the server's name has now.

@@ -231,13 +231,12 @@ func (r *roamer) follow() (again time.Duration) {
 		if !r.offline.Swap(true) {
 			r.tell(Event{Kind: EventNoRoute, From: current, Err: err})
 		}
-		// The system will tell when there is one. A name may have another address where
-		// the routes lead now, and of that nobody tells.
-		if r.cfg.Server == "" {
-			return 0
+		// The system will tell when there is one. The server may have another address
+		// where the routes lead now, and of that nobody tells.
+		if r.resolve() {
+			return r.ask.next()
 		}
-		r.resolve()
-		return r.ask.next()
+		return 0
 	}
 	r.ask.reset()
 	wasOffline := r.offline.Swap(false)

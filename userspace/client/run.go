@@ -277,18 +277,10 @@ func (s *Session) receive(now session.Time, socket *socket, m *netio.Message, w 
 		}
 		return
 	}
-	// The PONG to our CLOSE shows in when the state machine next has something to
-	// do, or, where that happens to be the same time, as the first round trip.
-	next, rtt := s.closeProgress()
 	s.machine.Receive(now, from, m.Data(), &w.out)
-	if n, r := s.closeProgress(); n != next || rtt == 0 && r != 0 || s.machine.State() != session.StateClosing {
+	if s.machine.CloseAcknowledged() {
 		s.ackOnce.Do(func() { close(s.acked) })
 	}
-}
-
-func (s *Session) closeProgress() (next session.Time, rtt time.Duration) {
-	next, _ = s.machine.Deadline()
-	return next, s.machine.Info().SRTT
 }
 
 // tickLoop calls the state machine when it has something to do.
