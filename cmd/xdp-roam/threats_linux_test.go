@@ -188,8 +188,8 @@ func (s *siege) flood(reason string, n uint64, next func() packet) {
 	s.t.Helper()
 	start := s.count("xdp", reason)
 	for deadline := time.Now().Add(patience); ; {
-		for range 4 {
-			for range 500 {
+		for range 2 {
+			for range 2000 { // more than a bucket holds
 				s.send(next())
 			}
 			ask(s.t, s.program, "during")
