@@ -73,6 +73,39 @@ func TestForgetfulServerIsFound(t *testing.T) {
 	})
 }
 
+// The server accepts another session, and in the same instant the old one is heard
+// again: the old one goes on.
+func TestLivingSessionIsNotReplaced(t *testing.T) {
+	simulate(t, nil, func(x *sim) {
+		x.net.setDrop(func(from, _ netip.AddrPort, pkt []byte) bool {
+			if pkt[0] == wire.TypeResp {
+				time.AfterFunc(x.net.delay, x.net.heal)
+			}
+			return pkt[0] == wire.TypeData && from.Port() != simServer.Port()
+		})
+		x.told(EventReopening, time.Time{})
+		x.until("an answer to INIT", func() (n bool) { x.rig.with(func() { n = x.rig.inits > 1 }); return n })
+		x.flows()
+		time.Sleep(2 * holdTime)
+		x.same()
+		x.until("rest", func() bool { i := x.s.Info(); return i.Sockets == 1 && !i.Reopening })
+	})
+}
+
+// A server that takes no new sessions, as one that drains, still has the old one:
+// that is looked for on all paths again and again.
+func TestOldSessionIsLookedForWhileRefused(t *testing.T) {
+	simulate(t, nil, func(x *sim) {
+		x.rig.with(func() { x.rig.refuse = wire.StatusBusy })
+		x.net.setDrop(func(_, _ netip.AddrPort, _ []byte) bool { return true })
+		time.Sleep(20 * time.Second)
+		x.net.cut(wifi, true, true)
+		x.until("lte", func() bool { return x.s.LocalAddr().Addr().String() == lte })
+		x.flows()
+		x.same()
+	})
+}
+
 // The new session is closed towards a server that still has the old one.
 func TestReplacedSessionIsClosed(t *testing.T) {
 	simulate(t, nil, func(x *sim) {
