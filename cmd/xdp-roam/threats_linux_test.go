@@ -188,8 +188,8 @@ func (s *siege) flood(reason string, n uint64, next func() packet) {
 	s.t.Helper()
 	start := s.count("xdp", reason)
 	for deadline := time.Now().Add(patience); ; {
-		for range 4 {
-			for range 500 {
+		for range 2 {
+			for range 2000 { // more than a bucket holds
 				s.send(next())
 			}
 			ask(s.t, s.program, "during")
@@ -390,12 +390,17 @@ func TestThreatLinkedNetworks(t *testing.T) {
 			return len(list) == 1 && strings.HasPrefix(list[0].Remote, public.String()+":")
 		}
 	}
+	// One id in use and two spare ones, as after a while: without spare ids a move
+	// keeps its id.
+	ready := func() bool { return len(items[slotItem](s.labBench, "map", "dump", "slots")) == 3 }
 	for round := range 2 {
+		until(t, "spare ids for the next move", ready)
 		if err := s.net.B.Join(50 - round); err != nil {
 			t.Fatal(err)
 		}
 		ask(t, s.program, "from network B")
 		until(t, "the session is on network B", where(s.net.B.Public))
+		until(t, "spare ids for the next move", ready)
 		if err := s.net.B.Leave(); err != nil {
 			t.Fatal(err)
 		}
