@@ -291,7 +291,7 @@ type rigIDs struct {
 }
 
 func (d *rigIDs) Issue() (id wire.ID, reset wire.Token, err error) {
-	id, reset, err = randomIDs{}.Issue()
+	id, _, err = randomIDs{}.Issue()
 	d.rig.byID[id] = d.session
 	d.rig.issued[id] = true
 	reset = handshake.ResetToken(rigResetKey, id)
