@@ -37,8 +37,8 @@ var campaigns = []campaign{
 			stageXDP:    {"candidate_limit", "reset_limit"},
 			stageServer: {"auth_failed", "replay_duplicate", "replay_old", "unknown_id", "id_gone", "reset", "reset_limit", "after_close"},
 		},
-		must:    "dropped without an answer",
-		answers: raceWinners,
+		must:    "dropped, answered by no more than a reset",
+		answers: answersInOrder,
 	},
 	{
 		name: "replays to the client", parts: []string{AttackReplayDown},
@@ -72,16 +72,30 @@ var campaigns = []campaign{
 	},
 }
 
-// raceWinners allows what is in order: a replay that overtakes its original, or
-// whose original is lost, is the newest packet of the session and earns a
-// CHALLENGE, which the attacker cannot answer. A forgery earns nothing.
-func raceWinners(a Attack) bool {
-	for _, v := range a.Volleys {
-		if v.Attack != AttackReplay && v.Answers > 0 || v.Answers*50 > v.Sent || v.AnswerBytes > v.SentBytes {
-			return false
+// answersInOrder allows what is in order. A packet under an id that the session
+// has shed meets a stateless reset, shorter than the packet, whoever sent it:
+// nobody can tell whether the peer still needs to hear it. And a replay that
+// overtakes its original, or whose original is lost, is the newest packet of the
+// session and earns a CHALLENGE, which the attacker cannot answer.
+func answersInOrder(a Attack) bool {
+	resets := uint64(0)
+	for _, c := range a.Stopped {
+		if c.Stage == stageServer && c.Reason == "reset" {
+			resets += c.Value
 		}
 	}
-	return true
+	var forgeries, replays, races uint64
+	for _, v := range a.Volleys {
+		if v.AnswerBytes > v.SentBytes {
+			return false
+		}
+		if v.Attack == AttackReplay {
+			replays, races = replays+v.Answers, races+v.Sent/50
+		} else {
+			forgeries += v.Answers
+		}
+	}
+	return forgeries <= resets && forgeries+replays <= resets+races
 }
 
 // newAttack joins what the attacker did to the counters that grew meanwhile.

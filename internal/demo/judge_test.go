@@ -91,9 +91,9 @@ func TestJudge(t *testing.T) {
 		"no attack at all":    {func(r *Report) { r.attack("spoofed INITs").Sent = 0 }, "spoofed INITs: answered by RETRY"},
 		"an answer to a forger": {func(r *Report) {
 			r.attack("client's id").Volleys[0] = Volley{Attack: AttackForge, Sent: 300, Answers: 1}
-		}, "client's id: dropped without an answer"},
-		"many answers to replays":   {func(r *Report) { r.attack("client's id").Volleys[0].Answers = 30 }, "client's id: dropped without an answer"},
-		"more bytes than were sent": {func(r *Report) { r.attack("client's id").Volleys[0].AnswerBytes = 1 }, "client's id: dropped without an answer"},
+		}, "client's id: dropped, answered"},
+		"many answers to replays":   {func(r *Report) { r.attack("client's id").Volleys[0].Answers = 30 }, "client's id: dropped, answered"},
+		"more bytes than were sent": {func(r *Report) { r.attack("client's id").Volleys[0].AnswerBytes = 1 }, "client's id: dropped, answered"},
 		"an INIT in userspace": {func(r *Report) {
 			r.Counters = append(r.Counters, control.Counter{Stage: stageServer, Reason: "init_not_opened", Value: 1})
 		}, "userspace saw no INIT"},
