@@ -9,7 +9,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The product needs no C compiler: the BPF objects are committed, the Go is pure.
 export CGO_ENABLED = 0
 
-.PHONY: all build demo test race fuzz lint vet fmt-check cross generate generate-check bench-xdp test-kernels clean help
+.PHONY: all build demo test race fuzz lint vet fmt-check cross generate generate-check bench bench-xdp bench-roam test-kernels clean help
 
 all: build
 
@@ -65,9 +65,16 @@ generate-check: generate
 	@out=$$(git status --porcelain -- bpf bench/xdp); if [ -n "$$out" ]; then \
 	  echo "generated files are not current (run make generate and commit):"; echo "$$out"; exit 1; fi
 
+## bench: every benchmark (root, for bench-xdp)
+bench: bench-xdp bench-roam
+
 ## bench-xdp: the data plane's rows of docs/BENCHMARKS.md, into bench/results.json (root)
 bench-xdp:
 	$(GO) run ./bench/xdp
+
+## bench-roam: how soon datagrams flow again after a move, row 20, likewise (Linux, two minutes)
+bench-roam:
+	$(GO) run ./bench/roam
 
 ## test-kernels: the privileged tests on Debian's 6.1 and 6.12 kernels under qemu (apt, qemu-system-x86)
 test-kernels:

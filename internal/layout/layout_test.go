@@ -39,6 +39,7 @@ var allowed = map[string][]string{
 	"vagrant/kernels":               {},
 	"vagrant/kernels/init":          {},
 	"bench/report":                  {},
+	"bench/roam":                    {"bench/report", "userspace/client", "userspace/server", "userspace/handshake", "userspace/netio", "userspace/wire"},
 	"bench/xdp":                     {"bench/report", "bpf", "maps", "userspace/wire", "userspace/handshake"},
 	"cmd/xdp-roam":                  {"*"},
 	"cmd/xdp-roam/internal/config":  {"userspace/handshake", "userspace/server", "userspace/service", "loader"},

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+// Command roam measures how long a session is held up by a move of its client:
+// row 20 of the goals in docs/BENCHMARKS.md. Server and client are the real ones,
+// over loopback sockets with a delay of the benchmark's own in each direction; the
+// network that the client leaves is gone in the same moment.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/xdp-roam/xdp-roam/bench/report"
+)
+
+const usage = `Usage: roam [flags]
+
+Measures how soon after a move datagrams flow again (row 20), prints a table and
+writes the results. Takes about two minutes.
+
+Flags:
+`
+
+// roundTrips are the links that are measured.
+var roundTrips = []time.Duration{40 * time.Millisecond, 10 * time.Millisecond}
+
+type options struct {
+	rounds int
+	counts [numKinds]int // of moves of each kind, in each round, for each link
+}
+
+func main() {
+	var o options
+	results := flag.String("results", "bench/results.json", "`file` that the rows are written to")
+	flag.IntVar(&o.rounds, "rounds", 5, "rounds, each with fresh sessions, at least 5")
+	flag.IntVar(&o.counts[none], "idle", 20, "measurements without a move, likewise")
+	flag.IntVar(&o.counts[known], "moves", 50, "known moves in each round for each link, at least 20")
+	flag.IntVar(&o.counts[noticed], "noticed", 10, "moves that the system tells of, likewise")
+	flag.IntVar(&o.counts[rebound], "rebindings", 10, "NAT rebindings, likewise")
+	flag.Usage = func() {
+		fmt.Fprint(flag.CommandLine.Output(), usage)
+		flag.PrintDefaults()
+	}
+	flag.Parse()
+	if err := run(o, *results); err != nil {
+		fmt.Fprintln(os.Stderr, "roam:", err)
+		os.Exit(1)
+	}
+}
+
+func run(o options, results string) error {
+	if o.rounds < 5 || o.counts[known] < 20 {
+		return fmt.Errorf("-rounds %d -moves %d: fewer than 5 and 20 say little of a 99th percentile", o.rounds, o.counts[known])
+	}
+	// Who sleeps in the kernel keeps a processor of the runtime's for a while.
+	runtime.GOMAXPROCS(max(16, runtime.NumCPU()))
+	// The link copies every packet, which a network would not: it is collected
+	// between moves.
+	debug.SetGCPercent(-1)
+	s, err := measure(context.Background(), o)
+	if err != nil {
+		return err
+	}
+	rows := s.rows()
+	if err := errors.Join(report.Print(os.Stdout, rows), s.print()); err != nil {
+		return err
+	}
+	if err := report.Save(results, report.ThisMachine(), rows); err != nil {
+		return err
+	}
+	if n := s.failed(); n > 0 {
+		return fmt.Errorf("%d moves failed: each counts as %v", n, timeout)
+	}
+	return nil
+}
+
+// samples are those of each round, by kind and link.
+type samples []map[kind][][]sample
+
+func measure(ctx context.Context, o options) (samples, error) {
+	var all samples
+	for round := range o.rounds {
+		fmt.Fprintf(os.Stderr, "round %d of %d\n", round+1, o.rounds)
+		of := map[kind][][]sample{}
+		for link, roundTrip := range roundTrips {
+			r, err := newRig(ctx, roundTrip)
+			if err != nil {
+				return nil, err
+			}
+			for k := range kind(numKinds) {
+				of[k] = append(of[k], nil)
+				for range o.counts[k] {
+					s, err := r.move(ctx, k)
+					if err != nil {
+						return nil, errors.Join(err, r.close())
+					}
+					of[k][link] = append(of[k][link], s)
+				}
+			}
+			if err := r.close(); err != nil {
+				return nil, err
+			}
+		}
+		all = append(all, of)
+	}
+	return all, nil
+}
+
+// rows are the known moves', with the 99th percentile of each round over all links.
+func (all samples) rows() []report.Row {
+	var first, full []float64
+	for _, round := range all {
+		s := slices.Concat(round[known]...)
+		first = append(first, percentile(99, s, func(s sample) time.Duration { return s.first }))
+		full = append(full, percentile(99, s, func(s sample) time.Duration { return s.full }))
+	}
+	return []report.Row{
+		report.AtMost(20, "known move: first byte at the server, beyond the one-way delay, p99", "ms", first, 1, nil),
+		report.AtMost(20, "known move: full rate from the server, beyond one-way delay + 1 RTT, p99", "ms", full, 5, nil),
+	}
+}
+
+// print writes all that was measured, by kind and link.
+func (all samples) print() error {
+	tw := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(tw, "\nWHAT\tRTT\tMOVES\tFAILED\tFIRST BYTE ms p50/p99/max\tFULL RATE ms p50/p99/max\tSEEN BY THE CLIENT ms p50/p99\tHELD p50")
+	for k := range kind(numKinds) {
+		for link, roundTrip := range roundTrips {
+			var s []sample
+			for _, round := range all {
+				s = append(s, round[k][link]...)
+			}
+			if len(s) == 0 {
+				continue
+			}
+			of := func(p int, f func(sample) time.Duration) float64 { return percentile(p, s, f) }
+			first := func(s sample) time.Duration { return s.first }
+			full := func(s sample) time.Duration { return s.full }
+			seen := func(s sample) time.Duration { return s.seen }
+			if k == none {
+				fmt.Fprintf(tw, "%v\t%v\t%d\t%d\t%.2f / %.2f / %.2f\n", k, roundTrip, len(s), failures(s), of(50, first), of(99, first), of(100, first))
+				continue
+			}
+			held := func(s sample) time.Duration { return time.Duration(s.held) * time.Millisecond }
+			fmt.Fprintf(tw, "%v\t%v\t%d\t%d\t%.2f / %.2f / %.2f\t%.2f / %.2f / %.2f\t%.1f / %.1f\t%.0f\n", k, roundTrip, len(s), failures(s),
+				of(50, first), of(99, first), of(100, first), of(50, full), of(99, full), of(100, full), of(50, seen), of(99, seen), of(50, held))
+		}
+	}
+	fmt.Fprintln(tw, "First byte beyond the one-way delay, full rate beyond that and one round trip; a failed move counts as", timeout)
+	return tw.Flush()
+}
+
+func failures(s []sample) (n int) {
+	for i := range s {
+		if s[i].err != nil {
+			n++
+		}
+	}
+	return n
+}
+
+func (all samples) failed() (n int) {
+	for _, round := range all {
+		for _, links := range round {
+			n += failures(slices.Concat(links...))
+		}
+	}
+	return n
+}
+
+// percentile returns the smallest value in ms that p percent do not exceed.
+func percentile(p int, s []sample, f func(sample) time.Duration) float64 {
+	values := make([]time.Duration, len(s))
+	for i := range s {
+		values[i] = f(s[i])
+	}
+	slices.Sort(values)
+	return float64(values[max((len(s)*p+99)/100, 1)-1]) / float64(time.Millisecond)
+}
