@@ -50,6 +50,7 @@ func TestRetry(t *testing.T) {
 			name := "retry_" + fam.name + tags.name
 			t.Run(name, func(t *testing.T) {
 				p := p.on(t)
+				p.setUnix(testTime)
 				f := frame{src: fam.client, dst: fam.server, vlans: tags.tpids, tos: 0x2f, payload: initPacket()}
 				got := p.run(f.bytes())
 				if got.reason != reasonRetry || got.action != xdpTX {
@@ -77,6 +78,7 @@ func TestRetryChecksums(t *testing.T) {
 			copy(f.payload[8:], bytes.Repeat([]byte{0xff}, 16))
 		}
 		signed(f.payload)
+		p.setUnix(testTime)
 		got := p.run(f.bytes())
 		cookie := testCookies.Make(testTime, handshakeID(f.payload), f.src, f.dst)
 		if want := wantRetry(f, cookie); !bytes.Equal(got.out, want) {
