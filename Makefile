@@ -23,6 +23,7 @@ demo: build
 
 ## test: all tests; those that need root are skipped with a stated cause without it
 test:
+	@[ "$$(id -u)" = 0 ] || echo "not root: tests that load BPF programs or make network namespaces are skipped; go test -v says which and why"
 	$(GO) vet ./...
 	$(GO) test -timeout 20m ./...
 
