@@ -210,8 +210,11 @@ func findModule(tree, name, work string) (string, error) {
 func boot(image, initrd string, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	// accel=tcg: works everywhere, also where /dev/kvm exists but hangs.
-	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "2048",
+	// accel=tcg: works everywhere, also where /dev/kvm exists but hangs. thread=single:
+	// the kernel patches the call in its XDP dispatcher when a program is exchanged, and
+	// an emulated CPU on a thread of its own may run the breakpoint of that patch after
+	// the patch is done: an int3 that no kernel expects, a panic that no real CPU shows.
+	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2", "-m", "2048",
 		"-nographic", "-no-reboot", "-net", "none", "-kernel", image, "-initrd", initrd,
 		"-append", "console=ttyS0 quiet panic=-1 loglevel=3")
 	stdout, err := cmd.StdoutPipe()
