@@ -40,13 +40,32 @@ type Message struct {
 	// written, the one it leaves from (invalid or unspecified: the kernel
 	// chooses). The port is always the socket's and is ignored for a write.
 	Local netip.AddrPort
-	// Segment is the size of each packet in a Buf that holds several of equal
-	// size, the last one perhaps shorter (UDP_GRO, UDP_SEGMENT); 0 for one packet.
+	// Segment is, read from a socket with GRO, the size of each packet in a Buf
+	// that holds several, the last one perhaps shorter (see Split); 0 for one
+	// packet. Unused for a write, which joins packets by itself.
 	Segment int
 }
 
 // Data returns the bytes that a read left in the message.
 func (m *Message) Data() []byte { return m.Buf[:m.N] }
+
+// Split appends the packets of ms to dst, one message each, which alias the
+// buffers of ms. Only a socket with GRO needs it.
+func Split(dst, ms []Message) []Message {
+	for i := range ms {
+		m := &ms[i]
+		if m.Segment <= 0 || m.N <= m.Segment {
+			dst = append(dst, *m)
+			continue
+		}
+		for data := m.Data(); len(data) > 0; {
+			n := min(m.Segment, len(data))
+			dst = append(dst, Message{Buf: data[:n:n], N: n, Remote: m.Remote, Local: m.Local})
+			data = data[n:]
+		}
+	}
+	return dst
+}
 
 // Conn is a socket that moves datagrams in batches. All methods may be called
 // from several goroutines; reads wait for reads and writes for writes.
@@ -57,7 +76,10 @@ type Conn interface {
 	// the socket itself, never of a peer.
 	ReadBatch(ms []Message) (int, error)
 	// WriteBatch sends every message in order and waits while the socket's
-	// buffer is full. A datagram that the kernel refuses (no route, larger
+	// buffer is full. On Linux messages in a row with the same ends and the same
+	// length, but for a last one that may be shorter, cost little more than one
+	// (UDP_SEGMENT), least where their bytes lie behind each other in memory.
+	// A datagram that the kernel refuses (no route, larger
 	// than the device's MTU, forbidden by a filter, ...) is skipped, as if
 	// lost on the way. It returns how many were taken and the first refusal's
 	// errno; net.ErrClosed after Close ends the batch.

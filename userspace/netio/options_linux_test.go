@@ -46,40 +46,106 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// TestSegments sends one train by UDP_SEGMENT and gets it as one by UDP_GRO,
-// and as its packets without.
-func TestSegments(t *testing.T) {
-	const size, count = 400, 5
-	train := make([]byte, size*(count-1)+100)
-	for i := range train {
-		train[i] = byte(i * 7)
-	}
-	for _, gro := range []bool{true, false} {
-		server := listenOrSkip(t, Config{Addr: netip.MustParseAddrPort("127.0.0.1:0"), GRO: gro})
-		client := listenOrSkip(t, Config{Addr: netip.MustParseAddrPort("127.0.0.1:0")})
-		send(t, client, Message{Buf: train, Remote: server.LocalAddr(), Local: client.LocalAddr(), Segment: size})
-		var got []byte
-		for len(got) < len(train) {
-			ms := rooms(8, 65536)
-			n, err := server.ReadBatch(ms)
-			if err != nil {
-				t.Fatal(err)
+// TestTrains sends packets that make trains and such that must not, from memory
+// in one piece and in several, to sockets with and without UDP_GRO.
+func TestTrains(t *testing.T) {
+	for _, addr := range []string{"127.0.0.1:0", "[::1]:0"} {
+		for _, gro := range []bool{true, false} {
+			server := listenOrSkip(t, Config{Addr: netip.MustParseAddrPort(addr), GRO: gro, ReadBuffer: 4 << 20})
+			other := listenOrSkip(t, Config{Addr: netip.MustParseAddrPort(addr), GRO: gro})
+			client := listenOrSkip(t, Config{Addr: netip.MustParseAddrPort(addr)})
+			var want [][]byte
+			var out []Message
+			arena := make([]byte, 0, 1<<20)
+			add := func(size, gap int) {
+				start := len(arena)
+				arena = arena[:start+size]
+				for i := range size {
+					arena[start+i] = byte(i*7 + len(want))
+				}
+				buf := arena[start:]
+				arena = arena[:start+size+gap]
+				want = append(want, buf)
+				out = append(out, Message{Buf: buf, Remote: server.LocalAddr(), Local: client.LocalAddr()})
 			}
-			for _, m := range ms[:n] {
-				if gro && m.Segment != size && m.N > size {
-					t.Errorf("%d bytes with segment size %d", m.N, m.Segment)
+			for range 100 { // more than a train holds, and than a batch
+				add(400, 0)
+			}
+			for range 100 {
+				add(1400, 3)
+			}
+			for _, size := range []int{400, 400, 100, 400, 500, 0, 0, 1, 1, 60000, 10000, 10000, 200} {
+				add(size, size%3)
+			}
+			add(200, 0)
+			out = append(out, Message{Buf: want[0][:200], Remote: other.LocalAddr(), Local: client.LocalAddr()})
+			add(200, 0)
+			send(t, client, out...)
+			var got []Message
+			trains := 0
+			for len(got) < len(want) {
+				ms := rooms(8, 65536)
+				n, err := server.ReadBatch(ms)
+				if err != nil {
+					t.Fatal(err)
 				}
-				if !gro && (m.Segment != 0 || m.N > size) {
-					t.Errorf("without GRO: %d bytes with segment size %d", m.N, m.Segment)
+				for _, m := range ms[:n] {
+					if m.Segment > 0 {
+						trains++
+					}
 				}
-				if m.Local != server.LocalAddr() {
-					t.Errorf("Local = %v", m.Local)
+				got = Split(got, ms[:n])
+			}
+			for i, m := range got {
+				if !bytes.Equal(m.Data(), want[i]) || m.Segment != 0 {
+					t.Fatalf("%s, GRO %v: packet %d has %d bytes, want %d", addr, gro, i, m.N, len(want[i]))
 				}
-				got = append(got, m.Data()...)
+				if m.Local != server.LocalAddr() || m.Remote != client.LocalAddr() {
+					t.Fatalf("%s, GRO %v: packet %d from %v to %v", addr, gro, i, m.Remote, m.Local)
+				}
+			}
+			if gro != (trains > 0) {
+				t.Errorf("%s, GRO %v: %d trains", addr, gro, trains)
+			}
+			if m := readN(t, other, 1)[0]; m.N != 200 {
+				t.Errorf("%s: the packet to another address has %d bytes", addr, m.N)
 			}
 		}
-		if !bytes.Equal(got, train) {
-			t.Errorf("GRO %v: the train came changed", gro)
+	}
+}
+
+// TestTrainRefused has the kernel refuse trains: their packets are then refused
+// by themselves, and those around them arrive.
+func TestTrainRefused(t *testing.T) {
+	server := listenOrSkip(t, Config{Addr: netip.MustParseAddrPort("127.0.0.1:0")})
+	client := listenOrSkip(t, Config{Addr: netip.MustParseAddrPort("127.0.0.1:0")})
+	nowhere := netip.MustParseAddrPort("[::1]:9") // of the wrong family
+	var out []Message
+	for i, to := range []netip.AddrPort{server.LocalAddr(), server.LocalAddr(), nowhere, nowhere, nowhere, server.LocalAddr(), nowhere} {
+		out = append(out, Message{Buf: []byte{byte(i), 0}, Remote: to})
+	}
+	if n, err := client.WriteBatch(out); n != 3 || err == nil {
+		t.Errorf("WriteBatch = %d, %v; want 3 and a refusal", n, err)
+	}
+	for i, m := range readN(t, server, 3) {
+		if want := []byte{0, 1, 5}[i]; m.Data()[0] != want {
+			t.Errorf("packet %d is number %d, want %d", i, m.Data()[0], want)
+		}
+	}
+	if !client.(*udpConn).gso {
+		t.Error("a refusal that was the packets' ended all trains")
+	}
+}
+
+// TestWithoutSegments has a socket that sends no trains.
+func TestWithoutSegments(t *testing.T) {
+	server := listenOrSkip(t, Config{Addr: netip.MustParseAddrPort("127.0.0.1:0"), GRO: true})
+	client := listenOrSkip(t, Config{Addr: netip.MustParseAddrPort("127.0.0.1:0")})
+	client.(*udpConn).gso = false
+	send(t, client, Message{Buf: make([]byte, 10), Remote: server.LocalAddr()}, Message{Buf: make([]byte, 10), Remote: server.LocalAddr()})
+	for _, m := range readN(t, server, 2) {
+		if m.N != 10 || m.Segment != 0 {
+			t.Errorf("%d bytes, segments of %d", m.N, m.Segment)
 		}
 	}
 }

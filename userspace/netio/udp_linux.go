@@ -22,8 +22,9 @@ type udpConn struct {
 
 	readMu  sync.Mutex // guards in
 	in      batch
-	writeMu sync.Mutex // guards out
+	writeMu sync.Mutex // guards out and gso
 	out     batch
+	gso     bool // trains go by UDP_SEGMENT
 }
 
 func newConn(udp *net.UDPConn, six bool) (Conn, error) {
@@ -31,7 +32,7 @@ func newConn(udp *net.UDPConn, six bool) (Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &udpConn{udp: udp, raw: raw, local: localAddr(udp), six: six}
+	c := &udpConn{udp: udp, raw: raw, local: localAddr(udp), six: six, gso: knowsSegments(raw)}
 	// Made once: a closure for each call would be an allocation for each batch.
 	c.in.init(unix.SYS_RECVMMSG)
 	c.out.init(unix.SYS_SENDMMSG)
@@ -79,33 +80,45 @@ func (c *udpConn) WriteBatch(ms []Message) (int, error) {
 	defer c.writeMu.Unlock()
 	taken := 0
 	var refusal syscall.Errno
+	alone := 0 // so many of the next messages are not to be joined
 	for len(ms) > 0 {
 		part := ms[:min(len(ms), MaxBatch)]
-		ms = ms[len(part):]
-		for i := range part {
-			c.out.armWrite(i, &part[i], c.six)
+		if !c.gso {
+			alone = len(part)
 		}
-		retried := false
-		for c.out.first, c.out.count = 0, len(part); c.out.first < c.out.count; {
+		c.out.armWrite(part, alone, c.six)
+		alone = 0
+		done, retried := 0, false
+		for c.out.first < c.out.count && alone == 0 {
 			if err := c.raw.Write(c.out.call); err != nil {
 				return taken, err
 			}
 			switch errno := c.out.errno; {
 			case errno == 0:
-				taken += c.out.moved
-				c.out.first += c.out.moved
+				for ; c.out.moved > 0; c.out.moved-- {
+					taken += c.out.packets[c.out.first]
+					done += c.out.packets[c.out.first]
+					c.out.first++
+				}
 				retried = false
 			case errno == unix.EINTR:
 			case errno == unix.ECONNREFUSED && !retried:
 				retried = true // an old ICMP error, reported instead of sending
+			case c.out.packets[c.out.first] > 1:
+				// What the kernel refuses of a train it may take of single packets, the
+				// larger of which may be the cause. EIO is a device that sends no trains.
+				c.gso = c.gso && errno != unix.EIO
+				alone = c.out.packets[c.out.first]
 			default:
 				if refusal == 0 {
 					refusal = errno
 				}
 				c.out.first++
+				done++
 				retried = false
 			}
 		}
+		ms = ms[done:]
 	}
 	if refusal != 0 {
 		return taken, refusal
@@ -122,7 +135,8 @@ type mmsghdr struct {
 // batch is the memory of one direction's system calls.
 type batch struct {
 	hdrs     [MaxBatch]mmsghdr
-	iovs     [MaxBatch]unix.Iovec
+	packets  [MaxBatch]int                   // to write: how many messages each of hdrs joins
+	iovs     [MaxBatch]unix.Iovec            // to read one for each of hdrs, to write at most one for each message
 	names    [MaxBatch]unix.RawSockaddrInet6 // large enough for both families
 	controls [MaxBatch]control
 
@@ -136,8 +150,6 @@ func (b *batch) init(trap uintptr) {
 	for i := range b.hdrs {
 		h := &b.hdrs[i].hdr
 		h.Name = (*byte)(unsafe.Pointer(&b.names[i]))
-		h.Iov = &b.iovs[i]
-		h.SetIovlen(1)
 		h.Control = (*byte)(unsafe.Pointer(&b.controls[i]))
 	}
 	b.call = func(fd uintptr) bool {
@@ -148,14 +160,12 @@ func (b *batch) init(trap uintptr) {
 	}
 }
 
-func (b *batch) setBuf(i int, p []byte) {
-	b.iovs[i].Base = unsafe.SliceData(p)
-	b.iovs[i].SetLen(len(p))
-}
-
 func (b *batch) armRead(i int, room []byte) {
-	b.setBuf(i, room)
+	b.iovs[i].Base = unsafe.SliceData(room)
+	b.iovs[i].SetLen(len(room))
 	h := &b.hdrs[i].hdr
+	h.Iov = &b.iovs[i]
+	h.SetIovlen(1)
 	h.Namelen = unix.SizeofSockaddrInet6
 	h.SetControllen(len(b.controls[i]) * 8)
 }
@@ -171,10 +181,32 @@ func (b *batch) read(i int, m *Message, port uint16) {
 	m.Local, m.Segment = netip.AddrPortFrom(local, port), segment
 }
 
-func (b *batch) armWrite(i int, m *Message, six bool) {
-	b.setBuf(i, m.Buf)
-	h := &b.hdrs[i].hdr
-	h.Namelen = putAddrPort(&b.names[i], m.Remote, six)
-	n := b.controls[i].encode(m.Local.Addr(), m.Segment, six)
-	h.SetControllen(n)
+// armWrite prepares to send ms, at most MaxBatch. The first alone of them are
+// not joined with others.
+func (b *batch) armWrite(ms []Message, alone int, six bool) {
+	b.first, b.count = 0, 0
+	vec := 0
+	for len(ms) > 0 {
+		n := 1
+		if alone > 0 {
+			alone--
+		} else {
+			n = train(ms)
+		}
+		i := b.count
+		b.packets[i] = n
+		h := &b.hdrs[i].hdr
+		h.Iov = &b.iovs[vec]
+		used := gather(b.iovs[vec:], ms[:n])
+		vec += used
+		h.SetIovlen(used)
+		h.Namelen = putAddrPort(&b.names[i], ms[0].Remote, six)
+		segment := 0
+		if n > 1 {
+			segment = len(ms[0].Buf)
+		}
+		h.SetControllen(b.controls[i].encode(ms[0].Local.Addr(), segment, six))
+		b.count++
+		ms = ms[n:]
+	}
 }
