@@ -229,10 +229,10 @@ func TestThreatSpoofFlood(t *testing.T) {
 	b := accept(t, srv)
 	talk(t, b, bystander, "before")
 
-	forged := dataOn(v.Info().LocalID, 100)
+	forged := dataOn(v.Info().LocalID, 132)
 	flood := make([]netio.Message, 32)
-	for i := range flood {
-		flood[i] = netio.Message{Buf: forged, Remote: victim.sockets[0].to}
+	for i := range flood { // none shorter than the one before it, or they would be one train
+		flood[i] = netio.Message{Buf: forged[:100+i], Remote: victim.sockets[0].to}
 	}
 	limited := func() uint64 {
 		return set.Counters.Read().Packets[maps.StageSocket][maps.ReasonMainLimit]
