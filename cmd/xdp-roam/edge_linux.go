@@ -151,9 +151,9 @@ func (d *edge) startServer(address netip.AddrPort, set *maps.Set) error {
 		HasService: func(port uint16) bool { return d.backends[port] != nil },
 	}
 	if d.authorized != nil {
-		c.Authorize = func(key handshake.PublicKey, _ uint16) (string, bool) {
+		c.Authorize = func(key handshake.PublicKey, _ uint16) server.Access {
 			name, ok := d.authorized[key]
-			return name, ok
+			return server.Access{Allowed: ok, Name: name}
 		}
 	}
 	if err := c.Cookie.UnmarshalText([]byte(d.conf.Cookie)); err != nil {

@@ -33,7 +33,8 @@ type socket struct {
 // tried in turn. It gives up after 12 s, or when ctx ends.
 //
 // Errors: ErrConfig, ErrNoRoute, *NoAnswerError, *RefusedError, *VersionError,
-// handshake.ErrBadPayload, handshake.ErrDowngrade, and the resolver's.
+// handshake.ErrBadPayload, handshake.ErrDowngrade, handshake.ErrNoPSK, and the
+// resolver's.
 func Dial(ctx context.Context, cfg Config) (*Session, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {

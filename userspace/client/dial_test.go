@@ -127,8 +127,13 @@ func TestDialWrongPSK(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	_, err := Dial(ctx, r.config(func(c *Config) { c.PSK = handshake.PSK{1} }))
+	if !errors.Is(err, handshake.ErrNoPSK) {
+		t.Errorf("a server without one: %v", err)
+	}
+	r.with(func() { r.psk = handshake.PSK{2} })
+	_, err = Dial(ctx, r.config(func(c *Config) { c.PSK = handshake.PSK{1} }))
 	if !errors.Is(err, ErrNoAnswer) || !strings.Contains(err.Error(), "preshared key") {
-		t.Errorf("got %v", err)
+		t.Errorf("a server with another: %v", err)
 	}
 }
 

@@ -44,6 +44,7 @@ type rig struct {
 	demandCookie bool
 	dropInits    int // the first so many are lost
 	refuse       wire.Status
+	psk          handshake.PSK
 	mute         bool // everything is lost
 	echoTimes    int  // for each datagram; 1 unless set
 	loss         func(toServer bool, pkt []byte) bool
@@ -193,6 +194,9 @@ func (r *rig) init(m *netio.Message) {
 
 func (r *rig) accept(p wire.Init, m *netio.Message) []byte {
 	q, err := r.responder.Open(p)
+	if err == nil {
+		err = q.SetPSK(r.psk)
+	}
 	if err != nil {
 		return nil
 	}

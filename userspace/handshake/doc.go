@@ -22,6 +22,10 @@ var (
 	// protocol. A server drops such an INIT; a client gives up on such a RESP.
 	ErrBadPayload = errors.New("handshake payload breaks the protocol")
 
+	// ErrNoPSK means that the server accepted without the preshared key that we have
+	// for it: it has none for our key. Without it there is no session.
+	ErrNoPSK = errors.New("the server has no preshared key for this client, and this client has one")
+
 	// ErrDowngrade means that the server authenticated a list of versions that has
 	// a newer one that we know too: someone in between made us speak an older one.
 	ErrDowngrade = errors.New("the connection was moved to an older protocol version than both ends speak")

@@ -134,19 +134,46 @@ func TestFinishSurvivesForgeries(t *testing.T) {
 	}
 }
 
-// A wrong preshared key shows only as a RESP that does not open.
-func TestWrongPSK(t *testing.T) {
-	i, r := newPair(t, func(c *ClientConfig) { c.PSK = PSK{1} })
-	q, err := r.Open(i.Packet())
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, _, err := q.Accept(testAcceptance())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := i.Finish(resp); !errors.Is(err, ErrNotOpened) {
-		t.Errorf("got %v", err)
+// A wrong preshared key shows only as a RESP that does not open. A server that has
+// none for the client can still say no, and never yes.
+func TestPSKOfClient(t *testing.T) {
+	one, other := PSK{1}, PSK{2}
+	for name, c := range map[string]struct {
+		client, server PSK
+		accept, refuse error
+	}{
+		"none":              {},
+		"the same":          {client: one, server: one},
+		"another":           {client: one, server: other, accept: ErrNotOpened, refuse: ErrNotOpened},
+		"the client's only": {client: one, accept: ErrNoPSK},
+		"the server's only": {server: one, accept: ErrNotOpened, refuse: ErrNotOpened},
+	} {
+		i, r := newPair(t, func(cfg *ClientConfig) { cfg.PSK = c.client })
+		open := func() *Request {
+			q, err := r.Open(i.Packet())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := q.SetPSK(c.server); err != nil {
+				t.Fatal(err)
+			}
+			return q
+		}
+		resp, secrets, err := open().Accept(testAcceptance())
+		if err != nil {
+			t.Fatal(err)
+		}
+		reply, err := i.Finish(resp)
+		if !errors.Is(err, c.accept) || err == nil && reply.Secrets != secrets {
+			t.Errorf("%s: accepted: %v, want %v", name, err, c.accept)
+		}
+		if resp, err = open().Refuse(wire.StatusNotAuthorised, wire.CloseNotAuthorised, "no"); err != nil {
+			t.Fatal(err)
+		}
+		reply, err = i.Finish(resp)
+		if !errors.Is(err, c.refuse) || err == nil && (reply.Status != wire.StatusNotAuthorised || reply.Reason != "no" || reply.Secrets != (Secrets{})) {
+			t.Errorf("%s: refused: %+v %v, want %v", name, reply, err, c.refuse)
+		}
 	}
 }
 
@@ -188,7 +215,7 @@ func TestLowOrderClientKey(t *testing.T) {
 	// The INIT of a client that sends a zero static key, which flynn/noise
 	// encrypts without a look at it.
 	i.cfg.StaticKeypair.Public = make([]byte, 32)
-	_, message, err := i.start()
+	_, message, err := i.start(PSK{})
 	if err != nil {
 		t.Fatal(err)
 	}

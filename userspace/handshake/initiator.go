@@ -5,6 +5,7 @@ package handshake
 import (
 	"crypto/ecdh"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 
@@ -29,7 +30,8 @@ type ClientConfig struct {
 // Initiator is one attempt to open a session: one handshake id and one INIT. It
 // is not safe for concurrent use.
 type Initiator struct {
-	cfg     noise.Config
+	cfg     noise.Config // without the preshared key
+	psk     PSK
 	dh      *dh
 	payload []byte
 	packet  wire.Init
@@ -63,6 +65,7 @@ func NewInitiator(cfg ClientConfig) (*Initiator, error) {
 	d := newDH(static)
 	d.server = cfg.Server[:]
 	i := &Initiator{
+		psk:     cfg.PSK,
 		dh:      d,
 		payload: payload.appendTo(make([]byte, 0, wire.InitPayloadLen))[:wire.InitPayloadLen], // PAD is zeros
 		packet:  wire.NewInit(make([]byte, wire.InitLen), hid),
@@ -73,12 +76,11 @@ func NewInitiator(cfg ClientConfig) (*Initiator, error) {
 		Pattern:               noise.HandshakeIK,
 		Initiator:             true,
 		Prologue:              prologue(i.packet.Header()),
-		PresharedKey:          cfg.PSK[:],
 		PresharedKeyPlacement: pskPlacement,
 		StaticKeypair:         d.key(handleStatic),
 		PeerStatic:            cfg.Server[:],
 	}
-	_, message, err := i.start()
+	_, message, err := i.start(cfg.PSK)
 	if err != nil {
 		return nil, fmt.Errorf("%w: the server's public key cannot be used: %w", ErrBadKey, err)
 	}
@@ -88,9 +90,12 @@ func NewInitiator(cfg ClientConfig) (*Initiator, error) {
 }
 
 // start runs Noise up to and with message 1. All its inputs are kept, so it
-// always comes to the same state and the same message.
-func (i *Initiator) start() (*noise.HandshakeState, []byte, error) {
-	state, err := noise.NewHandshakeState(i.cfg)
+// always comes to the same state and the same message; the preshared key does
+// nothing before message 2.
+func (i *Initiator) start(psk PSK) (*noise.HandshakeState, []byte, error) {
+	cfg := i.cfg
+	cfg.PresharedKey = psk[:]
+	state, err := noise.NewHandshakeState(cfg)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -115,6 +120,11 @@ func (i *Initiator) ClearCookie() { i.packet.SetCookie(wire.Cookie{}) }
 // for another attempt: nothing changed, the real one may still come. Any other
 // error is the server's doing and ends the attempt. A refusal is a Reply and no
 // error.
+//
+// A server has no preshared key for a client that it does not know, and has to
+// tell it so: with a preshared key, Finish takes a refusal that was made without
+// one, which only the server can have made. An acceptance without one is
+// ErrNoPSK, never a session.
 func (i *Initiator) Finish(resp []byte) (*Reply, error) {
 	hid, message, err := wire.ParseResp(resp)
 	if err != nil {
@@ -123,9 +133,24 @@ func (i *Initiator) Finish(resp []byte) (*Reply, error) {
 	if hid != i.HandshakeID() {
 		return nil, fmt.Errorf("%w: it answers another attempt", ErrNotOpened)
 	}
+	reply, err := i.open(message, i.psk)
+	if i.psk.IsZero() || !errors.Is(err, ErrNotOpened) {
+		return reply, err
+	}
+	without, errWithout := i.open(message, PSK{})
+	switch {
+	case errWithout != nil:
+		return nil, err
+	case without.Status == wire.StatusAccepted:
+		return nil, ErrNoPSK
+	}
+	return without, nil
+}
+
+func (i *Initiator) open(message []byte, psk PSK) (*Reply, error) {
 	// Reading a message changes the Noise state even when it fails, for instance
 	// on an e of low order. So each try gets a state of its own.
-	state, _, err := i.start()
+	state, _, err := i.start(psk)
 	if err != nil {
 		return nil, err
 	}

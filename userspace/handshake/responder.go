@@ -21,7 +21,7 @@ type Responder struct {
 }
 
 // NewResponder returns the responder with the server's identity. The preshared
-// key is zero when there is none.
+// key, zero when there is none, is for every client that Request.SetPSK gives no other.
 func NewResponder(static PrivateKey, psk PSK) (*Responder, error) {
 	if static.IsZero() {
 		return nil, fmt.Errorf("%w: the server's private key is not set", ErrBadKey)
@@ -85,6 +85,16 @@ func (r *Responder) Open(initPkt []byte) (*Request, error) {
 		NewIDs:      payload.newIDs,
 		state:       state,
 	}, nil
+}
+
+// SetPSK makes the answer hang on a preshared key that belongs to this client. It
+// is needed in message 2 only, so it can be chosen by who asks. Zero leaves the
+// responder's.
+func (q *Request) SetPSK(psk PSK) error {
+	if psk.IsZero() {
+		return nil
+	}
+	return q.state.SetPresharedKey(psk[:])
 }
 
 // Accept returns the RESP that opens the session and the session's secrets. It

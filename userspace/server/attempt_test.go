@@ -242,21 +242,21 @@ func TestCaps(t *testing.T) {
 	one, two := [32]byte{1}, [32]byte{2}
 	home, away := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.1")
 	for range 2 {
-		if no := c.add(one, home); no != "" {
+		if no := c.add(one, home, 0); no != "" {
 			t.Fatal(no)
 		}
 	}
-	if c.room(one, away) == "" || c.add(one, away) == "" {
+	if c.room(one, away, 0) == "" || c.add(one, away, 0) == "" {
 		t.Error("a third session of one key")
 	}
-	if no := c.add(two, home); no != "" {
+	if no := c.add(two, home, 0); no != "" {
 		t.Error(no)
 	}
-	if c.room(two, home) == "" {
+	if c.room(two, home, 0) == "" {
 		t.Error("a fourth session of one network")
 	}
 	c.move(home, away)
-	if no := c.add(two, home); no != "" {
+	if no := c.add(two, home, 0); no != "" {
 		t.Errorf("after one has moved away: %s", no)
 	}
 	c.remove(one, away)

@@ -3,6 +3,8 @@
 package server
 
 import (
+	"cmp"
+	"fmt"
 	"net/netip"
 	"sync"
 
@@ -28,31 +30,31 @@ func newCaps(l Limits) *caps {
 }
 
 // room says whether another session would be within the caps, and if not, why
-// in words for its client.
-func (c *caps) room(key handshake.PublicKey, addr netip.Addr) (refusal string) {
+// in words for its client. own is the key's own cap; 0: that of all keys.
+func (c *caps) room(key handshake.PublicKey, addr netip.Addr, own int) (refusal string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.check(key, makePrefix(addr, sessionPrefixBits))
+	return c.check(key, makePrefix(addr, sessionPrefixBits), own)
 }
 
 // add counts a confirmed session, or says why not.
-func (c *caps) add(key handshake.PublicKey, addr netip.Addr) (refusal string) {
+func (c *caps) add(key handshake.PublicKey, addr netip.Addr, own int) (refusal string) {
 	p := makePrefix(addr, sessionPrefixBits)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if refusal = c.check(key, p); refusal == "" {
+	if refusal = c.check(key, p, own); refusal == "" {
 		c.keys[key]++
 		c.prefixes[p]++
 	}
 	return refusal
 }
 
-func (c *caps) check(key handshake.PublicKey, p prefix) string {
-	switch {
-	case int(c.keys[key]) >= c.maxKey:
-		return "this key has as many sessions as one key may have"
+func (c *caps) check(key handshake.PublicKey, p prefix, own int) string {
+	switch most := cmp.Or(own, c.maxKey); {
+	case int(c.keys[key]) >= most:
+		return fmt.Sprintf("this key has %d sessions, as many as it may have: end one first", most)
 	case int(c.prefixes[p]) >= c.maxPrefix:
-		return "this network has as many sessions as one network may have"
+		return fmt.Sprintf("this network has %d sessions, as many as one may have: end one first", c.maxPrefix)
 	}
 	return ""
 }

@@ -57,7 +57,8 @@ func (srv *Server) Close() error {
 	srv.closeOnce.Do(func() {
 		srv.cancel()
 		srv.openersWG.Wait() // so that no session begins any more
-		untold := srv.awaitGoodbyes(srv.closeSessions(wire.CloseShuttingDown, "the server is shutting down"))
+		all := func(*Session) (string, bool) { return "the server is shutting down", true }
+		untold := srv.awaitGoodbyes(srv.closeSessions(wire.CloseShuttingDown, all))
 		srv.end()
 		srv.keepersWG.Wait()
 		srv.closeErr = srv.closeSockets()
@@ -76,18 +77,20 @@ type goodbye struct {
 	at      session.Time
 }
 
-// closeSessions closes every session, in batches of packets, and returns those
-// whose clients have to acknowledge it.
-func (srv *Server) closeSessions(code wire.CloseCode, reason string) (told []goodbye) {
+// closeSessions closes every session that which chooses, called with its lock held,
+// in batches of packets, and returns those whose clients have to acknowledge it.
+func (srv *Server) closeSessions(code wire.CloseCode, which func(*Session) (reason string, chosen bool)) (told []goodbye) {
 	snd := sender{srv: srv, conn: srv.workers[0].conn}
 	counts := srv.counts[0]
 	srv.directory.each(func(s *Session) bool {
 		s.mu.Lock()
-		now := srv.clock.now()
-		s.state.Close(now, code, reason, &snd.out)
-		s.settle(now, &snd.out, counts)
-		if s.state.State() == session.StateClosing {
-			told = append(told, goodbye{s, now})
+		if reason, chosen := which(s); chosen {
+			now := srv.clock.now()
+			s.state.Close(now, code, reason, &snd.out)
+			s.settle(now, &snd.out, counts)
+			if s.state.State() == session.StateClosing {
+				told = append(told, goodbye{s, now})
+			}
 		}
 		s.mu.Unlock()
 		if len(snd.out.Packets) >= batchSize {

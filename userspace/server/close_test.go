@@ -41,7 +41,7 @@ func TestGoodbyes(t *testing.T) {
 	gone.mu.Lock()
 	gone.deaf = 1 << 30
 	gone.mu.Unlock()
-	told := srv.closeSessions(wire.CloseShuttingDown, "test")
+	told := srv.closeSessions(wire.CloseShuttingDown, func(*Session) (string, bool) { return "test", true })
 	if len(told) != 2 {
 		t.Fatalf("%d clients were told", len(told))
 	}
@@ -64,7 +64,7 @@ func TestGoodbyes(t *testing.T) {
 
 func TestDrain(t *testing.T) {
 	srv := listen(t, func(c *Config) {
-		c.Authorize = func(_ handshake.PublicKey, service uint16) (string, bool) { return "", service != 9 }
+		c.Authorize = func(_ handshake.PublicKey, service uint16) Access { return Access{Allowed: service != 9} }
 	})
 	c := dial(t, srv, "127.0.0.1", nil)
 	s := accept(t, srv)

@@ -32,10 +32,10 @@ type Config struct {
 	// another link: clients hear of them and go there when the one that they use
 	// fails. Not needed for the address that a client speaks to already.
 	Addresses []netip.AddrPort
-	// Authorize decides who may use a service and gives them a name for logs
-	// and lists. It is asked before HasService, so that a key on no list
-	// learns nothing else. It must be quick and safe for concurrent use. Nil: anyone.
-	Authorize func(key handshake.PublicKey, service uint16) (name string, ok bool)
+	// Authorize decides who may use a service. It is asked before HasService, so
+	// that a key on no list learns nothing else, and again when the client confirms.
+	// It must be quick and safe for concurrent use. Nil: anyone.
+	Authorize func(key handshake.PublicKey, service uint16) Access
 	// HasService says whether there is a service. Nil: every one.
 	HasService func(service uint16) bool
 	// State is what ids, cookies and resets hang on; zero: a fresh one, which is
@@ -105,7 +105,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.TableSlots = defaultSlots
 	}
 	if c.Authorize == nil {
-		c.Authorize = func(handshake.PublicKey, uint16) (string, bool) { return "", true }
+		c.Authorize = func(handshake.PublicKey, uint16) Access { return Access{Allowed: true} }
 	}
 	if c.HasService == nil {
 		c.HasService = func(uint16) bool { return true }

@@ -75,10 +75,10 @@ func busy(t *testing.T) (srv *Server, first *socket, release func()) {
 	held, gate := make(chan struct{}, maxJobs), make(chan struct{})
 	srv = listen(t, func(c *Config) {
 		c.Workers, c.Cookie = 1, CookieNever
-		c.Authorize = func(handshake.PublicKey, uint16) (string, bool) {
+		c.Authorize = func(handshake.PublicKey, uint16) Access {
 			held <- struct{}{}
 			<-gate
-			return "", true
+			return Access{Allowed: true}
 		}
 	})
 	released := false

@@ -79,8 +79,8 @@ func TestCookieBinds(t *testing.T) {
 func TestThreatClientNotListed(t *testing.T) {
 	known, stranger := handshake.NewPrivateKey(), handshake.NewPrivateKey()
 	srv := listen(t, func(c *Config) {
-		c.Authorize = func(k handshake.PublicKey, service uint16) (string, bool) {
-			return "known", k == known.Public() && service != 9
+		c.Authorize = func(k handshake.PublicKey, service uint16) Access {
+			return Access{Name: "known", Allowed: k == known.Public() && service != 9}
 		}
 		c.HasService = func(service uint16) bool { return service == 7 || service == 9 }
 		c.Limits.KeySessions = 1

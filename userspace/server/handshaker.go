@@ -4,7 +4,6 @@ package server
 
 import (
 	"errors"
-	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -34,13 +33,6 @@ func (h *handshaker) run() {
 	}
 }
 
-// refusal is why a client is not let in.
-type refusal struct {
-	status wire.Status
-	code   wire.CloseCode
-	text   string
-}
-
 func (h *handshaker) handle(job *initJob) Reason {
 	reason := h.answer(job)
 	if reason != RespAccepted && reason != RespRefused {
@@ -60,14 +52,18 @@ func (h *handshaker) answer(job *initJob) Reason {
 	if job.identity.previous {
 		srv.totals.previousKey.Add(1)
 	}
-	name, no := h.admit(req, job)
+	access, no := h.admit(req, job)
+	if err := req.SetPSK(access.PSK); err != nil {
+		srv.cfg.Log.Error("handshake failed", "remote", job.remote, "error", err)
+		return HandshakeFailed
+	}
 	var s *Session
 	var resp []byte
 	if no == nil {
-		s, resp, err = h.accept(req, job, name)
+		s, resp, err = h.accept(req, job, access.Name)
 		if errors.Is(err, maps.ErrFull) {
 			srv.totals.tableFull.Add(1)
-			no = &refusal{wire.StatusFull, wire.CloseLimit, "the server's session table is full"}
+			no = &refusal{wire.StatusFull, wire.CloseLimit, "the server's session table is full", "give the table more slots"}
 		} else if err != nil {
 			srv.cfg.Log.Error("handshake failed", "remote", job.remote, "error", err)
 			return HandshakeFailed
@@ -80,8 +76,8 @@ func (h *handshaker) answer(job *initJob) Reason {
 		}
 		srv.totals.refused[no.status].Add(1)
 		if srv.refusals.take(srv.clock.now()) {
-			srv.cfg.Log.Info("session_refused", "remote", job.remote, "peer_key", req.Client, "service", req.Service,
-				"status", no.status.String(), "reason", no.text)
+			srv.cfg.Log.Info("session_refused", "remote", job.remote, "peer", access.Name, "peer_key", req.Client, "service", req.Service,
+				"status", no.status.String(), "reason", no.text, "fix", no.fix)
 		}
 	}
 	if !srv.attempts.answered(job.attempt, resp, s) {
@@ -98,25 +94,6 @@ func (h *handshaker) answer(job *initJob) Reason {
 		return RespRefused
 	}
 	return RespAccepted
-}
-
-// admit decides whether the client gets a session.
-func (h *handshaker) admit(req *handshake.Request, job *initJob) (name string, no *refusal) {
-	srv := h.srv
-	name, ok := srv.cfg.Authorize(req.Client, req.Service)
-	switch {
-	case !ok:
-		return "", &refusal{wire.StatusNotAuthorised, wire.CloseNotAuthorised, "this key is not authorised here"}
-	case !srv.cfg.HasService(req.Service):
-		return "", &refusal{wire.StatusNoService, wire.CloseServiceGone, fmt.Sprintf("no service on port %d", req.Service)}
-	}
-	if srv.draining.Load() {
-		return "", &refusal{wire.StatusBusy, wire.CloseShuttingDown, drainReason}
-	}
-	if text := srv.caps.room(req.Client, job.remote.Addr()); text != "" {
-		return "", &refusal{wire.StatusBusy, wire.CloseLimit, text}
-	}
-	return name, nil
 }
 
 // accept makes the session, half-open, and the RESP that tells the client.

@@ -74,7 +74,9 @@ func TestClient(t *testing.T) {
 	identity := handshake.NewPrivateKey()
 	srv, err := server.Listen(server.Config{
 		Listen: netip.MustParseAddrPort("[::]:0"), Static: handshake.NewPrivateKey(), Workers: 2, Cookie: server.CookieAlways,
-		Authorize: func(k handshake.PublicKey, _ uint16) (string, bool) { return "alice", k == identity.Public() },
+		Authorize: func(k handshake.PublicKey, _ uint16) server.Access {
+			return server.Access{Name: "alice", Allowed: k == identity.Public()}
+		},
 	})
 	if err != nil {
 		t.Fatal(err)

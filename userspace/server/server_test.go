@@ -33,8 +33,8 @@ func TestSession(t *testing.T) {
 		t.Run(local, func(t *testing.T) {
 			identity := handshake.NewPrivateKey()
 			srv := listen(t, func(c *Config) {
-				c.Authorize = func(k handshake.PublicKey, service uint16) (string, bool) {
-					return "alice", k == identity.Public() && service == 7
+				c.Authorize = func(k handshake.PublicKey, service uint16) Access {
+					return Access{Name: "alice", Allowed: k == identity.Public() && service == 7}
 				}
 			})
 			c := dial(t, srv, local, func(c *handshake.ClientConfig) { c.Static = identity })

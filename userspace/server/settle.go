@@ -98,8 +98,14 @@ func (s *Session) confirmed(now session.Time, out *session.Output) {
 		srv.attempts.confirmed(s.attempt)
 	}
 	addr := s.state.Path().Remote.Addr()
-	if refusal := srv.caps.add(s.key, addr); refusal != "" {
-		s.state.Close(now, wire.CloseLimit, refusal, out)
+	access, no := s.stillAllowed()
+	if no == nil {
+		if text := srv.caps.add(s.key, addr, access.Sessions); text != "" {
+			no = &refusal{code: wire.CloseLimit, text: text}
+		}
+	}
+	if no != nil {
+		s.state.Close(now, no.code, no.text, out)
 		return
 	}
 	s.capped = addr
@@ -143,6 +149,7 @@ func (s *Session) closed(err *ClosedError) {
 	}
 	if !s.heard {
 		s.srv.totals.expired.Add(1)
+		s.logUnheard(err)
 	}
 	if !s.open {
 		return // never let in
@@ -150,6 +157,16 @@ func (s *Session) closed(err *ClosedError) {
 	s.srv.totals.closed.Add(1)
 	s.log(slog.LevelInfo, "session_closed", slog.String("peer", s.name), slog.String("code", err.Code.String()),
 		slog.String("reason", err.Reason), slog.Bool("by_client", err.Remote))
+}
+
+// logUnheard tells of a client that took no notice of RESP, which is all that the
+// server sees of another preshared key.
+func (s *Session) logUnheard(err *ClosedError) {
+	if err.Code == wire.CloseIdle && err.Reason != "" && s.srv.refusals.take(s.srv.clock.now()) {
+		s.log(slog.LevelInfo, "session_unconfirmed", slog.Any("remote", s.state.Path().Remote), slog.String("peer", s.name),
+			slog.Any("peer_key", s.key), slog.String("reason", err.Reason),
+			slog.String("fix", "see whether both ends have the same preshared key, and whether packets reach the client"))
+	}
 }
 
 // discard ends a half-open session that nobody will hear of.

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"cmp"
+	"fmt"
+
+	"github.com/xdp-roam/xdp-roam/userspace/handshake"
+	"github.com/xdp-roam/xdp-roam/userspace/session"
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
+)
+
+// Access is what Config.Authorize says of a client that asks for a service.
+type Access struct {
+	// Allowed lets the client in.
+	Allowed bool
+	// Reason is why not, for the client's person to read. Empty: that the key is
+	// not authorised, which is all that a stranger should learn.
+	Reason string
+	// Name is the client's in logs and lists.
+	Name string
+	// PSK is the secret shared with this client alone; zero: Config.PSK. It goes with
+	// a refusal too, so it must not depend on the service.
+	PSK handshake.PSK
+	// Sessions bounds the client's sessions at a time; 0: Limits.KeySessions.
+	Sessions int
+}
+
+// refusal is why a client is not let in: what it is told, and what the operator
+// can do about it, for the log.
+type refusal struct {
+	status wire.Status
+	code   wire.CloseCode
+	text   string
+	fix    string
+}
+
+// admit decides whether the client gets a session.
+func (h *handshaker) admit(req *handshake.Request, job *initJob) (Access, *refusal) {
+	srv := h.srv
+	access := srv.cfg.Authorize(req.Client, req.Service)
+	if !access.Allowed {
+		return access, &refusal{wire.StatusNotAuthorised, wire.CloseNotAuthorised, access.refused(),
+			"if it is to be let in, add its key and the service to those authorised"}
+	}
+	if !srv.cfg.HasService(req.Service) {
+		return access, &refusal{wire.StatusNoService, wire.CloseServiceGone, fmt.Sprintf("no service on port %d", req.Service),
+			"the client asks for another port than those configured"}
+	}
+	if srv.draining.Load() {
+		return access, &refusal{wire.StatusBusy, wire.CloseShuttingDown, drainReason, "none needed: it comes back"}
+	}
+	if text := srv.caps.room(req.Client, job.remote.Addr(), access.Sessions); text != "" {
+		return access, &refusal{wire.StatusBusy, wire.CloseLimit, text, "raise the limit, or find out why the client does not end its sessions"}
+	}
+	return access, nil
+}
+
+func (a Access) refused() string { return cmp.Or(a.Reason, "this key is not authorised here") }
+
+// stillAllowed asks once more when a session is confirmed: a list that changed
+// since its handshake must not let it slip in between.
+func (s *Session) stillAllowed() (Access, *refusal) {
+	access := s.srv.cfg.Authorize(s.key, s.service)
+	if !access.Allowed {
+		return access, &refusal{code: wire.CloseNotAuthorised, text: access.refused()}
+	}
+	return access, nil
+}
+
+// Revoke ends every session that revoked gives a reason for, with
+// wire.CloseNotAuthorised and that reason, and returns how many. Who changes what
+// Config.Authorize says calls it afterwards: sessions that it does not name go on.
+// revoked may be called from several goroutines and must not call the server.
+func (srv *Server) Revoke(revoked func(key handshake.PublicKey, service uint16) (reason string)) int {
+	told := 0
+	srv.closeSessions(wire.CloseNotAuthorised, func(s *Session) (string, bool) {
+		reason := revoked(s.key, s.service)
+		if reason != "" && s.state.State() == session.StateOpen {
+			told++
+		}
+		return reason, reason != ""
+	})
+	return told
+}
