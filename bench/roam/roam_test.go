@@ -2,7 +2,7 @@
 
 //go:build linux
 
-package main
+package roam
 
 import (
 	"testing"
@@ -12,7 +12,7 @@ import (
 // A few moves of each kind: each is measured, none before the network allows it,
 // and the streams are fast enough to be held to the budget meanwhile.
 func TestMoves(t *testing.T) {
-	o := options{rounds: 1, counts: [numKinds]int{1, 3, 2, 2}}
+	o := Options{Rounds: 1, Idle: 1, Moves: 3, Noticed: 2, Rebindings: 2, Progress: func(string) {}}
 	all, err := measure(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -22,8 +22,8 @@ func TestMoves(t *testing.T) {
 	}
 	for k, links := range all[0] {
 		for link, roundTrip := range roundTrips {
-			if len(links[link]) != o.counts[k] {
-				t.Errorf("%v: %d moves, %d were wanted", k, len(links[link]), o.counts[k])
+			if len(links[link]) != o.count(k) {
+				t.Errorf("%v: %d moves, %d were wanted", k, len(links[link]), o.count(k))
 			}
 			held := 0
 			for _, s := range links[link] {

@@ -2,95 +2,70 @@
 
 //go:build linux
 
-// Command roam measures how long a session is held up by a move of its client:
+// Package roam measures how long a session is held up by a move of its client:
 // row 20 of the goals in docs/BENCHMARKS.md. Server and client are the real ones,
 // over loopback sockets with a delay of the benchmark's own in each direction; the
 // network that the client leaves is gone in the same moment.
-package main
+package roam
 
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
-	"os"
+	"io"
 	"runtime"
 	"runtime/debug"
 	"slices"
 	"text/tabwriter"
 	"time"
 
-	"github.com/xdp-roam/xdp-roam/bench/report"
+	"github.com/xdp-roam/xdp-roam/internal/bench/report"
 )
-
-const usage = `Usage: roam [flags]
-
-Measures how soon after a move datagrams flow again (row 20), prints a table and
-writes the results. Takes about two minutes.
-
-Flags:
-`
 
 // roundTrips are the links that are measured.
 var roundTrips = []time.Duration{40 * time.Millisecond, 10 * time.Millisecond}
 
-type options struct {
-	rounds int
-	counts [numKinds]int // of moves of each kind, in each round, for each link
+// Options are how much is measured.
+type Options struct {
+	Rounds     int // each with fresh sessions
+	Idle       int // measurements without a move, in each round, for each link
+	Moves      int // known moves, likewise
+	Noticed    int // moves that the system tells of, likewise
+	Rebindings int // NAT rebindings, likewise
+	// Progress is told of each round, and Detail gets a table of all that was measured.
+	Progress func(string)
+	Detail   io.Writer
 }
 
-func main() {
-	var o options
-	results := flag.String("results", "bench/results.json", "`file` that the rows are written to")
-	flag.IntVar(&o.rounds, "rounds", 5, "rounds, each with fresh sessions, at least 5")
-	flag.IntVar(&o.counts[none], "idle", 20, "measurements without a move, likewise")
-	flag.IntVar(&o.counts[known], "moves", 50, "known moves in each round for each link, at least 20")
-	flag.IntVar(&o.counts[noticed], "noticed", 10, "moves that the system tells of, likewise")
-	flag.IntVar(&o.counts[rebound], "rebindings", 10, "NAT rebindings, likewise")
-	flag.Usage = func() {
-		fmt.Fprint(flag.CommandLine.Output(), usage)
-		flag.PrintDefaults()
-	}
-	flag.Parse()
-	if err := run(o, *results); err != nil {
-		fmt.Fprintln(os.Stderr, "roam:", err)
-		os.Exit(1)
-	}
+func (o Options) count(k kind) int {
+	return [numKinds]int{none: o.Idle, known: o.Moves, noticed: o.Noticed, rebound: o.Rebindings}[k]
 }
 
-func run(o options, results string) error {
-	if o.rounds < 5 || o.counts[known] < 20 {
-		return fmt.Errorf("-rounds %d -moves %d: fewer than 5 and 20 say little of a 99th percentile", o.rounds, o.counts[known])
-	}
+// Measure gives row 20.
+func Measure(ctx context.Context, o Options) (r report.Results, err error) {
 	// Who sleeps in the kernel keeps a processor of the runtime's for a while.
-	runtime.GOMAXPROCS(max(16, runtime.NumCPU()))
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(max(16, runtime.NumCPU())))
 	// The link copies every packet, which a network would not: it is collected
 	// between moves.
-	debug.SetGCPercent(-1)
-	s, err := measure(context.Background(), o)
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	s, err := measure(ctx, o)
 	if err != nil {
-		return err
-	}
-	rows := s.rows()
-	if err := errors.Join(report.Print(os.Stdout, rows), s.print()); err != nil {
-		return err
-	}
-	if err := report.Save(results, report.ThisMachine(), rows); err != nil {
-		return err
+		return r, err
 	}
 	if n := s.failed(); n > 0 {
-		return fmt.Errorf("%d moves failed: each counts as %v", n, timeout)
+		return r, fmt.Errorf("%d moves failed", n)
 	}
-	return nil
+	r.Add(s.rows()...)
+	return r, s.print(o.Detail)
 }
 
 // samples are those of each round, by kind and link.
 type samples []map[kind][][]sample
 
-func measure(ctx context.Context, o options) (samples, error) {
+func measure(ctx context.Context, o Options) (samples, error) {
 	var all samples
-	for round := range o.rounds {
-		fmt.Fprintf(os.Stderr, "round %d of %d\n", round+1, o.rounds)
+	for round := range o.Rounds {
+		o.Progress(fmt.Sprintf("round %d of %d", round+1, o.Rounds))
 		of := map[kind][][]sample{}
 		for link, roundTrip := range roundTrips {
 			r, err := newRig(ctx, roundTrip)
@@ -99,7 +74,7 @@ func measure(ctx context.Context, o options) (samples, error) {
 			}
 			for k := range kind(numKinds) {
 				of[k] = append(of[k], nil)
-				for range o.counts[k] {
+				for range o.count(k) {
 					s, err := r.move(ctx, k)
 					if err != nil {
 						return nil, errors.Join(err, r.close())
@@ -125,14 +100,14 @@ func (all samples) rows() []report.Row {
 		full = append(full, percentile(99, s, func(s sample) time.Duration { return s.full }))
 	}
 	return []report.Row{
-		report.AtMost(20, "known move: first byte at the server, beyond the one-way delay, p99", "ms", first, 1, nil),
-		report.AtMost(20, "known move: full rate from the server, beyond one-way delay + 1 RTT, p99", "ms", full, 5, nil),
+		report.AtMost(20, "known move: first byte at the server, beyond the one-way delay, p99", "ms", first, 1),
+		report.AtMost(20, "known move: full rate from the server, beyond one-way delay + 1 RTT, p99", "ms", full, 5),
 	}
 }
 
 // print writes all that was measured, by kind and link.
-func (all samples) print() error {
-	tw := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
+func (all samples) print(w io.Writer) error {
+	tw := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(tw, "\nWHAT\tRTT\tMOVES\tFAILED\tFIRST BYTE ms p50/p99/max\tFULL RATE ms p50/p99/max\tSEEN BY THE CLIENT ms p50/p99\tHELD p50")
 	for k := range kind(numKinds) {
 		for link, roundTrip := range roundTrips {

@@ -4,7 +4,8 @@
  * Runs a program under test again and again over one frame: puts the frame
  * right first, since a test run does not, and gives it another id, since one id
  * would hide every cache miss. Ids are computed, not read from a list, which would
- * compete with the session table for the cache. The loader puts the program under
+ * compete with the session table for the cache. Or it plays a recording: frames that
+ * differ, one after another, each once. The loader puts the program under
  * test in the place of target(); the stubs below are what the same harness costs
  * with next to nothing in that place.
  */
@@ -18,6 +19,12 @@
 #define FRAME_BYTES 128
 #define FRAME_MAX 1500
 #define RETRY_FRAME 82 /* Ethernet, IPv4, UDP and RETRY */
+#define RECORD_BYTES 1532 /* a frame and its length: 24 cache lines */
+
+struct harness_record {
+	__u32 length;
+	__u8 bytes[RECORD_BYTES];
+};
 
 struct harness_frame {
 	__u8 bytes[FRAME_BYTES];
@@ -30,6 +37,8 @@ struct harness_config {
 	__u32 restore;	/* the program writes to the frame */
 	__u32 verdict;	/* to return instead of the program's; 0: the program's own */
 	__u32 forge;	/* XORed to the ids' tags */
+	__u32 next;	/* record to play */
+	__u32 records;	/* that there are; 0: none is played */
 	__u64 random;	/* state of the generator of ids: not zero */
 	struct roam_sipkey key; /* that the ids' tags are made with */
 	__u64 verdicts[8];
@@ -48,6 +57,15 @@ struct {
 	__type(key, __u32);
 	__type(value, struct harness_config);
 } harness_configs SEC(".maps");
+
+/* Sized by the loader. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct harness_record);
+} harness_records SEC(".maps");
 
 static __always_inline struct harness_config *harness_config_get(void)
 {
@@ -132,12 +150,36 @@ static __always_inline bool harness_give_id(struct xdp_md *ctx, struct harness_c
 	return true;
 }
 
+/* Makes the frame the next of the recording. After the last one the first comes again. */
+static __always_inline bool harness_play(struct xdp_md *ctx, struct harness_config *c)
+{
+	const struct harness_record *r;
+	__u64 length, now;
+	__u32 i = c->next;
+
+	r = bpf_map_lookup_elem(&harness_records, &i);
+	if (!r)
+		return false;
+	c->next = i + 1 < c->records ? i + 1 : 0;
+	length = r->length;
+	now = (__u64)ctx->data_end - (__u64)ctx->data;
+	asm volatile("" : "+r"(now));
+	if (now != length && bpf_xdp_adjust_tail(ctx, (int)length - (int)now))
+		return false;
+	asm volatile("" : "+r"(length));
+	if (length < 1 || length > RECORD_BYTES)
+		return false;
+	return !bpf_xdp_store_bytes(ctx, 0, (void *)r->bytes, length);
+}
+
 static __always_inline bool harness_prepare(struct xdp_md *ctx)
 {
 	struct harness_config *c = harness_config_get();
 
 	if (!c)
 		return false;
+	if (c->records)
+		return harness_play(ctx, c);
 	if (c->restore && !harness_restore(ctx, c))
 		return false;
 	return !c->id_at || harness_give_id(ctx, c);
@@ -200,6 +242,20 @@ SEC("xdp")
 int harness_shrink(struct xdp_md *ctx)
 {
 	return harness_prepare(ctx) ? harness_finish(stub_shrink(ctx)) : XDP_ABORTED;
+}
+
+/* What a driver does with a frame that nobody looks at: to the kernel's stack. */
+__attribute__((noinline)) int stub_pass(struct xdp_md *ctx)
+{
+	volatile int verdict = XDP_PASS;
+
+	return ctx ? verdict : XDP_ABORTED;
+}
+
+SEC("xdp")
+int harness_pass(struct xdp_md *ctx)
+{
+	return harness_prepare(ctx) ? harness_finish(stub_pass(ctx)) : XDP_ABORTED;
 }
 
 /* Without the harness: what the generator of live frames costs by itself. */

@@ -21,13 +21,13 @@ func TestMedian(t *testing.T) {
 }
 
 func TestGoals(t *testing.T) {
-	if r := AtMost(1, "", "ns", []float64{39, 40, 90}, 40, nil); !r.Met || r.Value != 40 || r.Goal != "<= 40" {
+	if r := AtMost(1, "", "ns", []float64{39, 40, 90}, 40); !r.Met || r.Value != 40 || r.Goal != "<= 40" {
 		t.Errorf("%+v", r)
 	}
-	if r := AtMost(1, "", "ns", []float64{41}, 40, nil); r.Met {
+	if r := AtMost(1, "", "ns", []float64{41}, 40); r.Met {
 		t.Errorf("%+v", r)
 	}
-	if r := AtLeast(1, "", "x", []float64{4.4}, 4.5, nil); r.Met || r.Goal != ">= 4.5" {
+	if r := AtLeast(1, "", "x", []float64{4.4}, 4.5); r.Met || r.Goal != ">= 4.5" {
 		t.Errorf("%+v", r)
 	}
 }
@@ -36,10 +36,10 @@ func TestGoals(t *testing.T) {
 func TestSave(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "results.json")
 	here := Machine{CPU: "here"}
-	row := func(n int, name string) Row { return AtMost(n, name, "ns", []float64{1}, 2, nil) }
+	row := func(n int, name string) Row { return AtMost(n, name, "ns", []float64{1}, 2) }
 	saved := func(m Machine, rows ...Row) string {
 		t.Helper()
-		if err := Save(path, m, rows); err != nil {
+		if err := Save(path, Results{Machine: m, Rows: rows}); err != nil {
 			t.Fatal(err)
 		}
 		text, err := os.ReadFile(path)
@@ -69,7 +69,7 @@ func TestSave(t *testing.T) {
 	if err := os.WriteFile(path, []byte("nonsense"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := Save(path, here, nil); err == nil || !strings.Contains(err.Error(), "not a results file") {
+	if err := Save(path, Results{Machine: here}); err == nil || !strings.Contains(err.Error(), "not a results file") {
 		t.Errorf("a broken file: %v", err)
 	}
 }

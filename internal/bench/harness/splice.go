@@ -2,7 +2,7 @@
 
 //go:build linux
 
-package main
+package harness
 
 import (
 	"fmt"
@@ -12,10 +12,8 @@ import (
 	"github.com/cilium/ebpf/asm"
 )
 
-const (
-	harnessProgram = "harness"
-	targetSymbol   = "target"
-)
+// targetSymbol is what is replaced.
+const targetSymbol = "target"
 
 // splice puts a program in the place of the harness's target(), as a subprogram:
 // the kernels of some machines refuse programs of type extension, which would do
@@ -49,11 +47,11 @@ func under(program string, tested *ebpf.CollectionSpec) (*ebpf.CollectionSpec, e
 	if err != nil {
 		return nil, err
 	}
-	spliced, err := splice(spec.Programs[harnessProgram], tested.Programs[program])
+	spliced, err := splice(spec.Programs[Tested], tested.Programs[program])
 	if err != nil {
 		return nil, err
 	}
-	spec.Programs[harnessProgram] = spliced
+	spec.Programs[Tested] = spliced
 	maps.Copy(spec.Maps, tested.Maps)
 	maps.Copy(spec.Variables, tested.Variables)
 	return spec, nil

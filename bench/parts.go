@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/xdp-roam/xdp-roam/bench/roam"
+	"github.com/xdp-roam/xdp-roam/internal/bench/dataplane"
+	"github.com/xdp-roam/xdp-roam/internal/bench/harness"
+	"github.com/xdp-roam/xdp-roam/internal/bench/report"
+)
+
+// options are the command's flags that change what is measured.
+type options struct {
+	pairs int
+}
+
+// part is some rows that are measured together.
+type part struct {
+	name, what string
+	limit      time.Duration // it takes no longer than this, or something is wrong
+	measure    func(context.Context, options) (report.Results, error)
+}
+
+var parts = []part{
+	{"xdp", "the data plane, rows 1-6", 4 * time.Minute, measureXDP},
+	{"roam", "how soon datagrams flow again after a move, row 20", 4 * time.Minute, measureRoam},
+}
+
+// progress tells who waits what is being measured.
+func progress(what string) { fmt.Fprintln(os.Stderr, "  ", what) }
+
+func measureXDP(ctx context.Context, o options) (report.Results, error) {
+	restore, err := harness.OwnThread(runtime.NumCPU() - 1)
+	if err != nil {
+		return report.Results{}, err
+	}
+	defer restore()
+	return dataplane.Measure(ctx, dataplane.Options{Pairs: o.pairs, Runs: 1 << 20, Largest: 8 << 20, Progress: progress})
+}
+
+func measureRoam(ctx context.Context, o options) (report.Results, error) {
+	return roam.Measure(ctx, roam.Options{
+		Rounds: o.pairs, Idle: 20, Moves: 50, Noticed: 10, Rebindings: 10, Progress: progress, Detail: os.Stderr,
+	})
+}

@@ -1,8 +1,0 @@
-// SPDX-License-Identifier: Apache-2.0
-
-//go:build linux
-
-package main
-
-//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -tags linux -go-package main -type harness_frame -type harness_config harness harness.bpf.c -- -O2 -g -mcpu=v3 -Wall -Wextra -Werror -I ../../bpf -I ../../bpf/headers -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu
-//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -tags linux -go-package main -no-global-types variant variant.bpf.c -- -O2 -g -mcpu=v3 -Wall -Wextra -Werror -Wno-unused-function -I ../../bpf -I ../../bpf/headers -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package dataplane
+
+import (
+	"context"
+
+	"github.com/xdp-roam/xdp-roam/internal/bench/harness"
+	"github.com/xdp-roam/xdp-roam/internal/bench/report"
+)
+
+// forged gives rows 3 and 5: made-up ids, whatever the table holds. Beside row 3
+// stands what they would cost if ids had no tag and all had to be looked for.
+func (p *plane) forged(ctx context.Context, r *report.Results) error {
+	if err := p.GiveFrame(dataFrame(), harness.Forged); err != nil {
+		return err
+	}
+	only := func() (float64, error) { return p.TestRun(harness.OnlyReturn, harness.Drop) }
+	net, base, err := paired(ctx, p.o.Pairs,
+		func() (float64, error) { return p.TestRun(harness.Tested, harness.Drop) }, only)
+	if err != nil {
+		return err
+	}
+	r.Add(report.AtMost(3, "forged ids, "+p.name(), "ns", net, 25).Against("harness alone", "ns", base, nil))
+	untagged, err := p.variant(variantUntagged, 1)
+	if err != nil {
+		return err
+	}
+	defer untagged.Close()
+	if err := untagged.GiveFrame(dataFrame(), harness.Forged); err != nil {
+		return err
+	}
+	without, _, err := paired(ctx, p.o.Pairs,
+		func() (float64, error) { return untagged.TestRun(harness.Tested, harness.Drop) }, only)
+	if err != nil {
+		return err
+	}
+	r.AddAside(report.Beside(3, "forged ids, if ids had no tag, "+p.name(), "ns", without))
+	if p.sessions == millionTable {
+		return nil
+	}
+	return p.dropRate(ctx, r)
+}
+
+// dropRate gives row 5.
+func (p *plane) dropRate(ctx context.Context, r *report.Results) error {
+	var bare, dropped []float64 // Mpps
+	for range p.o.Pairs {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		alone, err := p.LiveRun(harness.BareDrop, harness.Uncounted)
+		if err != nil {
+			return err
+		}
+		only, err := p.LiveRun(harness.OnlyReturn, harness.Drop)
+		if err != nil {
+			return err
+		}
+		tested, err := p.LiveRun(harness.Tested, harness.Drop)
+		if err != nil {
+			return err
+		}
+		// What the harness adds is the generator's, not the program's.
+		bare, dropped = append(bare, 1000/alone), append(dropped, 1000/(tested-(only-alone)))
+	}
+	r.Add(report.AtLeast(5, "forged-id drop rate / bare XDP_DROP, "+p.name(), "x", report.Ratios(dropped, bare), 0.8).
+		Against("XDP_DROP", "Mpps", bare, dropped))
+	return nil
+}
