@@ -77,6 +77,8 @@ func TestMacrosAreTheDataPlanes(t *testing.T) {
 		"ROAM_LISTENER_PROBES": listenerProbes,
 		"ROAM_ID_KEYS":         Generations,
 		"ROAM_MAX_MAC1_KEYS":   MaxMAC1Keys,
+		"ROAM_XSK_INTERFACES":  XSKInterfaces,
+		"ROAM_XSK_QUEUES":      XSKQueues,
 	} {
 		m := regexp.MustCompile(`(?m)^#define ` + name + `\s+(\d+)`).FindSubmatch(header)
 		if m == nil {

@@ -38,6 +38,7 @@ type Set struct {
 	Config    *Config
 	Listeners *Listeners
 	Sockets   *Sockets
+	XSKs      *XSKs
 	Counters  *Counters
 
 	raw      map[string]*ebpf.Map
@@ -164,6 +165,7 @@ func newSet(raw map[string]*ebpf.Map, readOnly bool) (*Set, error) {
 		Config:    &Config{readOnly: readOnly},
 		Listeners: &Listeners{readOnly: readOnly},
 		Sockets:   &Sockets{array: raw[mapSockets], lanes: raw[mapLanes], readOnly: readOnly},
+		XSKs:      &XSKs{m: raw[mapXSKs], readOnly: readOnly},
 		Counters:  &Counters{},
 		Sessions:  &Sessions{readOnly: readOnly},
 		raw:       raw,
@@ -206,6 +208,32 @@ func (s *Set) Identify(serverID uint16, key func(generation uint8) [16]byte) err
 	}
 	s.Sessions.keys.Store(keys)
 	return nil
+}
+
+// LoadXDP loads a roam_xdp of its own for an interface slot of XSKs: it redirects the
+// main lane to the AF_XDP sockets there. The caller closes it.
+func (s *Set) LoadXDP(slot int) (*ebpf.Program, error) {
+	if s.readOnly {
+		return nil, ErrReadOnly
+	}
+	if _, err := xskIndex(slot, 0); err != nil {
+		return nil, err
+	}
+	spec, err := bpf.LoadRoam()
+	if err != nil {
+		return nil, err
+	}
+	spec.Maps[mapSlots].MaxEntries = s.Sessions.Capacity()
+	if err := errors.Join(spec.Variables["xsk_enabled"].Set(true), spec.Variables["xsk_interface"].Set(uint32(slot))); err != nil {
+		return nil, err
+	}
+	var loaded struct {
+		XDP *ebpf.Program `ebpf:"roam_xdp"`
+	}
+	if err := spec.LoadAndAssign(&loaded, &ebpf.CollectionOptions{MapReplacements: s.raw}); err != nil {
+		return nil, err
+	}
+	return loaded.XDP, nil
 }
 
 // Programs is what LoadPrograms has loaded. roam_socket is reached through
