@@ -7,7 +7,6 @@ package loader
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 
 	"github.com/cilium/ebpf"
@@ -31,6 +30,7 @@ type attachment struct {
 	Attachment
 	asked Mode
 	link  link.Link // nil in ModeSocket and while degraded
+	fresh bool      // the link is not pinned yet: it ends with this process
 	ours  bool      // attached by this process, not adopted
 }
 
@@ -49,7 +49,14 @@ func (a *attachment) close() {
 //
 // Links of an instance that a dead process has left go from interfaces that
 // are not named; an operator's stay.
+//
+// New links are pinned together, as the last step: a process that is killed
+// before has attached nothing, or what it has attached ends with it.
 func (i *Instance) Attach(interfaces []string, mode Mode) ([]Attachment, error) {
+	return i.attach(interfaces, mode, i.keepThis)
+}
+
+func (i *Instance) attach(interfaces []string, mode Mode, keep bool) ([]Attachment, error) {
 	if err := mode.available(); err != nil {
 		return nil, err
 	}
@@ -58,6 +65,11 @@ func (i *Instance) Attach(interfaces []string, mode Mode) ([]Attachment, error) 
 	if len(interfaces) == 0 && (mode == ModeXDP || mode == ModeGeneric) {
 		return nil, &Error{What: fmt.Sprintf("mode %s needs an interface", mode), fix: "name one, or use mode auto or socket"}
 	}
+	changing, err := i.pins.changeLinks()
+	if err != nil {
+		return nil, err
+	}
+	defer changing.release()
 
 	var t transaction
 	var result []Attachment
@@ -68,11 +80,62 @@ func (i *Instance) Attach(interfaces []string, mode Mode) ([]Attachment, error) 
 		}
 		result = append(result, a.Attachment)
 	}
-	t.commit()
-	if err := i.dropOthers(); err != nil {
-		return nil, err
+	if err := i.commit(keep); err != nil {
+		return nil, errors.Join(err, t.rollback(), i.pins.discardStaged())
 	}
-	return result, nil
+	t.commit()
+	return result, i.pins.discardStaged()
+}
+
+// commit makes what is attached, and the maps, what everyone finds pinned.
+func (i *Instance) commit(keep bool) error {
+	err := i.pinLinks(keep)
+	if err == nil && keep {
+		err = i.pins.keep()
+	}
+	if err == nil && !i.committed {
+		err = i.pins.commitMaps()
+	}
+	if err != nil {
+		return diagnose(opPin, err, facts{dir: i.pins.root})
+	}
+	i.committed, i.keepThis = true, i.keepThis || keep
+	return nil
+}
+
+// pinLinks pins the new links and drops those of interfaces on which nothing
+// is to be attached: the ones in ModeSocket, and in a dead process's instance
+// the ones that were not named. The caller discards the dropped ones.
+func (i *Instance) pinLinks(keep bool) error {
+	fresh := make(map[string]link.Link)
+	for name, a := range i.attached {
+		if a.fresh {
+			fresh[name] = a.link
+		}
+	}
+	stays := func(name string) bool {
+		if a := i.attached[name]; a != nil {
+			return a.Mode != ModeSocket
+		}
+		return i.hadKept || i.keepThis || keep
+	}
+	names, err := i.pins.linkNames()
+	if err != nil {
+		return err
+	}
+	if len(fresh) == 0 && i.committed && !slices.ContainsFunc(names, func(n string) bool { return !stays(n) }) {
+		return nil
+	}
+	if err := i.pins.stageLinks(fresh, stays); err != nil {
+		return err
+	}
+	if err := i.pins.commitLinks(); err != nil {
+		return err
+	}
+	for name := range fresh {
+		i.attached[name].fresh = false
+	}
+	return nil
 }
 
 // transaction is how to go back, and what to tidy up where nobody has to.
@@ -107,7 +170,7 @@ func (i *Instance) attachOne(t *transaction, name string, asked Mode) (*attachme
 		return nil, err
 	}
 	a := &attachment{asked: asked, Attachment: Attachment{Interface: name, Ifindex: nic.Index, Driver: nic.Driver, Mode: mode, Reason: reason, Warning: nic.warning(mode)}}
-	// A link that ModeSocket has no use for goes in dropOthers, when nothing
+	// A link that ModeSocket has no use for goes in pinLinks, when nothing
 	// can fail any more.
 	if mode != ModeSocket {
 		if err := i.attachAsAsked(t, nic, a); err != nil {
@@ -173,18 +236,21 @@ func (i *Instance) attachLink(t *transaction, nic *Interface, a *attachment) err
 	if nic.XDP.Mode == a.Mode {
 		return i.exchange(t, nic, a, pinned, old)
 	}
-	// A link keeps its mode, so another mode takes another link.
-	if err := errors.Join(removeLink(pinned), pinned.Close()); err != nil {
+	// A link keeps its mode, so another mode takes another link, and the kernel
+	// wants the one detached before the other.
+	if err := errors.Join(pinned.Detach(), pinned.Close()); err != nil {
 		return diagnose(opDetach, err, facts{nic: nic})
 	}
 	oldMode := nic.XDP.Mode
 	nic.XDP = nil
 	t.undo = append(t.undo, func() error {
-		l, err := i.newLink(nic, old, oldMode)
+		l, err := newLink(nic, old, oldMode)
 		if err != nil {
 			return err
 		}
-		return l.Close()
+		defer l.Close()
+		stays := func(string) bool { return true }
+		return errors.Join(i.pins.stageLinks(map[string]link.Link{nic.Name: l}, stays), i.pins.commitLinks(), i.pins.discardStaged())
 	})
 	return i.attachNew(t, nic, a)
 }
@@ -215,11 +281,11 @@ func (i *Instance) exchange(t *transaction, nic *Interface, a *attachment, pinne
 }
 
 func (i *Instance) attachNew(t *transaction, nic *Interface, a *attachment) error {
-	l, err := i.newLink(nic, i.program, a.Mode)
+	l, err := newLink(nic, i.program, a.Mode)
 	if err != nil {
 		return err
 	}
-	a.link, a.Program = l, programID(i.program)
+	a.link, a.fresh, a.Program = l, true, programID(i.program)
 	t.undo = append(t.undo, func() error {
 		defer a.close()
 		return removeLink(l)
@@ -227,9 +293,8 @@ func (i *Instance) attachNew(t *transaction, nic *Interface, a *attachment) erro
 	return nil
 }
 
-// newLink attaches a program to an interface without one, and pins the link in
-// the place of a dead one.
-func (i *Instance) newLink(nic *Interface, program *ebpf.Program, mode Mode) (link.Link, error) {
+// newLink attaches a program to an interface without one.
+func newLink(nic *Interface, program *ebpf.Program, mode Mode) (link.Link, error) {
 	if nic.XDP != nil {
 		return nil, conflict(nic, mode)
 	}
@@ -241,35 +306,18 @@ func (i *Instance) newLink(nic *Interface, program *ebpf.Program, mode Mode) (li
 	if err != nil {
 		return nil, diagnose(opAttach, err, facts{nic: nic, mode: mode})
 	}
-	path := i.pins.link(nic.Name)
-	if err := errors.Join(unpinLink(path), l.Pin(path)); err != nil {
-		return nil, errors.Join(diagnose(opPin, err, facts{dir: i.pins.links}), l.Close())
-	}
 	return l, nil
-}
-
-// dropOthers detaches from interfaces on which nothing is to be attached: those
-// in ModeSocket, and in a dead process's instance those that were not named.
-func (i *Instance) dropOthers() error {
-	names, err := i.pins.linkNames()
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, name := range names {
-		a := i.attached[name]
-		if a != nil && a.Mode != ModeSocket || a == nil && (i.hadKept || i.keepThis) {
-			continue
-		}
-		errs = append(errs, i.detach(name))
-	}
-	return errors.Join(errs...)
 }
 
 // Detach takes roam_xdp off an interface.
 func (i *Instance) Detach(name string) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	changing, err := i.pins.changeLinks()
+	if err != nil {
+		return err
+	}
+	defer changing.release()
 	if err := i.detach(name); err != nil {
 		return err
 	}
@@ -290,6 +338,11 @@ func (i *Instance) Attachments() []Attachment {
 	defer i.mu.Unlock()
 	var list []Attachment
 	for _, a := range i.attached {
+		if a.link != nil { // an upgrade may have exchanged it
+			if info, err := a.link.Info(); err == nil {
+				a.Program = uint32(info.Program)
+			}
+		}
 		list = append(list, a.Attachment)
 	}
 	slices.SortFunc(list, func(a, b Attachment) int {
@@ -308,54 +361,4 @@ func programID(p *ebpf.Program) uint32 {
 	}
 	id, _ := info.ID()
 	return uint32(id)
-}
-
-// openLink opens a pinned link; nil if there is none.
-func openLink(path string) (link.Link, error) {
-	l, err := link.LoadPinnedLink(path, nil)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("opening the pinned link %s: %w", path, err)
-	}
-	return l, nil
-}
-
-// unpinLink detaches a pinned link, whoever else holds it, and removes its pin.
-func unpinLink(path string) error {
-	l, err := openLink(path)
-	if err != nil || l == nil {
-		return err
-	}
-	return errors.Join(removeLink(l), l.Close())
-}
-
-func removeLink(l link.Link) error {
-	// Detached at once, not when the kernel comes to free it. A link whose
-	// interface has gone is detached already: nothing to report.
-	_ = l.Detach()
-	return l.Unpin()
-}
-
-// detachAll removes every pinned link of an instance.
-func detachAll(p *pins) error {
-	names, err := p.linkNames()
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, name := range names {
-		errs = append(errs, unpinLink(p.link(name)))
-	}
-	return errors.Join(errs...)
-}
-
-// remove removes everything of an instance. What cannot be detached keeps its
-// pins, so that another try finds them.
-func (p *pins) remove() error {
-	if err := detachAll(p); err != nil {
-		return err
-	}
-	return p.removeAll()
 }

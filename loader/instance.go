@@ -10,7 +10,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/netip"
-	"os"
+	"strings"
 	"sync"
 
 	"github.com/cilium/ebpf"
@@ -31,13 +31,14 @@ type Instance struct {
 	// Warnings are what makes the data plane worse than it could be.
 	Warnings []string
 
-	pins     pins
-	lock     *lock
-	program  *ebpf.Program // roam_xdp
-	netlink  *netlink.Handle
-	log      *slog.Logger
-	hadKept  bool // the pins were an operator's when we came
-	keepThis bool // Keep was called
+	pins      pins
+	lock      *lock
+	program   *ebpf.Program // roam_xdp
+	netlink   *netlink.Handle
+	log       *slog.Logger
+	committed bool // the maps are pinned where everyone looks for them
+	hadKept   bool // the pins were an operator's when we came
+	keepThis  bool // Keep was called
 
 	mu         sync.Mutex // guards what follows; Watch shares it
 	attached   map[string]*attachment
@@ -51,9 +52,9 @@ type listening struct {
 	index uint16
 }
 
-// Open takes hold of an instance: it makes and pins its maps, or adopts those
-// that are pinned, and loads the programs over them. Nothing is attached yet.
-// When it fails, everything is as before.
+// Open takes hold of an instance: it makes its maps, or adopts those that are
+// pinned, and loads the programs over them. Nothing is attached yet, and of new
+// maps nobody knows before Attach or Keep. When it fails, everything is as before.
 //
 // The data plane passes everything on until Maps has a listener.
 func Open(o Options) (*Instance, error) {
@@ -74,7 +75,7 @@ func Open(o Options) (*Instance, error) {
 		// An adopted instance stays as it was; Close would clear it.
 		i.closeFiles()
 		if !i.Adopted {
-			err = errors.Join(err, p.removeAll())
+			err = errors.Join(err, p.remove())
 		}
 		return nil, errors.Join(err, l.release())
 	}
@@ -100,13 +101,16 @@ func (i *Instance) open(slots uint32) (err error) {
 	if i.netlink, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 		return fmt.Errorf("opening a netlink socket: %w", err)
 	}
-	if i.hadKept, err = i.pins.isKept(); err != nil {
-		return diagnose(opLock, err, facts{dir: i.pins.root})
-	}
 	if i.Adopted, err = i.pins.exist(); err != nil {
 		return diagnose(opLock, err, facts{dir: i.pins.root})
 	}
-	if i.Adopted {
+	if err := i.discard(); err != nil {
+		return diagnose(opPin, err, facts{dir: i.pins.root})
+	}
+	if i.hadKept, err = i.pins.isKept(); err != nil {
+		return diagnose(opLock, err, facts{dir: i.pins.root})
+	}
+	if i.committed = i.Adopted; i.Adopted {
 		i.Maps, err = adopt(&i.pins, slots)
 	} else {
 		i.Maps, err = create(&i.pins, slots)
@@ -119,10 +123,20 @@ func (i *Instance) open(slots uint32) (err error) {
 		return diagnose(opLoad, err, facts{})
 	}
 	i.program = programs.XDP
-	if err := os.Mkdir(i.pins.links, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return diagnose(opPin, err, facts{dir: i.pins.root})
-	}
 	return nil
+}
+
+// discard removes what a process that was killed has left half done.
+func (i *Instance) discard() error {
+	changing, err := i.pins.changeLinks()
+	if err != nil {
+		return err
+	}
+	defer changing.release()
+	if i.Adopted {
+		return errors.Join(i.pins.discardStaged(), removeDir(i.pins.fresh))
+	}
+	return i.pins.clear()
 }
 
 func create(p *pins, slots uint32) (*maps.Set, error) {
@@ -133,7 +147,7 @@ func create(p *pins, slots uint32) (*maps.Set, error) {
 	if err != nil {
 		return nil, diagnose(opCreate, err, facts{slots: slots})
 	}
-	if err := p.pinMaps(set); err != nil {
+	if err := p.stageMaps(set); err != nil {
 		set.Close()
 		return nil, diagnose(opPin, err, facts{dir: p.root})
 	}
@@ -159,11 +173,30 @@ func adopt(p *pins, slots uint32) (*maps.Set, error) {
 // Keep makes what is pinned and attached outlive this process: it is the
 // operator's from now on, and `unload` removes it.
 func (i *Instance) Keep() error {
-	if err := os.Mkdir(i.pins.kept, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return diagnose(opPin, err, facts{dir: i.pins.root})
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.commit(true)
+}
+
+// Load is Open, Attach, Keep and Close in one, and whole: a process that is
+// killed meanwhile leaves what was there before, or all that it was to load.
+// It returns the attachments and what makes the data plane worse than it could be.
+func Load(o Options, interfaces []string, mode Mode) (attachments []Attachment, warnings []string, err error) {
+	i, err := Open(o)
+	if err != nil {
+		return nil, nil, err
 	}
-	i.keepThis = true
-	return nil
+	defer func() { err = errors.Join(err, i.Close()) }()
+	if attachments, err = i.attach(interfaces, mode, true); err != nil {
+		return nil, nil, err
+	}
+	warnings = i.Warnings
+	for _, a := range attachments {
+		if a.Warning != "" {
+			warnings = append(warnings, a.Warning)
+		}
+	}
+	return attachments, warnings, nil
 }
 
 // Close lets go of the instance. Unless it is kept, everything that is
@@ -174,6 +207,10 @@ func (i *Instance) Close() error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	var errs []error
+	changing, err := i.pins.changeLinks()
+	if err != nil {
+		errs = append(errs, err)
+	}
 	switch {
 	case i.keepThis:
 	case i.hadKept:
@@ -187,7 +224,7 @@ func (i *Instance) Close() error {
 		errs = append(errs, i.pins.remove())
 	}
 	i.closeFiles()
-	return errors.Join(append(errs, i.lock.release())...)
+	return errors.Join(append(errs, changing.release(), i.lock.release())...)
 }
 
 func (i *Instance) closeFiles() {
@@ -225,21 +262,33 @@ func Unload(o Options) ([]string, error) {
 	}
 	l, err := acquire(&p, false)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, notLoaded(&p)
+		// A load that was killed at once has made only the directory of all.
+		return nil, errors.Join(notLoaded(&p), p.removeRoot())
 	}
 	if err != nil {
 		return nil, diagnose(opLock, err, facts{dir: p.root})
 	}
+	defer l.release()
+	changing, err := p.changeLinks()
+	if err != nil {
+		return nil, err
+	}
+	defer changing.release()
 	names, err := p.linkNames()
 	if err != nil {
-		return nil, errors.Join(err, l.release())
+		return nil, err
 	}
-	return names, errors.Join(p.remove(), l.release())
+	return names, diagnose(opPin, p.remove(), facts{dir: p.root})
 }
 
 func notLoaded(p *pins) error {
-	return &Error{
+	e := &Error{
 		Kind: ErrNotLoaded, What: fmt.Sprintf("nothing is loaded in %s", p.root),
 		fix: "`xdp-roam load` or `xdp-roam run` loads it; --instance and --bpffs say where else to look",
 	}
+	if names, err := p.linkNames(); err == nil && len(names) > 0 {
+		e.Cause = "a process that was killed has left its program, which passes all packets on, on " + strings.Join(names, ", ")
+		e.fix = "`xdp-roam unload` takes it off; `xdp-roam load` or `xdp-roam run` loads anew"
+	}
+	return e
 }

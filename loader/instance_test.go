@@ -167,6 +167,7 @@ func TestDaemonTakesBackWhatItAddedToAnOperators(t *testing.T) {
 func TestOneProcessAtATime(t *testing.T) {
 	m := newMachine(t)
 	i := m.open()
+	m.attach(i, ModeAuto)
 	me := fmt.Sprintf("process %d", os.Getpid())
 	_, err := Open(m.options)
 	wantError(t, err, ErrConflict, me)
@@ -416,30 +417,20 @@ func TestOtherTableSizeIsRefused(t *testing.T) {
 	m.wantNothing()
 }
 
-func TestFailureWhilePinningLeavesNothing(t *testing.T) {
+// Something stands where the maps are to be renamed to, so the last step fails.
+func TestFailedCommitLeavesNothing(t *testing.T) {
 	m := newMachine(t)
-	// Something stands where the maps are to be renamed to.
-	p, err := m.options.pins()
-	m.must(err)
-	m.must(os.MkdirAll(filepath.Join(p.root, "maps"), 0o700))
-	m.must(os.Mkdir(filepath.Join(p.root, "maps", "x"), 0o700))
-	set, err := maps.Create(64)
-	m.must(err)
-	defer set.Close()
-	if err := p.pinMaps(set); err == nil {
-		t.Fatal("pinned over a directory that is not empty")
-	}
-	m.must(os.Remove(filepath.Join(p.root, "maps", "x")))
-	m.must(os.Remove(filepath.Join(p.root, "maps")))
-	if got := m.pinned(); !slices.Equal(got, []string{".", "test"}) {
-		t.Errorf("left behind: %v", got)
-	}
-	// What a process that died in between has left is no obstacle.
-	m.must(os.Mkdir(p.fresh, 0o700))
-	m.must(set.Pin(p.fresh))
 	i := m.open()
+	m.must(os.MkdirAll(filepath.Join(i.pins.maps, "x"), 0o700))
+	_, err := i.Attach([]string{"edge0"}, ModeXDP)
+	wantError(t, err, unix.EEXIST, "cannot pin")
+	if p := m.attached("edge0"); p != nil {
+		t.Errorf("%v stays on edge0", p)
+	}
+	m.must(os.RemoveAll(i.pins.maps))
+	m.attach(i, ModeXDP, "edge0") // and works once that is gone
 	m.must(i.Close())
-	m.wantNothing()
+	m.wantNothing("edge0")
 }
 
 // Open fails at one step after another, for want of a file descriptor, and

@@ -68,7 +68,33 @@ func acquire(p *pins, create bool) (*lock, error) {
 	}
 }
 
-func (l *lock) release() error { return l.dir.Close() }
+func (l *lock) release() error {
+	if l == nil {
+		return nil
+	}
+	return l.dir.Close()
+}
+
+// changeLinks waits for the right to change links and pins. A daemon holds its
+// instance for as long as it runs, an upgrade exchanges programs meanwhile:
+// both take this for a moment. The instance is there, so its base is too.
+func (p *pins) changeLinks() (*lock, error) {
+	dir, err := os.Open(p.base)
+	if err != nil {
+		return nil, diagnose(opLock, err, facts{dir: p.base})
+	}
+	for {
+		err := unix.Flock(int(dir.Fd()), unix.LOCK_EX)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			dir.Close()
+			return nil, diagnose(opLock, err, facts{dir: p.base})
+		}
+		return &lock{dir}, nil
+	}
+}
 
 func stillAt(dir *os.File, path string) (bool, error) {
 	now, err := os.Stat(path)

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -43,13 +42,14 @@ func (o *Options) log() *slog.Logger {
 
 // pins are the paths of an instance.
 type pins struct {
-	bpffs string
-	base  string // of all instances
-	root  string // of this one
-	maps  string
-	fresh string // maps that are being pinned, before they are renamed to maps
-	links string
-	kept  string
+	bpffs  string
+	base   string // of all instances
+	root   string // of this one
+	maps   string
+	fresh  string // maps that are being pinned, before they are renamed to maps
+	links  string
+	staged string // links that are being pinned, before they change places with links
+	kept   string
 }
 
 var instanceName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,32}$`)
@@ -69,7 +69,7 @@ func (o *Options) pins() (pins, error) {
 	root := filepath.Join(base, instance)
 	return pins{
 		bpffs: bpffs, base: base, root: root, maps: filepath.Join(root, "maps"), fresh: filepath.Join(root, "maps-new"),
-		links: filepath.Join(root, "links"), kept: filepath.Join(root, "kept"),
+		links: filepath.Join(root, "links"), staged: filepath.Join(root, "links-new"), kept: filepath.Join(root, "kept"),
 	}, nil
 }
 
@@ -103,43 +103,25 @@ func mountCommand(dir string) string {
 	return fmt.Sprintf("`mkdir -p %s && mount -t bpf bpf %s`, or name another place with --bpffs", dir, dir)
 }
 
-// A bpf file system takes no dot in a name, and an interface's name may have one.
-var pinEscapes = strings.NewReplacer("%", "%25", ".", "%2E")
-var pinUnescapes = strings.NewReplacer("%25", "%", "%2E", ".")
-
-func (p *pins) link(iface string) string { return filepath.Join(p.links, pinEscapes.Replace(iface)) }
-
-// linkNames returns the interfaces that have a pinned link.
-func (p *pins) linkNames() ([]string, error) {
-	entries, err := os.ReadDir(p.links)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("reading the pinned links: %w", err)
-	}
-	var names []string
-	for _, e := range entries {
-		names = append(names, pinUnescapes.Replace(e.Name()))
-	}
-	return names, nil
-}
-
-// pinMaps pins the maps as a whole or not at all: under another name first,
-// which an adopting process never looks at.
-func (p *pins) pinMaps(set *maps.Set) error {
-	if err := removeDir(p.fresh); err != nil { // of a process that died right here
-		return err
-	}
+// stageMaps pins the maps under a name at which nobody looks for them.
+func (p *pins) stageMaps(set *maps.Set) error {
 	if err := os.Mkdir(p.fresh, 0o700); err != nil {
 		return err
 	}
-	err := set.Pin(p.fresh)
-	if err == nil {
-		err = os.Rename(p.fresh, p.maps)
-	}
-	if err != nil {
-		return errors.Join(err, removeDir(p.fresh))
+	return set.Pin(p.fresh)
+}
+
+// keep makes the pins an operator's.
+func (p *pins) keep() error {
+	if err := os.Mkdir(p.kept, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
 	}
 	return nil
 }
+
+// commitMaps makes an instance of what is staged and linked. It comes last:
+// what has no maps is no instance.
+func (p *pins) commitMaps() error { return os.Rename(p.fresh, p.maps) }
 
 // exist reports whether the instance has maps.
 func (p *pins) exist() (bool, error) { return isDir(p.maps) }
@@ -155,10 +137,18 @@ func isDir(path string) (bool, error) {
 	return err == nil && info.IsDir(), err
 }
 
-// removeAll removes what this program makes in the instance's directory, and
-// that. What else is there stays and is named. The links are gone already.
-func (p *pins) removeAll() error {
-	if err := errors.Join(removeDir(p.maps), removeDir(p.fresh), removeDir(p.links), removeDir(p.kept)); err != nil {
+// remove removes everything of an instance. It is gone with the first step;
+// what a process that is killed leaves behind, the next load or unload clears.
+// What cannot be detached keeps its pins, so that another try finds them.
+func (p *pins) remove() error {
+	if there, err := p.exist(); err != nil {
+		return err
+	} else if there {
+		if err := errors.Join(removeDir(p.fresh), os.Rename(p.maps, p.fresh)); err != nil {
+			return err
+		}
+	}
+	if err := p.clear(); err != nil {
 		return err
 	}
 	if err := p.removeRoot(); err != nil {
@@ -168,6 +158,26 @@ func (p *pins) removeAll() error {
 		return err
 	}
 	return nil
+}
+
+// clear removes what is no instance: what was staged, or has no maps any more.
+// What else is in the directory stays.
+func (p *pins) clear() error {
+	if err := p.discardStaged(); err != nil {
+		return err
+	}
+	names, err := p.linkNames()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, name := range names {
+		errs = append(errs, unpinLink(p.link(name)))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return errors.Join(removeDir(p.fresh), removeDir(p.links), removeDir(p.kept))
 }
 
 // removeRoot removes the instance's directory, which is empty, and the base

@@ -143,12 +143,27 @@ func (i *Instance) repair(a *attachment) {
 	if mode == ModeSocket {
 		return
 	}
+	if err := i.attachAgain(nic, a); err != nil {
+		a.Degraded = causeOf(err)
+	}
+}
+
+func (i *Instance) attachAgain(nic *Interface, a *attachment) error {
+	changing, err := i.pins.changeLinks()
+	if err != nil {
+		return err
+	}
+	defer changing.release()
 	var t transaction
-	if err := i.attachAsAsked(&t, nic, a); err != nil {
-		a.Degraded = causeOf(errors.Join(err, t.rollback()))
-		return
+	err = i.attachAsAsked(&t, nic, a)
+	if err == nil {
+		err = i.commit(false)
+	}
+	if err != nil {
+		return errors.Join(err, t.rollback())
 	}
 	t.commit()
+	return i.pins.discardStaged()
 }
 
 // holds reports whether the link is on its interface still.

@@ -4,7 +4,6 @@ package main
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -118,25 +117,12 @@ func (e *env) planLoad(options loader.Options, interfaces []string, mode loader.
 	return nil
 }
 
-func (e *env) load(options loader.Options, interfaces []string, mode loader.Mode) (err error) {
-	instance, err := loader.Open(options)
+func (e *env) load(options loader.Options, interfaces []string, mode loader.Mode) error {
+	attachments, warnings, err := loader.Load(options, interfaces, mode)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, instance.Close()) }()
-	e.warn(instance.Warnings)
-	attachments, err := instance.Attach(interfaces, mode)
-	if err != nil {
-		return err
-	}
-	if err := instance.Keep(); err != nil {
-		return err
-	}
-	for _, a := range attachments {
-		if a.Warning != "" {
-			e.warn([]string{a.Warning})
-		}
-	}
+	e.warn(warnings)
 	return showAttachments(e, attachmentItems(attachments))
 }
 
