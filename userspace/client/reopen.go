@@ -284,6 +284,7 @@ func (r *roamer) adopt() {
 	r.sockets[path.Socket] = found.socket
 	r.machine = machine
 	r.health = health{generation: r.generation + 1}
+	notify(r.mended)
 	r.observed = found.reply.Observed
 	r.arrive()
 	r.armed = never

@@ -70,6 +70,7 @@ func (s *Session) note(e *session.Event, w *work) {
 	case session.EventMoveCommitted, session.EventMoveReverted:
 		tell.Kind = EventMoved
 		s.arrive()
+		notify(s.mended)
 	case session.EventSilent:
 		s.silent, s.silentOn, s.news.silent = true, e.Path, true
 		notify(s.wake)
@@ -271,9 +272,13 @@ func (s *Session) readLoop(socket *socket) {
 func (s *Session) receive(now session.Time, socket *socket, m *netio.Message, w *work) {
 	from := session.Path{Socket: socket.number, Remote: m.Remote}
 	if s.machine.State() != session.StateClosing {
+		asking := s.machine.Asking()
 		r := s.machine.Receive(now, from, m.Data(), &w.out)
 		if (s.silent || s.doubt) && (r == session.Delivered || r == session.Probed) {
 			w.heard = true
+		}
+		if asking && !s.machine.Asking() {
+			notify(s.mended)
 		}
 		return
 	}

@@ -52,6 +52,7 @@ type Session struct {
 	wake    chan struct{} // there is news for roamLoop
 	done    chan struct{} // the session is over
 	acked   chan struct{} // the server knows that we closed it
+	mended  chan struct{} // what Recovered returns
 	life    context.Context
 	end     context.CancelFunc // ends life
 	group   sync.WaitGroup     // every goroutine but the teller's
@@ -91,6 +92,7 @@ func newSession(cfg Config, servers []netip.AddrPort, found answer, start time.T
 		wake:     make(chan struct{}, 1),
 		done:     make(chan struct{}),
 		acked:    make(chan struct{}),
+		mended:   make(chan struct{}, 1),
 	}
 	s.inbox.Limit(cfg.ReceiveBuffer)
 	var err error
@@ -185,6 +187,13 @@ func (s *Session) Close(code wire.CloseCode, reason string) error {
 
 // Done returns a channel that is closed when the session is over.
 func (s *Session) Done() <-chan struct{} { return s.done }
+
+// Recovered returns a channel, for one reader, that gets a token when datagrams
+// flow again: the server is heard on another path, or after it had not answered
+// for longer than its round trip takes, or there is a new session with it (see
+// Generation). What was sent before may have been lost: time for a protocol above
+// to send again, instead of waiting for its timers.
+func (s *Session) Recovered() <-chan struct{} { return s.mended }
 
 // Err returns nil while the session lives, then the *ClosedError that says why
 // not.

@@ -46,6 +46,10 @@ func (s *Session) heardPeer() {
 	}
 }
 
+// Asking reports whether a client has begun to ask for a sign of life, because
+// none came in time, and has none yet.
+func (s *Session) Asking() bool { return s.finder != nil && s.finder.silence.pings > 0 }
+
 // silenceDeadline returns when tickSilence has something to do.
 func (s *Session) silenceDeadline() (Time, bool) {
 	if s.finder == nil || s.state != StateOpen {

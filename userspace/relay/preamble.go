@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package relay
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/xdp-roam/xdp-roam/userspace/stream"
+)
+
+// version is the first byte of a stream, from its opener. It also lets the
+// other end hear of the stream before the application has anything to say.
+const version = 1
+
+// Status is the server's answer to a stream, for programs; its reason is for people.
+type Status uint8
+
+// The answers. Numbers are never reused; unknown ones are refusals.
+const (
+	StatusConnected   Status = 0
+	StatusRefused     Status = 1 // nothing listens at the backend's address
+	StatusUnreachable Status = 2 // the backend's host or name cannot be reached
+	StatusTimeout     Status = 3 // the backend did not answer in time
+	StatusLimit       Status = 4 // too many streams
+	StatusFailed      Status = 5 // the server failed otherwise
+	StatusVersion     Status = 6 // the first byte was not understood
+)
+
+var statusNames = [...]string{"connected", "refused", "unreachable", "timeout", "limit", "failed", "version"}
+
+// String returns the name.
+func (s Status) String() string {
+	if int(s) < len(statusNames) {
+		return statusNames[s]
+	}
+	return fmt.Sprintf("status %d", uint8(s))
+}
+
+// The codes that a stream is reset with.
+const (
+	CodeNone     stream.Code = 0 // nobody wants the rest
+	CodeReset    stream.Code = 1 // the connection behind was reset
+	CodeIdle     stream.Code = 2 // nothing went through for too long
+	CodeShutdown stream.Code = 3 // the end that carries it shuts down
+	CodeRefused  stream.Code = 4 // see the answer
+)
+
+// RefusedError means that the server has no connection for the stream. Another
+// stream may have more luck: the server tries again each time.
+type RefusedError struct {
+	Status Status
+	Reason string // a sentence, safe to show; may be empty
+}
+
+func (e *RefusedError) Error() string {
+	if e.Reason == "" {
+		return "the server refused the connection: " + e.Status.String()
+	}
+	return "the server refused the connection: " + e.Reason
+}
+
+// ErrPreamble means that a stream did not begin as it must.
+var ErrPreamble = errors.New("the stream does not begin as one of this protocol")
+
+// maxReason is the longest reason in bytes.
+const maxReason = 255
+
+// appendAnswer appends u8 status, u8 length, the reason.
+func appendAnswer(b []byte, status Status, reason string) []byte {
+	reason = strings.ToValidUTF8(reason, "?")
+	for len(reason) > maxReason {
+		_, last := utf8.DecodeLastRuneInString(reason)
+		reason = reason[:len(reason)-last]
+	}
+	return append(append(b, byte(status), byte(len(reason))), reason...)
+}
+
+// readAnswer returns nil if the server is connected, else a *RefusedError, the
+// reader's error, or io.ErrUnexpectedEOF.
+func readAnswer(r io.Reader) error {
+	var head [2]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return unexpected(err)
+	}
+	reason := make([]byte, head[1])
+	if _, err := io.ReadFull(r, reason); err != nil {
+		return unexpected(err)
+	}
+	if status := Status(head[0]); status != StatusConnected {
+		return &RefusedError{Status: status, Reason: printable(string(reason))}
+	}
+	return nil
+}
+
+// readOpening takes the opener's first byte.
+func readOpening(r io.Reader) error {
+	var head [1]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return unexpected(err)
+	}
+	if head[0] != version {
+		return fmt.Errorf("%w: version %d", ErrPreamble, head[0])
+	}
+	return nil
+}
+
+func unexpected(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// printable makes what the other end wrote safe for a terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
+}

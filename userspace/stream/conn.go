@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package stream
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+const (
+	// packetSize is that of every QUIC packet that is full: the smallest that QUIC
+	// allows, and one DATA packet on every path but an IPv6 one whose MTU is not
+	// known to exceed 1280 yet (there the session sends two parts, and that makes it
+	// look for the MTU). A larger one would be split after each move, and for good on
+	// a path of a smaller MTU, since QUIC never goes back to smaller packets.
+	packetSize = 1200
+	// recentPackets are kept to be sent again after an outage. One that asks for an
+	// acknowledgement is enough, and QUIC sends its probes in twos; the others are
+	// for those that only acknowledge, and for loss.
+	recentPackets = 8
+	// replayEvery bounds how often the peer can make us do that.
+	replayEvery = 20 * time.Millisecond
+)
+
+// The first byte tells datagrams apart: every QUIC packet of ours has the bit
+// quicBit set (RFC 9000 section 17), and no other datagram has.
+const (
+	quicBit = 0x40
+	longBit = 0x80
+	// resume says that its sender has found the path again, and nothing else follows.
+	resume = 0x01
+)
+
+// address is what QUIC takes both ends for.
+type address struct{}
+
+func (address) Network() string { return "roam" }
+func (address) String() string  { return "session" }
+
+// conn is a session as QUIC's socket.
+type conn struct {
+	session Session
+	life    context.Context
+	end     context.CancelFunc
+	server  bool
+	begun   bool // something of QUIC has come; the reader's own
+
+	mu       sync.Mutex // guards what follows
+	recent   [recentPackets][]byte
+	next     int // in recent
+	replayed time.Time
+}
+
+func newConn(s Session, server bool) *conn {
+	c := &conn{session: s, server: server}
+	c.life, c.end = context.WithCancel(context.Background())
+	return c
+}
+
+// ReadFrom implements net.PacketConn.
+func (c *conn) ReadFrom(p []byte) (int, net.Addr, error) {
+	for {
+		n, err := c.session.ReceiveDatagram(c.life, p)
+		switch {
+		case errors.Is(err, io.ErrShortBuffer):
+			continue // none of QUIC's is that large
+		case c.life.Err() != nil:
+			return 0, nil, net.ErrClosed
+		case err != nil:
+			return 0, nil, err
+		}
+		if n > 0 && p[0]&quicBit != 0 {
+			if c.server && !c.begun && p[0]&longBit == 0 {
+				return 0, nil, ErrNoStreams
+			}
+			c.begun = true
+			return n, address{}, nil
+		}
+		switch {
+		case n == 1 && p[0] == resume:
+			c.replay(time.Now())
+		case c.server && !c.begun:
+			return 0, nil, ErrNoStreams
+		}
+	}
+}
+
+// WriteTo implements net.PacketConn.
+func (c *conn) WriteTo(p []byte, _ net.Addr) (int, error) {
+	c.mu.Lock()
+	c.recent[c.next] = append(c.recent[c.next][:0], p...)
+	c.next = (c.next + 1) % recentPackets
+	c.mu.Unlock()
+	// An error here would end QUIC. One that is not the session's end is a lost
+	// packet, which QUIC sends again.
+	if err := c.session.SendDatagram(p); errors.Is(err, net.ErrClosed) {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// replay sends the newest packets once more. After an outage all that was under
+// way is lost, and QUIC waits for its probe timer, which has doubled since with
+// each probe: up to as long again as the outage was. A copy of a probe that was
+// lost is acknowledged, which shows all before it as lost and starts the timer
+// anew; a copy of what had come is a duplicate, which QUIC drops. Unlike a path
+// change, this costs QUIC neither its window nor its estimate of the RTT.
+func (c *conn) replay(now time.Time) {
+	var packets [recentPackets][]byte
+	c.mu.Lock()
+	if now.Sub(c.replayed) < replayEvery {
+		c.mu.Unlock()
+		return
+	}
+	c.replayed = now
+	for i := range packets {
+		if p := c.recent[(c.next+i)%recentPackets]; len(p) > 0 {
+			packets[i] = append([]byte(nil), p...)
+		}
+	}
+	c.mu.Unlock()
+	for _, p := range packets {
+		if p != nil {
+			_ = c.session.SendDatagram(p)
+		}
+	}
+}
+
+// recovered is replay here and at the other end.
+func (c *conn) recovered() {
+	c.replay(time.Now())
+	_ = c.session.SendDatagram([]byte{resume})
+}
+
+// Close implements net.PacketConn.
+func (c *conn) Close() error {
+	c.end()
+	return nil
+}
+
+// SetReadDeadline implements net.PacketConn: quic-go sets one to stop reading,
+// for no other purpose.
+func (c *conn) SetReadDeadline(t time.Time) error {
+	if !t.IsZero() {
+		c.end()
+	}
+	return nil
+}
+
+// LocalAddr implements net.PacketConn.
+func (c *conn) LocalAddr() net.Addr { return address{} }
+
+// SetDeadline implements net.PacketConn.
+func (c *conn) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }
+
+// SetWriteDeadline implements net.PacketConn: writing never waits.
+func (c *conn) SetWriteDeadline(time.Time) error { return nil }
+
+// SetReadBuffer and SetWriteBuffer are asked for by quic-go, which would
+// complain on stderr that it has no UDP socket.
+func (c *conn) SetReadBuffer(int) error  { return nil }
+func (c *conn) SetWriteBuffer(int) error { return nil }
