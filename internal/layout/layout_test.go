@@ -27,7 +27,9 @@ var allowed = map[string][]string{
 	"userspace/handshake":           {"userspace/wire"},
 	"userspace/session":             {"userspace/wire", "userspace/handshake"},
 	"userspace/netio":               {},
-	"userspace/service":             {"userspace/wire"},
+	"userspace/service":             {"userspace/wire", "userspace/handshake", "userspace/stream", "userspace/relay"},
+	"userspace/stream":              {},
+	"userspace/relay":               {"userspace/stream"},
 	"userspace/inbox":               {},
 	"userspace/server":              {"userspace/wire", "userspace/session", "userspace/handshake", "userspace/netio", "userspace/inbox", "maps"},
 	"userspace/client":              {"userspace/wire", "userspace/session", "userspace/handshake", "userspace/netio", "userspace/inbox"},
@@ -43,7 +45,7 @@ var allowed = map[string][]string{
 	"internal/bench/dataplane":      {"internal/bench/harness", "internal/bench/report", "bpf", "userspace/wire", "userspace/handshake"},
 	"cmd/xdp-roam":                  {"*"},
 	"cmd/xdp-roam/internal/config":  {"userspace/handshake", "userspace/server", "userspace/service", "loader"},
-	"cmd/xdp-roam/internal/forward": {"userspace/wire"},
+	"cmd/xdp-roam/internal/forward": {"userspace/wire", "userspace/stream", "userspace/relay"},
 }
 
 func TestImportsPointOneWay(t *testing.T) {
