@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/xdp-roam/xdp-roam/userspace/handshake"
+	"github.com/xdp-roam/xdp-roam/userspace/netio"
 	"github.com/xdp-roam/xdp-roam/userspace/session"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
@@ -75,6 +76,10 @@ type Stats struct {
 	DatagramsTooLarge uint64
 	// SendRefused: packets that the kernel did not take, for instance for want of a route.
 	SendRefused uint64
+	// Queues are those of AddQueue that are read now; QueueDrops is what they, and
+	// those before them, lost before any reader saw it.
+	Queues     int
+	QueueDrops netio.Drops
 
 	// Refused counts refused handshakes by status. Accepted ones are Packets[RespAccepted].
 	Refused [wire.StatusFull + 1]uint64
@@ -108,6 +113,15 @@ type Stats struct {
 	TableUsed, TableSlots, TableFull uint64
 }
 
+func (st *Stats) add(c *counters) {
+	for i := range c.packets {
+		st.Packets[i] += c.packets[i].Load()
+	}
+	st.DatagramsDropped += c.datagramsDropped.Load()
+	st.DatagramsTooLarge += c.datagramsTooLarge.Load()
+	st.SendRefused += c.sendRefused.Load()
+}
+
 // Stats returns the counts. Counts of one moment may be a packet apart.
 func (srv *Server) Stats() Stats {
 	t := &srv.totals
@@ -127,13 +141,9 @@ func (srv *Server) Stats() Stats {
 		st.Refused[i] = t.refused[i].Load()
 	}
 	for _, c := range srv.counts {
-		for i := range c.packets {
-			st.Packets[i] += c.packets[i].Load()
-		}
-		st.DatagramsDropped += c.datagramsDropped.Load()
-		st.DatagramsTooLarge += c.datagramsTooLarge.Load()
-		st.SendRefused += c.sendRefused.Load()
+		st.add(c)
 	}
+	srv.queues.count(&st)
 	// Not the fate of a packet, but its way to a handshake worker.
 	st.Packets[notCounted] = 0
 	return st

@@ -188,3 +188,12 @@ type counters struct {
 	sendRefused atomic.Uint64
 	_           [64]byte
 }
+
+func (c *counters) add(o *counters) {
+	for i := range c.packets {
+		c.packets[i].Add(o.packets[i].Load())
+	}
+	c.datagramsDropped.Add(o.datagramsDropped.Load())
+	c.datagramsTooLarge.Add(o.datagramsTooLarge.Load())
+	c.sendRefused.Add(o.sendRefused.Load())
+}

@@ -59,6 +59,7 @@ type Server struct {
 
 	workers  []*worker
 	readers  []*reader
+	queues   queues
 	sink     io.Closer // where the data plane sends what it drops; nil without one
 	counts   []*counters
 	totals   totals

@@ -73,7 +73,7 @@ func probe(addr netip.AddrPort) error {
 }
 
 func (srv *Server) closeSockets() error {
-	errs := []error{srv.closeSink()}
+	errs := []error{srv.closeSink(), srv.closeQueues()}
 	for _, r := range srv.readers {
 		if srv.cfg.Maps != nil {
 			errs = append(errs, srv.unregister(r))

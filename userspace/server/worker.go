@@ -62,13 +62,16 @@ func (w *worker) keepTime() {
 	}
 }
 
-// reader is one socket's goroutine. All readers run the same code: which lane
+// reader is one socket's, or queue's, goroutine. All readers run the same code: which lane
 // a packet came by changes nothing but who is held up by it.
 type reader struct {
 	worker *worker
 	srv    *Server
 	lane   maps.Lane
-	conn   netio.Conn
+	conn   netio.Conn // its socket; of a Queue's reader that of its worker, to send from
+	source interface {
+		ReadBatch([]netio.Message) (int, error)
+	}
 	counts *counters
 
 	in       []netio.Message
@@ -83,7 +86,7 @@ const maxAnswer = max(wire.RetryLen, handshake.MaxReset)
 
 func newReader(w *worker, lane maps.Lane, conn netio.Conn, c *counters) *reader {
 	r := &reader{
-		worker: w, srv: w.srv, lane: lane, conn: conn, counts: c,
+		worker: w, srv: w.srv, lane: lane, conn: conn, source: conn, counts: c,
 		in: make([]netio.Message, batchSize), snd: sender{srv: w.srv, conn: conn},
 		answers: make([]byte, 0, batchSize*maxAnswer),
 	}
@@ -97,7 +100,7 @@ func newReader(w *worker, lane maps.Lane, conn netio.Conn, c *counters) *reader 
 // run reads until the socket is closed.
 func (r *reader) run() {
 	for {
-		n, err := r.conn.ReadBatch(r.in)
+		n, err := r.source.ReadBatch(r.in)
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) {
 				return
