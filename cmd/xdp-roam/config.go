@@ -45,11 +45,14 @@ func newConfigCheckCommand(e *env) *cobra.Command {
 		}
 		item := checkItem{File: settings.file, Services: len(conf.Services), PublicKey: key.Public().String()}
 		if conf.AuthorizedKeys != "" {
-			keys, err := config.ReadAuthorized(conf.AuthorizedKeys)
+			keys, err := config.ReadAuthorized(conf.AuthorizedKeys, conf.Services)
 			if err != nil {
 				return err
 			}
-			item.AuthorizedKeys = len(keys)
+			for _, warning := range keys.Warnings {
+				fmt.Fprintln(e.stderr, "warning:", warning)
+			}
+			item.AuthorizedKeys = len(keys.Clients)
 		}
 		return show(e, "ConfigCheck", []checkItem{item}, []column[checkItem]{
 			{name: "result", value: func(checkItem) string { return "ok" }},

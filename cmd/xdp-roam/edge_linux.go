@@ -9,12 +9,14 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
+	"github.com/xdp-roam/xdp-roam/cmd/xdp-roam/internal/authority"
 	"github.com/xdp-roam/xdp-roam/cmd/xdp-roam/internal/config"
 	"github.com/xdp-roam/xdp-roam/loader"
 	"github.com/xdp-roam/xdp-roam/maps"
@@ -33,16 +35,17 @@ type edge struct {
 	log     *slog.Logger
 	started time.Time
 
-	key        handshake.PrivateKey
-	previous   []handshake.PrivateKey // at most one
-	addresses  []netip.AddrPort
-	authorized config.Authorized // nil: anyone
-	backends   map[uint16]service.Backend
+	key       handshake.PrivateKey
+	previous  []handshake.PrivateKey // at most one
+	addresses []netip.AddrPort
+	authority *authority.List // nil: anyone
+	backends  map[uint16]service.Backend
 
 	instance *loader.Instance // nil in config.ModeNone
 	server   *server.Server
 	control  *control.Server
 	drain    *drain
+	hangup   <-chan os.Signal // says: read the files again
 
 	// background is every goroutine; end ends those that the server's end does not.
 	background sync.WaitGroup
@@ -63,7 +66,7 @@ func newEdge(e *env, conf config.Config) (*edge, error) {
 		return nil, err
 	}
 	if conf.AuthorizedKeys != "" {
-		if d.authorized, err = config.ReadAuthorized(conf.AuthorizedKeys); err != nil {
+		if d.authority, err = authority.Open(conf.AuthorizedKeys, conf.Services); err != nil {
 			return nil, err
 		}
 	}
@@ -150,11 +153,8 @@ func (d *edge) startServer(address netip.AddrPort, set *maps.Set) error {
 		State: state, SaveState: func(was, now handshake.State) error { return handshake.SaveState(d.conf.StateDir, was, now) },
 		HasService: func(port uint16) bool { return d.backends[port] != nil },
 	}
-	if d.authorized != nil {
-		c.Authorize = func(key handshake.PublicKey, _ uint16) server.Access {
-			name, ok := d.authorized[key]
-			return server.Access{Allowed: ok, Name: name}
-		}
+	if d.authority != nil {
+		c.Authorize = d.authority.Authorize
 	}
 	if err := c.Cookie.UnmarshalText([]byte(d.conf.Cookie)); err != nil {
 		return err
@@ -170,6 +170,7 @@ func (d *edge) startBackground() {
 	ctx, cancel := context.WithCancel(context.Background())
 	d.end = cancel
 	d.background.Go(func() { d.acceptAll(ctx) })
+	d.startAuthority(ctx)
 	d.background.Go(func() {
 		if err := d.control.Serve(); err != nil {
 			d.log.Error("the control socket failed", "error", err)

@@ -5,10 +5,8 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
-	"runtime"
 
 	"github.com/spf13/cobra"
 
@@ -34,7 +32,7 @@ public key to stdout; a file that exists is never overwritten.`,
 				return err
 			}
 			if output == "" {
-				e.warnWorldReadable()
+				e.warnWorldReadable("private", "keygen")
 				_, err = fmt.Fprintf(e.stdout, "%s\n", text)
 				return err
 			}
@@ -50,6 +48,34 @@ public key to stdout; a file that exists is never overwritten.`,
 	return c
 }
 
+func newGenpskCommand(e *env) *cobra.Command {
+	var output string
+	c := &cobra.Command{
+		Use:   "genpsk [-o FILE]",
+		Short: "Make a preshared key",
+		Long: `genpsk writes a new preshared key to stdout, in base64, as "wg genpsk" does: a
+secret for one client and its server, beside their keys. The server has it in
+authorized_keys (psk= or psk-file=), the client in --psk-file.
+With -o it writes the key to a new file that only its owner may read.`,
+		Example: `  xdp-roam genpsk -o alice.psk`,
+		Args:    arguments(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			text, err := handshake.PSK(handshake.NewPrivateKey()).MarshalText()
+			if err != nil {
+				return err
+			}
+			if output == "" {
+				e.warnWorldReadable("preshared", "genpsk")
+				_, err = fmt.Fprintf(e.stdout, "%s\n", text)
+				return err
+			}
+			return writeKeyFile(output, text)
+		},
+	}
+	c.Flags().StringVarP(&output, "output", "o", "", "write the key to this new `FILE`")
+	return c
+}
+
 func newPubkeyCommand(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use:     "pubkey",
@@ -60,7 +86,7 @@ func newPubkeyCommand(e *env) *cobra.Command {
 			if isTerminal(e.stdin) {
 				fmt.Fprintln(e.stderr, "reading a private key from the terminal; end it with Enter and Ctrl-D")
 			}
-			key, err := parsePrivateKey(e.stdin)
+			key, err := config.ParseSecret[handshake.PrivateKey](e.stdin)
 			if err != nil {
 				return &fault{what: "stdin holds no private key", err: err, fix: "xdp-roam keygen | xdp-roam pubkey"}
 			}
@@ -72,14 +98,14 @@ func newPubkeyCommand(e *env) *cobra.Command {
 
 // warnWorldReadable says so when stdout is a file that everyone can open: the
 // umask is at fault, and only the caller can change it.
-func (e *env) warnWorldReadable() {
+func (e *env) warnWorldReadable(kind, command string) {
 	file, ok := e.stdout.(*os.File)
 	if !ok {
 		return
 	}
 	info, err := file.Stat()
 	if err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o007 != 0 {
-		fmt.Fprintln(e.stderr, "warning: the private key goes to a file that others can read; set `umask 077` first, or use `xdp-roam keygen -o FILE`")
+		fmt.Fprintf(e.stderr, "warning: the %s key goes to a file that others can read; set `umask 077` first, or use `xdp-roam %s -o FILE`\n", kind, command)
 	}
 }
 
@@ -101,31 +127,9 @@ func writeKeyFile(name string, key []byte) error {
 	return nil
 }
 
-// readKeyFile reads what keygen wrote. A key that every user of the machine
-// can read is no secret, so it is refused.
+// readKeyFile reads what keygen wrote.
 func readKeyFile(name string) (handshake.PrivateKey, error) {
-	file, err := os.Open(name)
-	if err != nil {
-		f := &fault{what: "cannot read the private key", err: err}
-		if errors.Is(err, fs.ErrNotExist) {
-			f.fix = "xdp-roam keygen -o " + name
-		}
-		return handshake.PrivateKey{}, f
-	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return handshake.PrivateKey{}, fmt.Errorf("cannot read the private key: %w", err)
-	}
-	// Windows has no such bits; Go makes them up.
-	if runtime.GOOS != "windows" && info.Mode().IsRegular() && info.Mode().Perm()&0o007 != 0 {
-		return handshake.PrivateKey{}, &fault{code: exitPermission, what: fmt.Sprintf("the private key %s can be read by everyone (mode %04o)", name, info.Mode().Perm()), fix: "chmod 600 " + name}
-	}
-	key, err := parsePrivateKey(file)
-	if err != nil {
-		return handshake.PrivateKey{}, &fault{code: exitUsage, what: name + " holds no private key", err: err}
-	}
-	return key, nil
+	return config.ReadSecret[handshake.PrivateKey](name, "private key")
 }
 
 // readPreviousKey reads the key before the one in use; none where none is configured.
@@ -138,19 +142,4 @@ func readPreviousKey(conf config.Config, key handshake.PrivateKey) ([]handshake.
 		err = &fault{code: exitUsage, what: fmt.Sprintf("previous_key_file: %s holds the key of %s", conf.PreviousKeyFile, conf.KeyFile), fix: "name the file with the key before it, or none"}
 	}
 	return []handshake.PrivateKey{previous}, err
-}
-
-func parsePrivateKey(r io.Reader) (handshake.PrivateKey, error) {
-	var key handshake.PrivateKey
-	text, err := io.ReadAll(io.LimitReader(r, 1024))
-	if err != nil {
-		return key, err
-	}
-	if err := key.UnmarshalText(text); err != nil {
-		return key, err
-	}
-	if key.IsZero() {
-		return key, fmt.Errorf("%w: all its bytes are zero", handshake.ErrBadKey)
-	}
-	return key, nil
 }

@@ -126,7 +126,9 @@ func (b *labBench) start(n *lab.Namespace, args ...string) *process {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	return b.startProgram(n, exec.Command(program, append([]string{"--control", b.path("control.sock")}, args...)...))
+	cmd := exec.Command(program, append([]string{"--control", b.path("control.sock")}, args...)...)
+	cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+b.path("config"))
+	return b.startProgram(n, cmd)
 }
 
 func (b *labBench) startProgram(n *lab.Namespace, cmd *exec.Cmd) *process {

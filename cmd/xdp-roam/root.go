@@ -87,6 +87,7 @@ Exit codes: 0 ok, 1 failure, 2 usage, 3 not loaded, 4 permission,
 	root.AddCommand(
 		newKeygenCommand(e),
 		newPubkeyCommand(e),
+		newGenpskCommand(e),
 		newConnectCommand(e),
 		newDemoCommand(e),
 		newConfigCommand(e),

@@ -26,7 +26,8 @@ func newRunCommand(e *env) *cobra.Command {
 sessions and connects each to the backend of the service that it asks for. It
 stops at SIGINT or SIGTERM, and when "drain" has seen its last session end: clients
 are told, and everything that it attached, pinned or made is removed; what "load"
-made before stays.
+made before stays. SIGHUP makes it read authorized_keys again, which it does by
+itself, too, when that file changes.
 
 A file gives the settings, flags override it:
   listen = ":7626"
@@ -41,6 +42,7 @@ A file gives the settings, flags override it:
   cookie = "auto"              # auto, always, never
   [[service]]
   port = 7
+  name = "echo"                # for authorized_keys; may be left out
   backend = "echo:"            # echo:, discard:, udp://host:port
 
 Modes: xdp is native XDP in the driver; generic is XDP in the stack (slower, any
@@ -61,6 +63,7 @@ works, but nothing is filtered before it reaches the daemon.`,
 		if err != nil {
 			return err
 		}
+		d.hangup = reloads()
 		if err := d.start(); err != nil {
 			return errors.Join(err, d.stop())
 		}

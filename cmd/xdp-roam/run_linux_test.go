@@ -308,8 +308,10 @@ func TestRunOutlivesItsReader(t *testing.T) {
 	client := b.startClient("-L", "5007:7") // which the log would tell of
 	ask(t, b.program(5007), "hello")
 	client.stop(syscall.SIGTERM)
-	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
-		t.Fatal(err)
+	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGTERM} {
+		if err := cmd.Process.Signal(s); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("run ended with %v", err)

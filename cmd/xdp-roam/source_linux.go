@@ -21,7 +21,8 @@ func (d *source) Status() control.Status {
 	s := control.Status{
 		Instance: d.conf.Instance, Version: release(), PID: os.Getpid(), Started: d.started,
 		PublicKey: d.key.Public().String(), Cookie: d.conf.Cookie,
-		Interfaces: []control.Interface{}, Services: []control.Service{},
+		AuthorizedKeys: authorityItem(d.authority),
+		Interfaces:     []control.Interface{}, Services: []control.Service{},
 	}
 	for _, key := range d.previous {
 		s.PreviousPublicKey = key.Public().String()

@@ -82,11 +82,25 @@ func showStatus(e *env, s control.Status) error {
 		lines = append(lines, line{fmt.Sprintf("service %d", one.Port), one.Backend})
 	}
 	lines = append(lines,
+		e.authorizedLine(s.AuthorizedKeys),
 		line{"cookie", s.Cookie},
 		line{"sessions", fmt.Sprintf("%d, half open %d", s.Sessions, s.HalfOpen)},
 		line{"table", fmt.Sprintf("%d of %d ids used (full at %d)", s.TableUsed, s.TableSlots, s.TableSlots/4*3)},
 	)
 	return showLines(e, lines)
+}
+
+// authorizedLine says whom the edge lets in, and whether the file says the same.
+func (e *env) authorizedLine(a *control.AuthorizedKeys) line {
+	const name = "authorized keys"
+	if a == nil {
+		return line{name, "anyone"}
+	}
+	value := fmt.Sprintf("%d, read %s from %s", a.Clients, e.ago(a.Read), a.File)
+	if a.Error != "" {
+		value += e.red(e.stdout, "; the file is wrong now and not used: "+strings.ReplaceAll(a.Error, "\n", "; "))
+	}
+	return line{name, value}
 }
 
 // pinsItem is the status of an instance without a daemon.

@@ -46,6 +46,8 @@ var allowed = map[string][]string{
 	"cmd/xdp-roam":                  {"*"},
 	"cmd/xdp-roam/internal/config":  {"userspace/handshake", "userspace/server", "userspace/service", "loader"},
 	"cmd/xdp-roam/internal/forward": {"userspace/wire", "userspace/stream", "userspace/relay"},
+
+	"cmd/xdp-roam/internal/authority": {"cmd/xdp-roam/internal/config", "userspace/handshake", "userspace/server"},
 }
 
 func TestImportsPointOneWay(t *testing.T) {

@@ -88,7 +88,7 @@ func (e *RefusedError) Error() string {
 	}
 	switch e.Status {
 	case wire.StatusNotAuthorised:
-		msg += "; this client's public key is " + e.Key.String() + ": the server's authorized_keys must list it"
+		msg += "; this client's public key is " + e.Key.String() + ": the server's operator lets it in by authorized_keys"
 	case wire.StatusNoService:
 		msg += "; check the service port asked for"
 	case wire.StatusBusy, wire.StatusFull:

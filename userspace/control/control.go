@@ -67,6 +67,8 @@ type Status struct {
 	Interfaces []Interface `json:"interfaces"`
 	Services   []Service   `json:"services"`
 	Cookie     string      `json:"cookie"`
+	// AuthorizedKeys is the list of clients; absent where every key is served.
+	AuthorizedKeys *AuthorizedKeys `json:"authorized_keys,omitempty"`
 	// PreviousPublicKey is the key before it, which is still served.
 	PreviousPublicKey string `json:"previous_public_key,omitempty"`
 	// Draining: no new sessions are taken; the daemon ends with the last session
@@ -91,6 +93,17 @@ type Interface struct {
 	// that one, or what is wrong.
 	State  string `json:"state"`
 	Reason string `json:"reason,omitempty"`
+}
+
+// AuthorizedKeys is the list of clients in force.
+type AuthorizedKeys struct {
+	File    string    `json:"file"`
+	Clients int       `json:"clients"`
+	Read    time.Time `json:"read"`
+	// Error is why the file as it is now was not taken at Failed: the list that was
+	// read before stays in force. Empty: it is the file's.
+	Error  string    `json:"error,omitempty"`
+	Failed time.Time `json:"failed,omitzero"`
 }
 
 // Service is one service port and where its datagrams go.

@@ -101,7 +101,7 @@ func (k PSK) MarshalText() ([]byte, error) { return keyText(k), nil }
 // UnmarshalText reads what MarshalText writes, with white space around it
 // allowed. Its errors wrap ErrBadKey and do not repeat the text.
 func (k *PSK) UnmarshalText(text []byte) error {
-	return parseKey((*[KeyLen]byte)(k), text, "a preshared key", "`xdp-roam keygen` makes one")
+	return parseKey((*[KeyLen]byte)(k), text, "a preshared key", "`xdp-roam genpsk` makes one")
 }
 
 func keyText(k [KeyLen]byte) []byte {

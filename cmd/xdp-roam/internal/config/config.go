@@ -89,7 +89,9 @@ var modes = []string{string(ModeAuto), string(ModeXDP), string(ModeGeneric), str
 
 // Service forwards one service port to a backend.
 type Service struct {
-	Port    uint16 `toml:"port"`
+	Port uint16 `toml:"port"`
+	// Name stands for the port in authorized_keys; empty: none.
+	Name    string `toml:"name,omitempty"`
 	Backend string `toml:"backend"`
 }
 
@@ -232,19 +234,36 @@ func (c *Config) checkServices(checkBackend func(string) error) []error {
 		return []error{invalid("service", "none; add one, such as\n  [[service]]\n  port = 7\n  backend = \"echo:\"\nor --service 7=echo:")}
 	}
 	var wrong []error
-	seen := make(map[uint16]bool)
+	seen, named := make(map[uint16]bool), make(map[string]bool)
 	for _, s := range c.Services {
 		switch err := checkBackend(s.Backend); {
 		case s.Port == 0:
 			wrong = append(wrong, invalid("service", "port 0 is not a service port; it is a number from 1 to 65535"))
 		case seen[s.Port]:
 			wrong = append(wrong, invalid("service", "port %d is given twice", s.Port))
+		case s.Name != "" && !isServiceName(s.Name):
+			wrong = append(wrong, invalid("service", "%q is not a name of letters, digits and '-' that begins with a letter", s.Name))
+		case named[s.Name]:
+			wrong = append(wrong, invalid("service", "the name %q is given twice", s.Name))
 		case err != nil:
 			wrong = append(wrong, fmt.Errorf("%w: service %d: %w", ErrInvalid, s.Port, err))
 		}
 		seen[s.Port] = true
+		named[s.Name] = s.Name != ""
 	}
 	return wrong
+}
+
+// isServiceName reports whether text can name a service (RFC 6335 section 5.1,
+// without its limit of 15 characters).
+func isServiceName(text string) bool {
+	for i, r := range text {
+		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
+		if !letter && (i == 0 || r != '-' && (r < '0' || r > '9')) {
+			return false
+		}
+	}
+	return text != ""
 }
 
 func oneOf(key, value string, allowed []string) error {

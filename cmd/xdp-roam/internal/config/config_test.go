@@ -64,7 +64,7 @@ func TestFileOverridesDefaults(t *testing.T) {
 		AuthorizedKeys: "/etc/xdp-roam/authorized_keys",
 		StateDir:       filepath.Join(filepath.Dir(name), "state"),
 		TableSlots:     4096, Cookie: "always", Instance: "edge-2",
-		Services: []Service{{7, "echo:"}, {53, "udp://127.0.0.1:53"}},
+		Services: []Service{{Port: 7, Backend: "echo:"}, {Port: 53, Backend: "udp://127.0.0.1:53"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -127,7 +127,7 @@ func TestValidate(t *testing.T) {
 	good := func() Config {
 		c := Default()
 		c.KeyFile, c.AllowAnonymous = "k", true
-		c.Services = []Service{{7, "echo:"}}
+		c.Services = []Service{{Port: 7, Backend: "echo:"}}
 		return c
 	}
 	base := good()
@@ -204,7 +204,7 @@ func TestAddress(t *testing.T) {
 }
 
 func TestParseService(t *testing.T) {
-	if got, err := ParseService("53=udp://127.0.0.1:53?a=b"); err != nil || got != (Service{53, "udp://127.0.0.1:53?a=b"}) {
+	if got, err := ParseService("53=udp://127.0.0.1:53?a=b"); err != nil || got != (Service{Port: 53, Backend: "udp://127.0.0.1:53?a=b"}) {
 		t.Errorf("%v %v", got, err)
 	}
 	for _, bad := range []string{"", "7", "=echo:", "x=echo:", "65536=echo:", "-1=echo:", "7:echo:"} {
