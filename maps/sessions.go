@@ -86,10 +86,17 @@ type draws struct {
 }
 
 // draw returns an id whose first twelve bytes are random.
-func (d *draws) draw() (id ID) {
+func (s *Sessions) draw() (id ID) {
+	d := &s.random
 	if d.left == 0 {
 		rand.Read(d.bytes[:]) // never fails: crypto/rand ends the process instead
 		d.left = len(d.bytes)
+		// The slots of all 64 are in nobody's cache. Looked at together, their misses
+		// overlap: that takes as long as two of them do in turn.
+		for i := 0; i < len(d.bytes); i += 12 {
+			word := binary.LittleEndian.Uint32(d.bytes[i:])
+			s.slots[word&slotWordMask&uint32(len(s.slots)-1)].free()
+		}
 	}
 	copy(id[:12], d.bytes[len(d.bytes)-d.left:])
 	d.left -= 12
@@ -195,7 +202,7 @@ func (s *Sessions) Allocate(kind Kind, owner uint16) (ID, uint32, error) {
 		return ID{}, 0, ErrNoKey
 	}
 	for {
-		id := s.random.draw()
+		id := s.draw()
 		word := idWord(&id)&^(generationMask<<generationShift) | uint32(generation)<<generationShift
 		binary.LittleEndian.PutUint32(id[0:4], word)
 		n := s.index(&id)
@@ -213,7 +220,8 @@ func (s *Sessions) Allocate(kind Kind, owner uint16) (ID, uint32, error) {
 // Commit makes addr the validated address of the id: packets from there take
 // the main lane from now on. Only a validated path may come here.
 func (s *Sessions) Commit(id ID, addr netip.AddrPort) error {
-	return s.update(&id, func(sl *slot) { sl.setPath(addr) })
+	path := newSlotPath(addr)
+	return s.update(&id, func(sl *slot) { sl.setPath(path) })
 }
 
 // SetOwner hands the id to another worker.
@@ -249,13 +257,19 @@ func (s *Sessions) update(id *ID, f func(*slot)) error {
 	if s.readOnly {
 		return ErrReadOnly
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	sl := &s.slots[s.index(id)]
-	if !sl.holds(id) {
+	if !sl.holds(id) { // here, so that nobody waits for the lock while the line is fetched
 		return ErrNoSession
 	}
-	f(sl)
+	s.mu.Lock()
+	held := sl.holds(id)
+	if held {
+		f(sl)
+	}
+	s.mu.Unlock()
+	if !held {
+		return ErrNoSession
+	}
 	return nil
 }
 
@@ -263,15 +277,18 @@ func (s *Sessions) update(id *ID, f func(*slot)) error {
 // means something only with TagLive and TagOurs.
 func (s *Sessions) Find(id ID) (uint32, Tag) {
 	keys := s.keys.Load()
-	key := keys.keys[Generation(id)]
-	if key.unused() || key.tag(&id, keys.serverID) != binary.LittleEndian.Uint32(id[12:16]) {
+	key := &keys.keys[Generation(id)]
+	if key.unused() {
 		return 0, TagForged
 	}
 	n := s.index(&id)
 	live := s.slots[n].holds(&id)
 	runtime.KeepAlive(s)
-	if live {
-		return n, TagLive
+	if live && id != (ID{}) { // all zero is what a free slot holds
+		return n, TagLive // so we issued it, and its tag is right
+	}
+	if key.tag(&id, keys.serverID) != binary.LittleEndian.Uint32(id[12:16]) {
+		return 0, TagForged
 	}
 	return n, TagOurs
 }
@@ -308,19 +325,48 @@ type SlotInfo struct {
 	Seen       uint32         // QUIC and DTLS: seconds of CLOCK_MONOTONIC
 }
 
+// scanBlock is how many slots Scan reads under one hold of the lock.
+const scanBlock = 64
+
 // Scan calls f for each live slot in the order of the table until f returns
 // false. What is issued or retired meanwhile may or may not be seen. f may call
 // any method. In a process that has the maps open read-only a path that is
 // being written at this moment can be seen half written; nowhere else.
 func (s *Sessions) Scan(f func(SlotInfo) bool) {
-	for i := range s.slots {
-		if s.slots[i].free() {
-			continue
-		}
-		if info, ok := s.info(uint32(i)); ok && !f(info) {
-			return
+	var live [scanBlock]SlotInfo
+	for from := 0; from < len(s.slots); from += scanBlock {
+		for _, info := range s.block(from, live[:0]) {
+			if !f(info) {
+				return
+			}
 		}
 	}
+}
+
+// block appends the live slots of the block that begins at from to live. It takes
+// the lock, to keep writers out, only if there are any.
+func (s *Sessions) block(from int, live []SlotInfo) []SlotInfo {
+	slots := s.slots[from : from+scanBlock] // both are powers of two, and MinSlots is no less
+	for i := range slots {
+		if !slots[i].free() {
+			return s.readBlock(from+i, slots[i:], live)
+		}
+	}
+	return live
+}
+
+func (s *Sessions) readBlock(from int, slots []slot, live []SlotInfo) []SlotInfo {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range slots {
+		if slots[i].free() {
+			continue
+		}
+		if info, ok := slots[i].info(uint32(from + i)); ok {
+			live = append(live, info)
+		}
+	}
+	return live
 }
 
 // Get returns the id's slot as plain values, or ErrNoSession.

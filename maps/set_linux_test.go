@@ -560,6 +560,23 @@ func BenchmarkSlotWrite(b *testing.B) {
 	})
 }
 
+// Goal: eight million ids in less than two seconds.
+func BenchmarkLoad(b *testing.B) {
+	const ids = 8 << 20
+	privateNamespaces(b)
+	for b.Loop() {
+		b.StopTimer()
+		s := createSet(b, 2*ids)
+		b.StartTimer()
+		for range ids {
+			if _, _, err := s.Sessions.Allocate(KindROAM, 0); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*ids), "ns/id")
+}
+
 // A scan of a million slots, half of them live and none of them.
 func BenchmarkScan(b *testing.B) {
 	privateNamespaces(b)

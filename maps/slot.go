@@ -47,13 +47,18 @@ type controlWord struct {
 	generation uint32
 }
 
+// Who writes a slot holds the table's lock, and so does whoever reads more of it
+// than its id. So only the stores of an id need to be atomic (a fence each): what
+// is written before one of them is seen before it, and the data plane sees every
+// word whole, since an aligned word is never torn. The loads are atomic for a
+// process that has the table open read-only.
 func (sl *slot) control() controlWord {
 	w := atomic.LoadUint64(&sl.Control)
 	return controlWord{owner: uint16(w), kind: Kind(w >> 16), flags: Flags(w >> 24), generation: uint32(w >> 32)}
 }
 
 func (sl *slot) setControl(c controlWord) {
-	atomic.StoreUint64(&sl.Control, uint64(c.owner)|uint64(c.kind)<<16|uint64(c.flags)<<24|uint64(c.generation)<<32)
+	sl.Control = uint64(c.owner) | uint64(c.kind)<<16 | uint64(c.flags)<<24 | uint64(c.generation)<<32
 }
 
 // free reports whether the slot holds no id. A retirement that a crash cut
@@ -96,33 +101,32 @@ func (sl *slot) retire() {
 	sl.setControl(controlWord{generation: sl.control().generation})
 }
 
+// slotPath is a validated address as a slot holds it.
+type slotPath struct {
+	addr [2]uint64
+	port uint16 // in network order
+}
+
+func newSlotPath(a netip.AddrPort) (p slotPath) {
+	p.addr[0], p.addr[1] = addrWords(a.Addr())
+	p.port = networkOrder(a.Port())
+	return p
+}
+
 // setPath writes the validated address. Any mixture of the old and the new
 // words that a packet meets is some third address: unequal to its source, or
 // that of a packet which the control plane then judges as it judges all.
-func (sl *slot) setPath(addr netip.AddrPort) {
-	w0, w1 := addrWords(addr.Addr())
-	storeIfChanged(&sl.Addr[0], w0)
-	storeIfChanged(&sl.Addr[1], w1)
-	sl.setPort(networkOrder(addr.Port()))
-}
-
-// storeIfChanged spares the fence of a store that changes nothing: the commonest
-// move is another port at the same address.
-func storeIfChanged(word *uint64, value uint64) {
-	if atomic.LoadUint64(word) != value {
-		atomic.StoreUint64(word, value)
-	}
+func (sl *slot) setPath(p slotPath) {
+	sl.Addr = p.addr
+	sl.setPort(p.port)
 }
 
 func (sl *slot) clearBuckets() {
-	for i := range sl.Bucket {
-		atomic.StoreUint64(&sl.Bucket[i], 0)
-	}
+	clear(sl.Bucket[:])
 }
 
 func (sl *slot) clearPath() {
-	atomic.StoreUint64(&sl.Addr[0], 0)
-	atomic.StoreUint64(&sl.Addr[1], 0)
+	sl.Addr[0], sl.Addr[1] = 0, 0
 	sl.setPort(0)
 }
 
@@ -131,7 +135,7 @@ func (sl *slot) clearPath() {
 func (sl *slot) setPort(networkPort uint16) {
 	var b [4]byte
 	binary.NativeEndian.PutUint16(b[:], networkPort)
-	atomic.StoreUint32(sl.portWord(), binary.NativeEndian.Uint32(b[:]))
+	*sl.portWord() = binary.NativeEndian.Uint32(b[:])
 }
 
 func (sl *slot) port() uint16 {
