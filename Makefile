@@ -9,7 +9,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The product needs no C compiler: the BPF objects are committed, the Go is pure.
 export CGO_ENABLED = 0
 
-.PHONY: all build demo test race fuzz lint vet fmt-check cross generate generate-check bench bench-xdp bench-roam bench-docs test-kernels clean help
+.PHONY: all build demo test race fuzz lint vet fmt-check cross generate generate-check bench bench-xdp bench-roam bench-docs test-kernels test-swaps clean help
 
 all: build
 
@@ -94,6 +94,10 @@ bench-docs: bin/xdp-roam-bench
 ## test-kernels: the privileged tests on Debian's 6.1 and 6.12 kernels under qemu (apt, qemu-system-x86)
 test-kernels:
 	$(GO) run ./vagrant/kernels -kernel 6.1 -kernel 6.12
+
+## test-swaps: 200 exchanges of the program under 5 M packets (root)
+test-swaps:
+	XDP_ROAM_REQUIRE_PRIVILEGED=1 XDP_ROAM_SWAPS="200 5000000" $(GO) test -count=1 -v -run '^TestSwapsLoseNothing$$' ./loader
 
 clean:
 	rm -rf bin .cache

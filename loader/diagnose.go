@@ -159,9 +159,6 @@ func diagnoseAttach(err error, f facts) *Error {
 	return e
 }
 
-// programName is what the kernel shows of our program.
-const programName = "roam_xdp"
-
 // conflict is another's program on the interface: it is never replaced.
 func conflict(nic *Interface, mode Mode) *Error {
 	e := &Error{
@@ -174,8 +171,8 @@ func conflict(nic *Interface, mode Mode) *Error {
 		return e
 	}
 	e.Cause = fmt.Sprintf("another XDP %v is attached", nic.XDP)
-	if nic.XDP.Name == programName {
-		e.Cause = fmt.Sprintf("another instance's %s (id %d) is attached", programName, nic.XDP.ID)
+	if _, ours := maps.XDPSlot(nic.XDP.Name); ours {
+		e.Cause = fmt.Sprintf("another instance's %s (id %d) is attached", nic.XDP.Name, nic.XDP.ID)
 		e.fix = "stop that instance, or `xdp-roam --instance NAME unload` it; an interface has one instance"
 	}
 	return e

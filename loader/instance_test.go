@@ -365,16 +365,10 @@ func TestSchemaOfOldPinsIsRefused(t *testing.T) {
 	m.attach(i, ModeXDP, "edge0")
 	m.must(i.Keep())
 	m.must(i.Close())
-	config, err := ebpf.LoadPinnedMap(filepath.Join(m.options.BPFFS, "xdp-roam/test/maps/config"), nil)
-	m.must(err)
-	value, err := config.LookupBytes(uint32(0))
-	m.must(err)
-	value[0] = 77
-	m.must(config.Put(uint32(0), value))
-	config.Close()
+	m.setSchema(77)
 	before := m.pinned()
 
-	_, err = Open(m.options)
+	_, err := Open(m.options)
 	wantError(t, err, ErrConflict, "77", fmt.Sprint(maps.Schema), "unload")
 	if after := m.pinned(); !slices.Equal(after, before) {
 		t.Errorf("the refusal changed the pins: %v, before %v", after, before)

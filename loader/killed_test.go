@@ -43,6 +43,10 @@ var actions = map[string]func(Options, []string) error{
 		_, err := Unload(o)
 		return err
 	},
+	"upgrade": func(o Options, _ []string) error {
+		_, err := Upgrade(o)
+		return err
+	},
 }
 
 func die(args []string) {

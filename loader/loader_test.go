@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -88,6 +89,18 @@ func (m *machine) attached(name string) *AttachedProgram {
 	nic, err := ReadInterface(name)
 	m.must(err)
 	return nic.XDP
+}
+
+// setSchema makes the pinned maps those of another version.
+func (m *machine) setSchema(schema byte) {
+	m.Helper()
+	config, err := ebpf.LoadPinnedMap(filepath.Join(m.options.BPFFS, "xdp-roam/test/maps/config"), nil)
+	m.must(err)
+	defer config.Close()
+	value, err := config.LookupBytes(uint32(0))
+	m.must(err)
+	value[0] = schema
+	m.must(config.Put(uint32(0), value))
 }
 
 // pinned lists every path below xdp-roam.

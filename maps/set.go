@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/cilium/ebpf"
 
@@ -210,6 +212,26 @@ func (s *Set) Identify(serverID uint16, key func(generation uint8) [16]byte) err
 	return nil
 }
 
+// xdpName is what the kernel shows of roam_xdp; with AF_XDP sockets behind it,
+// the interface slot follows.
+const xdpName = "roam_xdp"
+
+// XDPSlot reads the name of an attached program: whether it is a roam_xdp, and
+// the interface slot of one that LoadXDP has loaded, else -1. Who exchanges the
+// programs of a daemon that runs learns the slots so.
+func XDPSlot(name string) (slot int, ours bool) {
+	rest, ours := strings.CutPrefix(name, xdpName)
+	if !ours || rest == "" {
+		return -1, ours
+	}
+	number, found := strings.CutPrefix(rest, "_")
+	slot, err := strconv.Atoi(number)
+	if !found || err != nil || slot < 0 || slot >= XSKInterfaces {
+		return -1, false
+	}
+	return slot, true
+}
+
 // LoadXDP loads a roam_xdp of its own for an interface slot of XSKs: it redirects the
 // main lane to the AF_XDP sockets there. The caller closes it.
 func (s *Set) LoadXDP(slot int) (*ebpf.Program, error) {
@@ -224,6 +246,7 @@ func (s *Set) LoadXDP(slot int) (*ebpf.Program, error) {
 		return nil, err
 	}
 	spec.Maps[mapSlots].MaxEntries = s.Sessions.Capacity()
+	spec.Programs[xdpName].Name = fmt.Sprintf("%s_%d", xdpName, slot)
 	if err := errors.Join(spec.Variables["xsk_enabled"].Set(true), spec.Variables["xsk_interface"].Set(uint32(slot))); err != nil {
 		return nil, err
 	}

@@ -16,6 +16,7 @@ func platformCommands(e *env) []*cobra.Command {
 	return []*cobra.Command{
 		newRunCommand(e),
 		newLoadCommand(e),
+		newUpgradeCommand(e),
 		newUnloadCommand(e),
 		newStatusCommand(e),
 		newSessionCommand(e),

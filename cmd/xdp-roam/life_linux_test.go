@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/xdp-roam/xdp-roam/internal/lab"
+	"github.com/xdp-roam/xdp-roam/userspace/control"
+)
+
+// Sessions do not notice that the program under them is exchanged.
+func TestUpgradeUnderSessions(t *testing.T) {
+	b := newLabBench(t)
+	if code, _, stderr := b.run("upgrade"); code != exitNotLoaded || !strings.Contains(stderr, "xdp-roam load") {
+		t.Errorf("upgrade of nothing: exit code %d\n%s", code, stderr)
+	}
+	edge := b.startEdge("--mode", "xdp", "--interface", "edge0")
+	b.startClient("-L", "5007:7")
+	program := b.program(5007)
+	ask(t, program, "before")
+	before := items[control.Session](b, "session", "list")
+	var last uint32
+	for n := range 3 {
+		report := items[upgradedItem](b, "upgrade")
+		if len(report) != 1 || report[0].Interface != "edge0" || report[0].State != "exchanged" || report[0].After == report[0].Before || n > 0 && report[0].Before != last {
+			t.Fatalf("upgrade %d: %+v", n, report)
+		}
+		last = report[0].After
+		ask(t, program, fmt.Sprintf("after upgrade %d", n))
+	}
+	after := items[control.Session](b, "session", "list")
+	if len(before) != 1 || len(after) != 1 || after[0].ID != before[0].ID || after[0].Moves != 0 {
+		t.Errorf("sessions before: %+v\nafter: %+v", before, after)
+	}
+	code, stdout, stderr := b.run("upgrade")
+	if want := fmt.Sprintf("the daemon (pid %d) keeps its own program at its sockets", edge.cmd.Process.Pid); code != exitOK ||
+		!strings.Contains(stderr, want) || !strings.HasPrefix(stdout, "INTERFACE  BEFORE  AFTER  STATE      REASON\nedge0 ") {
+		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
+	}
+}
+
+// Instances on one machine keep to their own interfaces.
+func TestTwoInstances(t *testing.T) {
+	b := newLabBench(t)
+	err := lab.Connect(
+		lab.Port{NS: b.edge, Link: "edge1", Addrs: []netip.Prefix{netip.MustParsePrefix("198.51.100.1/24")}},
+		lab.Port{NS: b.client, Link: "client1", Addrs: []netip.Prefix{netip.MustParsePrefix("198.51.100.2/24")}},
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	load := func(instance, iface string) uint32 {
+		t.Helper()
+		return items[attachmentItem](b, "--instance", instance, "load", iface, "--table-slots", "64")[0].Program
+	}
+	status := func(instance string) pinsItem {
+		t.Helper()
+		return items[pinsItem](b, "--instance", instance, "status")[0]
+	}
+	one, two := load("one", "edge0"), load("two", "edge1")
+	code, _, stderr := b.run("--instance", "three", "load", "edge0")
+	if code != exitConflict || !strings.Contains(stderr, fmt.Sprintf("another instance's roam_xdp (id %d) is attached", one)) {
+		t.Errorf("a third instance on edge0: exit code %d\n%s", code, stderr)
+	}
+	if report := items[upgradedItem](b, "--instance", "two", "upgrade"); len(report) != 1 || report[0].Interface != "edge1" || report[0].Before != two {
+		t.Errorf("upgrade of one instance: %+v", report)
+	}
+	if s := status("one"); len(s.Attachments) != 1 || s.Attachments[0].Program != one {
+		t.Errorf("the other after the upgrade: %+v", s)
+	}
+	if gone := items[detachedItem](b, "--instance", "one", "unload", "--yes"); len(gone) != 1 || gone[0].Interface != "edge0" {
+		t.Errorf("unload of one instance: %+v", gone)
+	}
+	if s := status("two"); len(s.Attachments) != 1 || s.Attachments[0].Degraded != "" || s.Attachments[0].Program == two {
+		t.Errorf("the other after the unload: %+v", s)
+	}
+	if gone := items[detachedItem](b, "--instance", "two", "unload", "--yes"); len(gone) != 1 {
+		t.Errorf("unload of the other: %+v", gone)
+	}
+	b.nothingLeft()
+}

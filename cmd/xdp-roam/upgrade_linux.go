@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/xdp-roam/xdp-roam/loader"
+)
+
+// upgradedItem is one interface whose program `upgrade` has exchanged.
+type upgradedItem struct {
+	Interface string `json:"interface"`
+	Before    uint32 `json:"program_id_before"`
+	After     uint32 `json:"program_id_after"`
+	State     string `json:"state"` // exchanged, degraded
+	Reason    string `json:"reason,omitempty"`
+}
+
+func newUpgradeCommand(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use:   "upgrade",
+		Short: "Exchange the attached programs for this version's, losing no packet",
+		Long: `upgrade exchanges the XDP program on every interface of an instance for the one of
+this version, newer or older, over the same maps: sessions, counters and limits
+stay, each exchange is one atomic step, and a daemon goes on serving. It refuses
+maps that another version has laid out differently (exit code 6): then drain,
+unload and load.
+
+A daemon keeps its own program at its sockets until it is started anew.`,
+		Args: arguments(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			report, err := loader.Upgrade(e.loaderOptions())
+			if err != nil {
+				return err
+			}
+			e.warn(report.Warnings)
+			if report.Owner != 0 {
+				fmt.Fprintf(e.stderr, "note: the daemon (pid %d) keeps its own program at its sockets until it is started anew\n", report.Owner)
+			}
+			return showUpgraded(e, report.Interfaces)
+		},
+	}
+}
+
+func showUpgraded(e *env, list []loader.Upgraded) error {
+	items := make([]upgradedItem, len(list))
+	for i, u := range list {
+		items[i] = upgradedItem{Interface: u.Interface, Before: u.Before, After: u.After, State: "exchanged"}
+		if u.Degraded != "" {
+			items[i].State, items[i].Reason = "degraded", u.Degraded
+		}
+	}
+	return show(e, "Upgrade", items, []column[upgradedItem]{
+		{name: "interface", value: func(u upgradedItem) string { return u.Interface }},
+		{name: "before", value: func(u upgradedItem) string { return fmt.Sprint(u.Before) }},
+		{name: "after", value: func(u upgradedItem) string { return fmt.Sprint(u.After) }},
+		{name: "state", value: func(u upgradedItem) string {
+			if u.Reason != "" {
+				return e.red(e.stdout, u.State)
+			}
+			return u.State
+		}},
+		{name: "reason", value: func(u upgradedItem) string { return u.Reason }},
+	})
+}
