@@ -44,7 +44,7 @@ func (b *labBench) checkMaps(sessions []control.Session) {
 		slots[s.ID] = s
 	}
 	for _, s := range sessions {
-		if slot, ok := slots[s.CurrentID]; !ok || slot.Kind != "roam" || slot.Remote != s.Remote {
+		if slot, ok := slots[s.CurrentID.String()]; !ok || slot.Kind != "roam" || slot.Remote != s.Remote.String() {
 			b.t.Errorf("session %s at %s: its id %s is in the table as %+v", s.ID, s.Remote, s.CurrentID, slot)
 		}
 	}

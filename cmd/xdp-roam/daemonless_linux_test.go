@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,6 +15,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/xdp-roam/xdp-roam/userspace/control"
+	"github.com/xdp-roam/xdp-roam/userspace/handshake"
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
 // shown is a daemon that answers with fixed items.
@@ -21,6 +24,7 @@ type shown struct {
 	status   control.Status
 	sessions []control.Session
 	counters []control.Counter
+	closed   chan string // ids and reasons
 }
 
 func (s shown) Status() control.Status      { return s.status }
@@ -29,12 +33,33 @@ func (s shown) Drain(time.Duration)         {}
 func (s shown) RotateState() ([]control.Generation, error) {
 	return nil, errors.New("all four generations are in use")
 }
-func (s shown) Sessions(f func(control.Session) bool) {
-	for _, one := range s.sessions {
-		if !f(one) {
+func (s shown) Sessions(f func(control.Live) bool) {
+	for i := range s.sessions {
+		if !f(&shownSession{&s.sessions[i], s.closed}) {
 			return
 		}
 	}
+}
+
+// shownSession is a session of it. Closing sends its id and the reason.
+type shownSession struct {
+	*control.Session
+	closed chan<- string
+}
+
+func (s *shownSession) Read(into *control.Session) { *into = *s.Session }
+
+func (s *shownSession) Detail() control.Detail {
+	return control.Detail{
+		Session: *s.Session, IDs: []wire.ID{s.CurrentID, {15: 9}}, SpareIDs: 1, PeerID: wire.ID{1, 2}, SparePeerIDs: 3,
+		Epoch: 2, Rekeying: true, PTO: int64(40 * time.Millisecond), IdleTimeout: int64(24 * time.Hour), MaxDatagram: 1234,
+		LastSent: s.LastReceived, MovesStarted: s.Moves + 1, MoveStarted: s.LastMove, Packets: map[string]uint64{"delivered": 12, "auth_failed": 1},
+	}
+}
+
+func (s *shownSession) Close(reason string) error {
+	s.closed <- s.ID.String() + " " + reason
+	return nil
 }
 
 // daemon serves items and returns its socket.
@@ -62,15 +87,30 @@ func at(e *env, d time.Duration) time.Time { return e.now().Add(-d) }
 
 func exampleSessions() []control.Session {
 	e, _, _ := testEnv("")
+	addr := netip.MustParseAddrPort
+	id := func(text string) (id wire.ID) { // padded with zeros
+		if err := id.UnmarshalText([]byte(text + strings.Repeat("0", 32-len(text)))); err != nil {
+			panic(err)
+		}
+		return id
+	}
+	key := func(text string) (key handshake.PublicKey) {
+		if err := key.UnmarshalText([]byte(text)); err != nil {
+			panic(err)
+		}
+		return key
+	}
 	return []control.Session{
 		{
-			ID: "ffeeddccbbaa99887766554433221100", PeerKey: "BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBA=", Service: 53, State: "open",
-			Remote: "[2001:db8::2]:4000", Local: "[2001:db8::1]:7626", Candidates: []string{"192.0.2.9:5"},
+			ID: id("ffeeddccbbaa99887766554433221100"), CurrentID: id("77"), PeerKey: key("BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBA="),
+			Service: 53, State: "open",
+			Remote: addr("[2001:db8::2]:4000"), Local: addr("[2001:db8::1]:7626"), Candidates: []netip.AddrPort{addr("192.0.2.9:5")},
 			Started: at(e, time.Minute), LastReceived: at(e, 0), RTT: 312_000,
 		},
 		{
-			ID: "00112233445566778899aabbccddeeff", PeerKey: "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", PeerName: "alice", Service: 7, State: "open",
-			Remote: "198.51.100.7:40000", Local: "192.0.2.1:7626", Candidates: []string{},
+			ID: id("00112233445566778899aabbccddeeff"), CurrentID: id("78"), PeerKey: key("CAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="), PeerName: "alice",
+			Service: 7, State: "open", Owner: 1,
+			Remote: addr("198.51.100.7:40000"), Local: addr("192.0.2.1:7626"), Candidates: []netip.AddrPort{},
 			Started: at(e, 3*time.Hour), LastReceived: at(e, 37*time.Second), LastMove: at(e, 40*time.Second), Moves: 2, RTT: 23_456_789,
 			PacketsReceived: 12, BytesReceived: 20000, PacketsSent: 11, BytesSent: 900,
 		},
@@ -108,7 +148,7 @@ ffeeddccbbaa  BBBBBBBBBBBB  53       [2001:db8::2]:4000  192.0.2.9:5  0      nev
 	if diff := cmp.Diff(wantDocument, document); diff != "" {
 		t.Error(diff)
 	}
-	if !strings.Contains(stdout.String(), `"last_received": "2026-01-02T03:03:28Z"`) {
+	if !strings.Contains(stdout.String(), `"last_received":"2026-01-02T03:03:28Z"`) {
 		t.Errorf("times are not RFC 3339:\n%s", stdout)
 	}
 

@@ -60,6 +60,7 @@ var codes = append([]codeOf{
 	{control.ErrNotRunning, exitNotLoaded},
 	{control.ErrInUse, exitConflict},
 	{control.ErrPathTooLong, exitUsage},
+	{control.ErrQuery, exitUsage},
 }, platformCodes...)
 
 type codeOf struct {

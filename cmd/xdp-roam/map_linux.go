@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -122,9 +123,9 @@ func newMapDumpCommand(e *env) *cobra.Command {
 func size(n uint64) string {
 	switch {
 	case n >= 10<<20:
-		return fmt.Sprintf("%d MiB", n>>20)
+		return strconv.FormatUint(n>>20, 10) + " MiB"
 	case n >= 10<<10:
-		return fmt.Sprintf("%d KiB", n>>10)
+		return strconv.FormatUint(n>>10, 10) + " KiB"
 	}
-	return fmt.Sprintf("%d B", n)
+	return strconv.FormatUint(n, 10) + " B"
 }

@@ -4,7 +4,10 @@ package main
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -36,34 +39,49 @@ type slotItem struct {
 	Remote string `json:"remote,omitempty"`
 }
 
-func slotItems(set *maps.Set) []slotItem {
-	var items []slotItem
-	set.Sessions.Scan(func(s maps.SlotInfo) bool {
-		item := slotItem{
-			Slot: s.Slot, ID: hex.EncodeToString(s.ID[:]), Kind: s.Kind.String(), Owner: s.Owner,
-			Flags: s.Flags.String(), Generation: s.Generation,
-		}
-		if s.Addr.IsValid() && s.Addr.Port() != 0 {
-			item.Remote = s.Addr.String()
-		}
-		items = append(items, item)
-		return true
-	})
-	return items
+func readSlot(s maps.SlotInfo) slotItem {
+	item := slotItem{
+		Slot: s.Slot, ID: hex.EncodeToString(s.ID[:]), Kind: s.Kind.String(), Owner: s.Owner,
+		Flags: s.Flags.String(), Generation: s.Generation,
+	}
+	if s.Addr.IsValid() && s.Addr.Port() != 0 {
+		item.Remote = s.Addr.String()
+	}
+	return item
 }
 
-func dumpSlots(e *env, set *maps.Set) error { return showSlots(e, slotItems(set)) }
+func dumpSlots(e *env, set *maps.Set) error { return e.showSlots(set, &control.SessionQuery{}) }
 
-func showSlots(e *env, items []slotItem) error {
-	return show(e, "Slot", items, []column[slotItem]{
-		{name: "slot", value: func(s slotItem) string { return fmt.Sprint(s.Slot) }},
+// showSlots prints the live slots, by their ids, owners and number, as far as q
+// asks for those.
+func (e *env) showSlots(set *maps.Set, q *control.SessionQuery) error {
+	p := newPrinter(e, "Slot", []column[slotItem]{
+		{name: "slot", value: func(s slotItem) string { return strconv.FormatUint(uint64(s.Slot), 10) }},
 		{name: "id", value: func(s slotItem) string { return e.shortID(s.ID) }},
 		{name: "kind", value: func(s slotItem) string { return s.Kind }},
 		{name: "remote", value: func(s slotItem) string { return s.Remote }},
-		{name: "owner", value: func(s slotItem) string { return fmt.Sprint(s.Owner) }},
+		{name: "owner", value: func(s slotItem) string { return strconv.Itoa(int(s.Owner)) }},
 		{name: "flags", value: func(s slotItem) string { return s.Flags }},
 		{name: "generation", value: func(s slotItem) string { return fmt.Sprint(s.Generation) }, wide: true},
 	})
+	begins := func(id string) bool {
+		return len(q.IDs) == 0 || slices.ContainsFunc(q.IDs, func(begin string) bool { return strings.HasPrefix(id, begin) })
+	}
+	shown := 0
+	var err error
+	set.Sessions.Scan(func(s maps.SlotInfo) bool {
+		if len(q.Workers) > 0 && !slices.Contains(q.Workers, int(s.Owner)) {
+			return true
+		}
+		item := readSlot(s)
+		if !begins(item.ID) {
+			return true
+		}
+		err = p.print(item)
+		shown++
+		return err == nil && shown != q.Limit
+	})
+	return errors.Join(err, p.close())
 }
 
 // configItem is the data plane's configuration, without any key.

@@ -246,7 +246,7 @@ func TestServerAddressGoes(t *testing.T) {
 	edge.waitFor("address_lost")
 	ask(t, program, "after")
 	list := items[control.Session](b, "session", "list")
-	if len(list) != 1 || !strings.HasPrefix(list[0].Local, second.Addr().String()+":") {
+	if len(list) != 1 || list[0].Local.Addr() != second.Addr() {
 		t.Errorf("sessions %+v", list)
 	}
 }

@@ -3,15 +3,15 @@
 package main
 
 import (
-	"encoding/json"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
-	"github.com/xdp-roam/xdp-roam/userspace/control"
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
 // format is the value of -o.
@@ -46,47 +46,23 @@ type column[T any] struct {
 	name  string
 	value func(T) string
 	wide  bool // only with -o wide
+	width int  // at least so many characters, where rows come one by one
 }
 
 // show writes items to stdout in the form that -o asks for.
 func show[T any](e *env, kind string, items []T, columns []column[T]) error {
-	if e.format.isJSON() {
-		return writeJSON(e.stdout, e.format, kind, items)
-	}
-	columns = slices.DeleteFunc(slices.Clone(columns), func(c column[T]) bool { return c.wide && e.format != formatWide })
-	w := tabwriter.NewWriter(e.stdout, 0, 8, 2, ' ', 0)
-	row := func(cell func(column[T]) string) {
-		cells := make([]string, len(columns))
-		for i, c := range columns {
-			if cells[i] = cell(c); cells[i] == "" {
-				cells[i] = "-"
-			}
-		}
-		fmt.Fprintln(w, strings.Join(cells, "\t"))
-	}
-	if !e.noHeaders {
-		row(func(c column[T]) string { return strings.ToUpper(c.name) })
-	}
+	p := newPrinter(e, kind, columns)
 	for _, item := range items {
-		row(func(c column[T]) string { return c.value(item) })
+		if err := p.print(item); err != nil {
+			return err
+		}
 	}
-	return w.Flush()
+	return p.close()
 }
 
 // writeJSON writes one document, or one line for each item.
 func writeJSON[T any](w io.Writer, f format, kind string, items []T) error {
-	encoder := json.NewEncoder(w)
-	encoder.SetEscapeHTML(false)
-	if f == formatJSONL {
-		for _, item := range items {
-			if err := encoder.Encode(item); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(control.NewDocument(kind, items))
+	return show(&env{stdout: w, format: f}, kind, items, nil)
 }
 
 // ago writes how long before now t was, as "37s ago"; "never" for no time.
@@ -103,13 +79,22 @@ func age(d time.Duration) string {
 	day := 24 * time.Hour
 	switch {
 	case d < time.Minute:
-		return fmt.Sprintf("%ds", d/time.Second)
+		return inUnits(d, time.Second, "s", 0, "")
 	case d < time.Hour:
-		return fmt.Sprintf("%dm%ds", d/time.Minute, d%time.Minute/time.Second)
+		return inUnits(d, time.Minute, "m", time.Second, "s")
 	case d < day:
-		return fmt.Sprintf("%dh%dm", d/time.Hour, d%time.Hour/time.Minute)
+		return inUnits(d, time.Hour, "h", time.Minute, "m")
 	}
-	return fmt.Sprintf("%dd%dh", d/day, d%day/time.Hour)
+	return inUnits(d, day, "d", time.Hour, "h")
+}
+
+// inUnits is fmt.Sprintf for a million lines.
+func inUnits(d, large time.Duration, largeName string, small time.Duration, smallName string) string {
+	text := strconv.Itoa(int(d/large)) + largeName
+	if small == 0 {
+		return text
+	}
+	return text + strconv.Itoa(int(d%large/small)) + smallName
 }
 
 // shortID is enough of an id to tell sessions apart by eye.
@@ -118,4 +103,12 @@ func (e *env) shortID(id string) string {
 		return id
 	}
 	return id[:12]
+}
+
+// sessionID is shortID for a session's.
+func (e *env) sessionID(id wire.ID) string {
+	if e.format == formatWide {
+		return id.String()
+	}
+	return hex.EncodeToString(id[:6])
 }

@@ -3,10 +3,10 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
-	"slices"
+	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,42 +16,64 @@ import (
 )
 
 func newSessionCommand(e *env) *cobra.Command {
-	return group("session", "The sessions of a running edge", newSessionListCommand(e))
+	return group("session", "The sessions of a running edge", newSessionListCommand(e), newSessionGetCommand(e), newSessionCloseCommand(e))
 }
 
 func newSessionListCommand(e *env) *cobra.Command {
-	return &cobra.Command{
-		Use:   "list",
+	var filter sessionFilter
+	var order string
+	var reverse bool
+	var limit int
+	c := &cobra.Command{
+		Use:   "list [ID...]",
 		Short: "Every session: who, which service, from where, how often it moved",
-		Long: `list asks the daemon for its sessions. Where no daemon answers but the maps of
-the instance are pinned, it shows the ids in the session table instead, of which
-a session has several, and says so on stderr.`,
-		Args: arguments(cobra.NoArgs),
-		RunE: func(c *cobra.Command, _ []string) error {
-			sessions, err := control.NewClient(e.controlPath()).Sessions(c.Context())
-			if errors.Is(err, control.ErrNotRunning) {
-				return e.listSlots(err)
-			}
+		Long: `list asks the daemon for its sessions; an ID is the beginning of one of their ids.
+The daemon filters and sorts, so that few of a million cost little. Where no daemon
+answers but the maps of the instance are pinned, it shows the ids in the session
+table instead, of which a session has several, and says so on stderr.`,
+		Example: `  xdp-roam session list --sort moves --limit 20
+  xdp-roam session list --peer alice --moved-since 10m`,
+		Args: arguments(cobra.ArbitraryArgs),
+		RunE: func(c *cobra.Command, ids []string) error {
+			q, err := filter.query(e, ids)
 			if err != nil {
 				return err
 			}
-			slices.SortFunc(sessions, func(a, b control.Session) int {
-				return cmp.Or(a.Started.Compare(b.Started), cmp.Compare(a.ID, b.ID))
-			})
-			return showSessions(e, sessions)
+			q.Sort, q.Reverse, q.Limit = order, reverse, limit
+			p := newPrinter(e, control.KindSession, e.sessionColumns())
+			switch err := control.NewClient(e.controlPath()).EachSession(c.Context(), q, p.print); {
+			case errors.Is(err, control.ErrNotRunning) && p.printed == 0:
+				return e.listSlots(err, &q)
+			case err != nil:
+				return errors.Join(err, p.flush())
+			}
+			return p.close()
 		},
 	}
+	filter.add(c)
+	filter.addState(c)
+	flags := c.Flags()
+	flags.StringVar(&order, "sort", "started", "by `KEY`: "+strings.Join(control.SessionSorts, ", ")+" or none")
+	flags.BoolVar(&reverse, "reverse", false, "the last first")
+	flags.IntVar(&limit, "limit", 0, "the first `N` alone (default all)")
+	return c
 }
 
 // listSlots is what can be known of sessions without their daemon.
-func (e *env) listSlots(noDaemon error) error {
+func (e *env) listSlots(noDaemon error, q *control.SessionQuery) error {
 	set, err := e.openMaps()
 	if err != nil {
 		return withoutDaemon(noDaemon, err)
 	}
 	defer set.Close()
+	if len(q.Peers)+len(q.Services)+len(q.States) > 0 || !q.MovedSince.IsZero() || q.Sort != "started" || q.Reverse {
+		return &fault{
+			code: exitNotLoaded, err: noDaemon,
+			fix: "start it with `xdp-roam run`; of the pinned session table, which has ids, addresses and workers alone, only --worker, --limit and ids can choose",
+		}
+	}
 	fmt.Fprintf(e.stderr, "%v: showing the ids in the pinned session table, several for each session\n", noDaemon)
-	return showSlots(e, slotItems(set))
+	return e.showSlots(set, q)
 }
 
 // withoutDaemon joins why the daemon and why the pinned maps could not be asked.
@@ -66,28 +88,48 @@ func withoutDaemon(noDaemon, noMaps error) error {
 	}
 }
 
-func showSessions(e *env, sessions []control.Session) error {
-	return show(e, control.KindSession, sessions, []column[control.Session]{
-		{name: "id", value: func(s control.Session) string { return e.shortID(s.ID) }},
-		{name: "peer", value: func(s control.Session) string { return cmp.Or(s.PeerName, e.shortID(s.PeerKey)) }},
-		{name: "service", value: func(s control.Session) string { return fmt.Sprint(s.Service) }},
-		{name: "remote", value: func(s control.Session) string { return s.Remote }},
-		{name: "candidates", value: func(s control.Session) string { return strings.Join(s.Candidates, ",") }},
-		{name: "moves", value: func(s control.Session) string { return fmt.Sprint(s.Moves) }},
-		{name: "last move", value: func(s control.Session) string { return e.ago(s.LastMove) }},
-		{name: "rtt", value: func(s control.Session) string { return roundTrip(s.RTT) }},
-		{name: "last heard", value: func(s control.Session) string { return e.ago(s.LastReceived) }},
-		{name: "started", value: func(s control.Session) string { return e.ago(s.Started) }},
-		{name: "state", value: func(s control.Session) string { return s.State }, wide: true},
-		{name: "local", value: func(s control.Session) string { return s.Local }, wide: true},
-		{name: "peer key", value: func(s control.Session) string { return s.PeerKey }, wide: true},
-		{name: "refused", value: func(s control.Session) string { return fmt.Sprint(s.MovesRefused) }, wide: true},
-		{name: "alarms", value: func(s control.Session) string { return fmt.Sprint(s.ForwardingAlarms) }, wide: true},
-		{name: "received", value: func(s control.Session) string {
-			return fmt.Sprintf("%d/%s", s.PacketsReceived, size(s.BytesReceived))
-		}, wide: true},
-		{name: "sent", value: func(s control.Session) string { return fmt.Sprintf("%d/%s", s.PacketsSent, size(s.BytesSent)) }, wide: true},
-	})
+func (e *env) sessionColumns() []column[*control.Session] {
+	return []column[*control.Session]{
+		{name: "id", value: func(s *control.Session) string { return e.sessionID(s.ID) }},
+		{name: "peer", value: e.peer},
+		{name: "service", value: func(s *control.Session) string { return strconv.Itoa(int(s.Service)) }},
+		{name: "remote", value: func(s *control.Session) string { return s.Remote.String() }},
+		{name: "candidates", value: func(s *control.Session) string { return addresses(s.Candidates) }},
+		{name: "moves", value: func(s *control.Session) string { return strconv.FormatUint(s.Moves, 10) }},
+		{name: "last move", value: func(s *control.Session) string { return e.ago(s.LastMove) }},
+		{name: "rtt", value: func(s *control.Session) string { return roundTrip(s.RTT) }},
+		{name: "last heard", value: func(s *control.Session) string { return e.ago(s.LastReceived) }},
+		{name: "started", value: func(s *control.Session) string { return e.ago(s.Started) }},
+		{name: "state", value: func(s *control.Session) string { return s.State }, wide: true},
+		{name: "worker", value: func(s *control.Session) string { return strconv.Itoa(s.Owner) }, wide: true},
+		{name: "local", value: func(s *control.Session) string { return s.Local.String() }, wide: true},
+		{name: "peer key", value: func(s *control.Session) string { return s.PeerKey.String() }, wide: true},
+		{name: "refused", value: func(s *control.Session) string { return strconv.FormatUint(s.MovesRefused, 10) }, wide: true},
+		{name: "alarms", value: func(s *control.Session) string { return strconv.FormatUint(s.ForwardingAlarms, 10) }, wide: true},
+		{name: "received", value: func(s *control.Session) string { return traffic(s.PacketsReceived, s.BytesReceived) }, wide: true},
+		{name: "sent", value: func(s *control.Session) string { return traffic(s.PacketsSent, s.BytesSent) }, wide: true},
+	}
+}
+
+// peer names the client: by the beginning of its key where it has no name.
+func (e *env) peer(s *control.Session) string {
+	if s.PeerName != "" {
+		return s.PeerName
+	}
+	return e.shortID(s.PeerKey.String())
+}
+
+func addresses(list []netip.AddrPort) string {
+	var texts []string
+	for _, a := range list {
+		texts = append(texts, a.String())
+	}
+	return strings.Join(texts, ",")
+}
+
+// traffic writes packets and bytes.
+func traffic(packets, bytes uint64) string {
+	return strconv.FormatUint(packets, 10) + "/" + size(bytes)
 }
 
 // roundTrip writes a round-trip time for people; 0 is none measured yet.

@@ -90,28 +90,6 @@ func overall(attachments []loader.Attachment) (mode, reason string) {
 	return mode, reason
 }
 
-// Sessions implements control.Source.
-func (d *source) Sessions(f func(control.Session) bool) {
-	d.server.Sessions(func(s server.SessionInfo) bool { return f(sessionItem(s)) })
-}
-
-func sessionItem(s server.SessionInfo) control.Session {
-	item := control.Session{
-		ID: s.ID.String(), CurrentID: s.LocalID.String(), PeerKey: s.PeerKey.String(), PeerName: s.PeerName,
-		Service: s.Service, State: s.State.String(), Owner: s.Owner,
-		Remote: s.Path.Remote.String(), Local: s.Path.Local.String(), Candidates: []string{},
-		Started: s.Opened, LastReceived: s.LastReceived, LastMove: s.MoveCommitted,
-		Moves: s.Moves.Committed, MovesRefused: s.Moves.Refused, MovesReverted: s.Moves.Reverted,
-		ForwardingAlarms: s.ForwardingAlarms, RTT: int64(s.SRTT), PathMTU: s.MTU,
-		PacketsReceived: s.Received.Packets, BytesReceived: s.Received.Bytes, DatagramsReceived: s.Received.Datagrams,
-		PacketsSent: s.Sent.Packets, BytesSent: s.Sent.Bytes, DatagramsSent: s.Sent.Datagrams,
-	}
-	for _, path := range s.Candidates[:s.NumCandidates] {
-		item.Candidates = append(item.Candidates, path.Remote.String())
-	}
-	return item
-}
-
 // Counters implements control.Source: those of the data plane, then the
 // server's, without zeros.
 func (d *source) Counters() []control.Counter {

@@ -217,7 +217,7 @@ func (s *siege) count(stage, reason string) uint64 {
 // steady checks that the session is where it was and that no slot has changed.
 func (s *siege) steady(what string, do func()) {
 	s.t.Helper()
-	session := func() (string, uint64, []slotItem) {
+	session := func() (netip.AddrPort, uint64, []slotItem) {
 		list := items[control.Session](s.labBench, "session", "list")
 		if len(list) != 1 {
 			s.t.Fatalf("%s: sessions %+v", what, list)
@@ -387,7 +387,7 @@ func TestThreatLinkedNetworks(t *testing.T) {
 	where := func(public netip.Addr) func() bool {
 		return func() bool {
 			list := items[control.Session](s.labBench, "session", "list")
-			return len(list) == 1 && strings.HasPrefix(list[0].Remote, public.String()+":")
+			return len(list) == 1 && list[0].Remote.Addr() == public
 		}
 	}
 	// One id in use and two spare ones, as after a while: without spare ids a move

@@ -326,18 +326,14 @@ func (d *director) startClient(setup Setup) error {
 func (d *director) watchPaths() {
 	go func() {
 		for d.sleep(10*time.Millisecond) == nil {
-			sessions, err := d.control.Sessions(d.context)
+			sessions, err := d.control.Sessions(d.context, control.SessionQuery{})
 			if err != nil {
 				continue // the end; a dead edge is noticed elsewhere
 			}
 			for _, s := range sessions {
-				remote, err := netip.ParseAddrPort(s.Remote)
-				if err != nil {
-					continue
-				}
 				d.mu.Lock()
-				if len(d.paths) == 0 || d.paths[len(d.paths)-1] != remote {
-					d.paths = append(d.paths, remote)
+				if len(d.paths) == 0 || d.paths[len(d.paths)-1] != s.Remote {
+					d.paths = append(d.paths, s.Remote)
 				}
 				d.mu.Unlock()
 			}

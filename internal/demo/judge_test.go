@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/xdp-roam/xdp-roam/userspace/control"
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
 // good is a report in which everything held.
@@ -21,7 +22,7 @@ func good() *Report {
 	}
 	r := &Report{
 		Kernel: "6.1", XDP: "native", Rate: 500, Inits: 2, Whole: account,
-		SessionID: "abc", Sessions: []control.Session{{ID: "abc", Moves: 2}}, SessionList: "ID\nabc\n",
+		SessionID: wire.ID{1}, Sessions: []control.Session{{ID: wire.ID{1}, Moves: 2}}, SessionList: "ID\nabc\n",
 		Paths:   []netip.AddrPort{client4, client6, client4},
 		Allowed: []netip.Addr{client4.Addr(), client6.Addr()},
 		Moves:   []Move{move("A -> B", true), move("B -> IPv6", false)},
@@ -72,7 +73,7 @@ func TestJudge(t *testing.T) {
 	}{
 		"generic XDP":         {func(r *Report) { r.XDP = "generic" }, "XDP runs natively"},
 		"a second handshake":  {func(r *Report) { r.Counters[0].Value = 2 }, "one handshake"},
-		"another session":     {func(r *Report) { r.Sessions[0].ID = "def" }, "one session"},
+		"another session":     {func(r *Report) { r.Sessions[0].ID = wire.ID{2} }, "one session"},
 		"a repeated INIT":     {func(r *Report) { r.Inits = 3 }, "one handshake"},
 		"a move too many":     {func(r *Report) { r.Sessions[0].Moves = 3 }, "every move and no other"},
 		"the attacker's path": {func(r *Report) { r.Paths = append(r.Paths, server4) }, "never moved the path"},

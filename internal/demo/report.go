@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/xdp-roam/xdp-roam/userspace/control"
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
 // Kind is the report's kind in the command line's JSON documents.
@@ -25,7 +26,7 @@ type Report struct {
 	Handshake time.Duration `json:"handshake_ns"`
 	Inits     int           `json:"inits"` // INIT packets that the client sent for it
 	// SessionID is the id that named the session at the edge when it began.
-	SessionID string `json:"session_id"`
+	SessionID wire.ID `json:"session_id"`
 
 	Rate  int     `json:"rate"` // datagrams each second
 	Size  int     `json:"size"` // bytes of each

@@ -76,13 +76,13 @@ type scenario struct {
 func (s *scenario) quiet() error {
 	// The edge confirms a session by its first packet, a moment after the client has it.
 	err := s.until("the session at the edge", patience, func() (bool, error) {
-		sessions, err := s.control.Sessions(s.context)
+		sessions, err := s.control.Sessions(s.context, control.SessionQuery{})
 		if err != nil || len(sessions) == 0 {
 			return false, err
 		}
 		s.report.SessionID = sessions[0].ID
-		s.at, err = netip.ParseAddrPort(sessions[0].Remote)
-		return true, err
+		s.at = sessions[0].Remote
+		return true, nil
 	})
 	if err != nil {
 		return err
@@ -197,7 +197,7 @@ func (s *scenario) follow(to *lab.Access, m Move, broken, since Instant) error {
 	}
 	err = s.until(m.Name+": the edge's commit of "+m.To.String(), patience, func() (bool, error) {
 		sessions, err := s.sessions()
-		if err != nil || sessions[0].Remote != m.To.String() {
+		if err != nil || sessions[0].Remote != m.To {
 			return false, err
 		}
 		m.Commit = instantOf(sessions[0].LastMove).Sub(since)
@@ -305,7 +305,7 @@ func (s *scenario) span(name string, flood bool, from Instant) {
 
 // sessions asks the edge; there must be exactly the client's.
 func (s *scenario) sessions() ([]control.Session, error) {
-	sessions, err := s.control.Sessions(s.context)
+	sessions, err := s.control.Sessions(s.context, control.SessionQuery{})
 	if err == nil && len(sessions) != 1 {
 		err = fmt.Errorf("the edge has %d sessions instead of the client's one%s", len(sessions), s.edge.stderr.quote())
 	}

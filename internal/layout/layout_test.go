@@ -33,7 +33,7 @@ var allowed = map[string][]string{
 	"userspace/inbox":               {},
 	"userspace/server":              {"userspace/wire", "userspace/session", "userspace/handshake", "userspace/netio", "userspace/inbox", "maps"},
 	"userspace/client":              {"userspace/wire", "userspace/session", "userspace/handshake", "userspace/netio", "userspace/inbox"},
-	"userspace/control":             {},
+	"userspace/control":             {"userspace/wire", "userspace/handshake"},
 	"internal/testutil":             {},
 	"internal/lab":                  {},
 	"internal/demo":                 {"internal/lab", "userspace/client", "userspace/control", "userspace/handshake", "userspace/wire", "maps"},

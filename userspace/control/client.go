@@ -12,8 +12,11 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"slices"
 	"syscall"
 	"time"
+
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
 // Client asks the daemon on one control socket.
@@ -25,7 +28,6 @@ type Client struct {
 // NewClient prepares to ask the daemon at path; nothing is opened yet.
 func NewClient(path string) *Client {
 	c := &Client{path: path}
-	c.http.Timeout = time.Minute
 	c.http.Transport = &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -67,9 +69,56 @@ func (c *Client) RotateState(ctx context.Context) ([]Generation, error) {
 	return call[Generation](ctx, c, http.MethodPost, "state/rotate", KindGeneration, nil)
 }
 
-// Sessions asks for every confirmed session. ErrNotRunning where no daemon answers.
-func (c *Client) Sessions(ctx context.Context) ([]Session, error) {
-	return get[Session](ctx, c, "sessions", KindSession)
+// Sessions asks for the sessions that q wants, all at once in memory; see
+// EachSession. ErrNotRunning where no daemon answers.
+func (c *Client) Sessions(ctx context.Context, q SessionQuery) (sessions []Session, err error) {
+	err = c.EachSession(ctx, q, func(s *Session) error {
+		one := *s
+		one.Candidates = slices.Clone(s.Candidates)
+		sessions = append(sessions, one)
+		return nil
+	})
+	return sessions, err
+}
+
+// EachSession calls f for the sessions that q wants, in its order, as they come
+// from the daemon, until f fails. What f is given is valid until it returns.
+// ErrNotRunning where no daemon answers, or where it ends before the list does.
+func (c *Client) EachSession(ctx context.Context, q SessionQuery, f func(*Session) error) error {
+	if err := q.Check(); err != nil {
+		return err
+	}
+	response, err := c.ask(ctx, http.MethodGet, "sessions?"+q.values().Encode(), typeBinary, nil)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	return c.follow(response, typeBinary, func(body io.Reader) error { return readSessions(body, f) })
+}
+
+// Details asks for all that is known of the sessions one of whose ids begins so, at
+// most ten of them. ErrNotRunning where no daemon answers.
+func (c *Client) Details(ctx context.Context, id string) ([]Detail, error) {
+	if err := (&SessionQuery{IDs: []string{id}}).Check(); err != nil {
+		return nil, err
+	}
+	return get[Detail](ctx, c, "sessions/"+id, KindSession)
+}
+
+// closeBatch is how many ids fit into one request.
+const closeBatch = 10_000
+
+// CloseSessions closes those sessions that are still open, tells their clients
+// why, and returns what they were. ErrNotRunning where no daemon answers.
+func (c *Client) CloseSessions(ctx context.Context, ids []wire.ID, reason string) (closed []Session, err error) {
+	for batch := range slices.Chunk(ids, closeBatch) {
+		done, err := call[Session](ctx, c, http.MethodPost, "sessions/close", KindSession, CloseRequest{IDs: batch, Reason: reason})
+		closed = append(closed, done...)
+		if err != nil {
+			return closed, err
+		}
+	}
+	return closed, nil
 }
 
 // Counters asks for all counters. ErrNotRunning where no daemon answers.
@@ -81,9 +130,33 @@ func get[T any](ctx context.Context, c *Client, what, kind string) ([]T, error) 
 	return call[T](ctx, c, http.MethodGet, what, kind, nil)
 }
 
+// askTimeout bounds a request whose answer is one document.
+const askTimeout = time.Minute
+
 // call makes one request, with a body where it is not nil, and returns the items
 // of the document that answers it.
 func call[T any](ctx context.Context, c *Client, method, what, kind string, body any) ([]T, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	response, err := c.ask(ctx, method, what, typeJSON, body)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	var document Document[T]
+	if err := json.NewDecoder(response.Body).Decode(&document); err != nil {
+		return nil, fmt.Errorf("the daemon on %s answered what is no document: %w", c.path, err)
+	}
+	if document.APIVersion != APIVersion || document.Kind != kind {
+		return nil, fmt.Errorf("the daemon on %s speaks %s %s, this command %s %s: use the same version of both",
+			c.path, document.APIVersion, document.Kind, APIVersion, kind)
+	}
+	return document.Items, nil
+}
+
+// ask makes one request and returns an answer that is not a refusal. The caller
+// closes its body.
+func (c *Client) ask(ctx context.Context, method, what, accept string, body any) (*http.Response, error) {
 	var text bytes.Buffer
 	if body != nil {
 		if err := json.NewEncoder(&text).Encode(body); err != nil {
@@ -94,6 +167,7 @@ func call[T any](ctx context.Context, c *Client, method, what, kind string, body
 	if err != nil {
 		return nil, err
 	}
+	request.Header.Set("Accept", accept)
 	response, err := c.http.Do(request)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
@@ -102,24 +176,33 @@ func call[T any](ctx context.Context, c *Client, method, what, kind string, body
 		return nil, checkPath(c.path)
 	case err != nil:
 		return nil, fmt.Errorf("cannot ask the daemon on %s: %w", c.path, cause(err))
+	case response.StatusCode == http.StatusOK:
+		return response, nil
 	}
 	defer response.Body.Close()
-	if response.StatusCode == http.StatusConflict {
+	switch response.StatusCode {
+	case http.StatusConflict:
 		reason, err := io.ReadAll(io.LimitReader(response.Body, maxRequest))
 		return nil, errors.Join(fmt.Errorf("%w: %s", ErrRefused, bytes.TrimSpace(reason)), err)
+	case http.StatusBadRequest:
+		reason, err := io.ReadAll(io.LimitReader(response.Body, maxRequest))
+		return nil, errors.Join(fmt.Errorf("the daemon on %s, which may be of another version, does not understand this: %s",
+			c.path, bytes.TrimSpace(reason)), err)
 	}
-	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the daemon on %s answered %q for %s: is it of another version?", c.path, response.Status, what)
+	return nil, fmt.Errorf("the daemon on %s answered %q for %s: is it of another version?", c.path, response.Status, what)
+}
+
+// follow has read take in a long answer, which must be of the type asked for. One
+// that breaks off means that the daemon has ended.
+func (c *Client) follow(response *http.Response, kind string, read func(io.Reader) error) error {
+	if have := response.Header.Get("Content-Type"); have != kind {
+		return fmt.Errorf("the daemon on %s answers with %s, not %s: use the same version of both", c.path, have, kind)
 	}
-	var document Document[T]
-	if err := json.NewDecoder(response.Body).Decode(&document); err != nil {
-		return nil, fmt.Errorf("the daemon on %s answered what is no document: %w", c.path, err)
+	err := read(response.Body)
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
+		return fmt.Errorf("%w: the one on %s ended in the middle of its answer", ErrNotRunning, c.path)
 	}
-	if document.APIVersion != APIVersion || document.Kind != kind {
-		return nil, fmt.Errorf("the daemon on %s speaks %s %s, this command %s %s: use the same version of both",
-			c.path, document.APIVersion, document.Kind, APIVersion, kind)
-	}
-	return document.Items, nil
+	return err
 }
 
 // cause drops the wrapping that speaks of an http:// address that does not exist.

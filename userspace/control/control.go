@@ -112,46 +112,6 @@ type Service struct {
 	Backend string `json:"backend"`
 }
 
-// Session is one confirmed session at the server.
-type Session struct {
-	// ID names the session for all of its life; CurrentID is the id that its
-	// packets carry now. Both in hexadecimal.
-	ID        string `json:"id"`
-	CurrentID string `json:"current_id"`
-	// PeerKey is the client's public key, PeerName its name in authorized_keys.
-	PeerKey  string `json:"peer_key"`
-	PeerName string `json:"peer_name,omitempty"`
-	Service  uint16 `json:"service"`
-	State    string `json:"state"`
-	// Owner is the worker whose sockets get its packets.
-	Owner int `json:"owner"`
-	// Remote is the validated address, Local the server's address that answers leave from.
-	Remote     string    `json:"remote"`
-	Local      string    `json:"local"`
-	Candidates []string  `json:"candidates"`
-	Started    time.Time `json:"started"`
-	// LastReceived is when something authentic arrived last.
-	LastReceived time.Time `json:"last_received"`
-	LastMove     time.Time `json:"last_move,omitzero"`
-	// Moves counts the committed ones; the others are candidates that failed
-	// validation, and moves that the old path's owner took back.
-	Moves         uint64 `json:"moves"`
-	MovesRefused  uint64 `json:"moves_refused"`
-	MovesReverted uint64 `json:"moves_reverted"`
-	// ForwardingAlarms counts authentic copies that came from elsewhere.
-	ForwardingAlarms uint64 `json:"forwarding_alarms"`
-	// RTT is smoothed; 0 before the first measurement.
-	RTT     int64 `json:"rtt_ns"`
-	PathMTU int   `json:"path_mtu_bytes"`
-
-	PacketsReceived   uint64 `json:"packets_received"`
-	PacketsSent       uint64 `json:"packets_sent"`
-	BytesReceived     uint64 `json:"bytes_received"`
-	BytesSent         uint64 `json:"bytes_sent"`
-	DatagramsReceived uint64 `json:"datagrams_received"`
-	DatagramsSent     uint64 `json:"datagrams_sent"`
-}
-
 // Counter is one count. Stage says who counted: xdp and socket are the two
 // programs of the data plane, server is the daemon itself.
 type Counter struct {
@@ -180,8 +140,9 @@ type DrainRequest struct {
 // goroutines at once.
 type Source interface {
 	Status() Status
-	// Sessions calls f for each confirmed session until f returns false.
-	Sessions(f func(Session) bool)
+	// Sessions calls f for each session, in whatever state, until f returns false.
+	// It holds up nobody's packets: sessions that come or go meanwhile may be missed.
+	Sessions(f func(Live) bool)
 	Counters() []Counter
 	// Drain refuses new sessions from now on and lets the daemon end with the
 	// last one, or after timeout if that is not 0. Again: with another timeout.

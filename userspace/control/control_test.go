@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
 type fixed struct {
@@ -29,12 +32,27 @@ type fixed struct {
 
 func (f fixed) Status() Status      { return f.status }
 func (f fixed) Counters() []Counter { return f.counters }
-func (f fixed) Sessions(yield func(Session) bool) {
-	for _, s := range f.sessions {
-		if !yield(s) {
+func (f fixed) Sessions(yield func(Live) bool) {
+	for i := range f.sessions {
+		if !yield(&fixedSession{session: &f.sessions[i]}) {
 			return
 		}
 	}
+}
+
+// fixedSession is closed once.
+type fixedSession struct{ session *Session }
+
+func (l *fixedSession) Read(s *Session) { *s = *l.session }
+func (l *fixedSession) Detail() Detail {
+	return Detail{Session: *l.session, IDs: []wire.ID{l.session.ID}, Packets: map[string]uint64{"delivered": 1}}
+}
+func (l *fixedSession) Close(reason string) error {
+	if reason == "" {
+		return errors.New("no reason")
+	}
+	l.session.State = "closing"
+	return nil
 }
 
 func (f fixed) Drain(timeout time.Duration) { f.drained <- timeout }
@@ -65,7 +83,8 @@ func TestRoundTrip(t *testing.T) {
 		status: Status{Instance: "edge", PID: 42, Started: at, Mode: "xdp", ModeReason: "because",
 			Interfaces: []Interface{{Name: "eth0", Mode: "native", State: "attached"}},
 			Services:   []Service{{Port: 7, Backend: "echo:"}}, TableSlots: 1024},
-		sessions: []Session{{ID: "00ff", Remote: "192.0.2.1:9", Started: at, LastReceived: at, Moves: 3, Candidates: []string{}}},
+		sessions: []Session{{ID: wire.ID{0, 0xff}, Remote: netip.MustParseAddrPort("192.0.2.1:9"), State: StateOpen, Started: at, LastReceived: at,
+			Moves: 3, Candidates: []netip.AddrPort{}}},
 		counters: []Counter{{Stage: "xdp", Verdict: "drop", Reason: "mac1", Value: 1 << 60}},
 	}
 	path := filepath.Join(t.TempDir(), "new", "edge.sock")
@@ -78,8 +97,8 @@ func TestRoundTrip(t *testing.T) {
 	if diff := cmp.Diff(want.status, status); err != nil || diff != "" {
 		t.Errorf("status: %v %s", err, diff)
 	}
-	sessions, err := c.Sessions(ctx)
-	if diff := cmp.Diff(want.sessions, sessions); err != nil || diff != "" {
+	sessions, err := c.Sessions(ctx, SessionQuery{})
+	if diff := cmp.Diff(want.sessions, sessions, plainValues); err != nil || diff != "" {
 		t.Errorf("sessions: %v %s", err, diff)
 	}
 	counters, err := c.Counters(ctx)

@@ -3,7 +3,6 @@
 package control
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -63,7 +62,7 @@ func Listen(path string, source Source) (*Server, error) {
 		os.Remove(temporary)
 		return nil, fmt.Errorf("cannot make the control socket: %w", err)
 	}
-	s.http = http.Server{Handler: handler(source), ReadHeaderTimeout: 10 * time.Second, WriteTimeout: time.Minute}
+	s.http = http.Server{Handler: NewHandler(source), ReadHeaderTimeout: 10 * time.Second, WriteTimeout: time.Minute}
 	return s, nil
 }
 
@@ -114,50 +113,4 @@ func checkStale(path string) error {
 	// Only a refusal proves that nobody listens: a daemon with a full backlog, for
 	// one, does not answer either.
 	return fmt.Errorf("%w, or cannot be asked (%w): %s; stop it first, or give this one another instance name", ErrInUse, err, path)
-}
-
-// maxRequest bounds the body of a request in bytes.
-const maxRequest = 4096
-
-func handler(source Source) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, NewDocument(KindStatus, []Status{source.Status()}))
-	})
-	mux.HandleFunc("GET /v1/sessions", func(w http.ResponseWriter, _ *http.Request) {
-		var sessions []Session
-		source.Sessions(func(s Session) bool {
-			sessions = append(sessions, s)
-			return true
-		})
-		answer(w, NewDocument(KindSession, sessions))
-	})
-	mux.HandleFunc("GET /v1/stats", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, NewDocument(KindCounter, source.Counters()))
-	})
-	mux.HandleFunc("POST /v1/drain", func(w http.ResponseWriter, r *http.Request) {
-		var request DrainRequest
-		err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest)).Decode(&request)
-		if err != nil || request.Timeout < 0 {
-			http.Error(w, "the body is no drain request", http.StatusBadRequest)
-			return
-		}
-		source.Drain(time.Duration(request.Timeout))
-		answer(w, NewDocument(KindStatus, []Status{source.Status()}))
-	})
-	mux.HandleFunc("POST /v1/state/rotate", func(w http.ResponseWriter, _ *http.Request) {
-		generations, err := source.RotateState()
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusConflict)
-			return
-		}
-		answer(w, NewDocument(KindGeneration, generations))
-	})
-	return mux
-}
-
-func answer(w http.ResponseWriter, document any) {
-	w.Header().Set("Content-Type", "application/json")
-	// The status line is out already: a client that went away is its own affair.
-	_ = json.NewEncoder(w).Encode(document)
 }

@@ -2,7 +2,10 @@
 
 package wire
 
-import "encoding/hex"
+import (
+	"encoding/hex"
+	"fmt"
+)
 
 // IDLen is the length of a session id and of a handshake id in bytes.
 const IDLen = 16
@@ -18,6 +21,20 @@ func (id ID) String() string { return hex.EncodeToString(id[:]) }
 // IsZero reports whether every byte of the id is zero, which no issued id is
 // except with negligible probability.
 func (id ID) IsZero() bool { return id == ID{} }
+
+// MarshalText returns what String returns.
+func (id ID) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, id[:]), nil }
+
+// UnmarshalText takes 32 hexadecimal digits.
+func (id *ID) UnmarshalText(text []byte) error {
+	if len(text) != 2*IDLen {
+		return fmt.Errorf("an id has %d hexadecimal digits, not %d", 2*IDLen, len(text))
+	}
+	if _, err := hex.Decode(id[:], text); err != nil {
+		return fmt.Errorf("an id has %d hexadecimal digits: %w", 2*IDLen, err)
+	}
+	return nil
+}
 
 // Cookie is either the address cookie of RETRY and INIT or the 16 random bytes
 // of CHALLENGE, RESPONSE and NOT_PREFERRED.

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import "github.com/xdp-roam/xdp-roam/userspace/wire"
+
+// EachSession calls f for each session, also those that are not open yet or are
+// closed already, until f returns false. It stops no one: sessions that come or go
+// meanwhile may be missed.
+func (srv *Server) EachSession(f func(*Session) bool) { srv.directory.each(f) }
+
+// IDs returns the live ids of the session: its client may send on any of them.
+func (s *Session) IDs() []wire.ID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var ids []wire.ID
+	s.state.LocalIDs(func(id wire.ID) { ids = append(ids, id) })
+	return ids
+}
