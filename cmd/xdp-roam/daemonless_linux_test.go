@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/xdp-roam/xdp-roam/userspace/control"
 	"github.com/xdp-roam/xdp-roam/userspace/handshake"
@@ -24,7 +25,27 @@ type shown struct {
 	status   control.Status
 	sessions []control.Session
 	counters []control.Counter
-	closed   chan string // ids and reasons
+}
+
+func init() {
+	scriptCommands["daemon"] = func(ts *testscript.TestScript, neg bool, args []string) {
+		if neg || len(args) != 1 {
+			ts.Fatalf("usage: daemon SOCKET")
+		}
+		server, err := control.Listen(ts.MkAbs(args[0]), exampleDaemon())
+		ts.Check(err)
+		go server.Serve()
+		ts.Defer(func() { server.Close() })
+		e, _, _ := testEnv("")
+		ts.Setenv("NOW", e.now().Format(time.RFC3339))
+	}
+}
+
+// exampleDaemon is what scripts talk to.
+func exampleDaemon() shown {
+	return shown{sessions: exampleSessions(), counters: []control.Counter{
+		{Stage: "xdp", Verdict: "drop", Reason: "id_forged", Value: 12}, {Stage: "server", Verdict: "deliver", Reason: "delivered", Value: 3},
+	}}
 }
 
 func (s shown) Status() control.Status      { return s.status }
@@ -35,17 +56,14 @@ func (s shown) RotateState() ([]control.Generation, error) {
 }
 func (s shown) Sessions(f func(control.Live) bool) {
 	for i := range s.sessions {
-		if !f(&shownSession{&s.sessions[i], s.closed}) {
+		if !f(&shownSession{&s.sessions[i]}) {
 			return
 		}
 	}
 }
 
-// shownSession is a session of it. Closing sends its id and the reason.
-type shownSession struct {
-	*control.Session
-	closed chan<- string
-}
+// shownSession is a session of it. Closing it changes its state.
+type shownSession struct{ *control.Session }
 
 func (s *shownSession) Read(into *control.Session) { *into = *s.Session }
 
@@ -58,7 +76,10 @@ func (s *shownSession) Detail() control.Detail {
 }
 
 func (s *shownSession) Close(reason string) error {
-	s.closed <- s.ID.String() + " " + reason
+	if reason == "" {
+		return errors.New("a reason is missing")
+	}
+	s.State = "closing"
 	return nil
 }
 
@@ -159,9 +180,7 @@ ffeeddccbbaa  BBBBBBBBBBBB  53       [2001:db8::2]:4000  192.0.2.9:5  0      nev
 }
 
 func TestStats(t *testing.T) {
-	path := daemon(t, shown{counters: []control.Counter{
-		{Stage: "xdp", Verdict: "drop", Reason: "id_forged", Value: 12}, {Stage: "server", Verdict: "deliver", Reason: "delivered", Value: 3},
-	}})
+	path := daemon(t, exampleDaemon())
 	code, stdout, stderr := command(t, "--control", path, "stats")
 	want := `STAGE   VERDICT  REASON     COUNT
 xdp     drop     id_forged  12

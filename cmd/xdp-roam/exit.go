@@ -90,6 +90,9 @@ func exitCode(err error) int {
 	return exitFailure
 }
 
+// startDaemon mends what fails for want of one.
+const startDaemon = "start it with `xdp-roam run`; --instance and --control name another one"
+
 // errorItem is the JSON form of an error.
 type errorItem struct {
 	Message  string `json:"message"`
@@ -111,8 +114,11 @@ func (e *env) report(err error) int {
 	if item.Fix == "" && item.ExitCode == exitPermission {
 		item.Fix = "run it as a user who may do that, such as root"
 	}
-	if errors.Is(err, control.ErrPathTooLong) {
+	switch {
+	case errors.Is(err, control.ErrPathTooLong):
 		item.Fix = "--control PATH names a shorter one"
+	case errors.Is(err, control.ErrNotRunning) && item.Fix == "":
+		item.Fix = startDaemon
 	}
 	if e.format.isJSON() {
 		_ = writeJSON(e.stderr, e.format, control.KindError, []errorItem{item})

@@ -8,15 +8,25 @@ import (
 	"os/exec"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
 // TestMain makes this test binary answer as xdp-roam when a script runs it by
-// that name.
+// that name; where a script sets NOW, that is the time.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"xdp-roam": main})
+	testscript.Main(m, map[string]func(){"xdp-roam": func() {
+		e := newEnv()
+		if now, err := time.Parse(time.RFC3339, os.Getenv("NOW")); err == nil {
+			e.now = func() time.Time { return now }
+		}
+		os.Exit(run(e))
+	}})
 }
+
+// scriptCommands are those that scripts can use beside the usual ones.
+var scriptCommands = map[string]func(*testscript.TestScript, bool, []string){"exits": exits}
 
 // TestScripts runs testdata/script: what people see, to the byte. With
 // UPDATE_SCRIPTS=1 the golden parts are written anew.
@@ -26,7 +36,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+		Cmds:                scriptCommands,
 	})
 }
 

@@ -84,7 +84,7 @@ func withoutDaemon(noDaemon, noMaps error) error {
 	}
 	return &fault{
 		code: code, what: fmt.Sprintf("%v, and %v", noDaemon, noMaps),
-		fix: "start it with `xdp-roam run`; --instance and --control name another one",
+		fix: startDaemon,
 	}
 }
 

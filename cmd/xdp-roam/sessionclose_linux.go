@@ -20,7 +20,7 @@ func newSessionCloseCommand(e *env) *cobra.Command {
 	var reason string
 	var yes bool
 	c := &cobra.Command{
-		Use:   "close ID...",
+		Use:   "close [ID...]",
 		Short: "End sessions and tell their clients why",
 		Long: `close ends sessions: those whose ids begin so, each ID of one session, or all that
 flags choose. Their clients are told the reason and do not come back by themselves.
