@@ -4,7 +4,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"net/netip"
 	"path/filepath"
@@ -135,47 +134,6 @@ func exampleSessions() []control.Session {
 			Started: at(e, 3*time.Hour), LastReceived: at(e, 37*time.Second), LastMove: at(e, 40*time.Second), Moves: 2, RTT: 23_456_789,
 			PacketsReceived: 12, BytesReceived: 20000, PacketsSent: 11, BytesSent: 900,
 		},
-	}
-}
-
-func TestSessionList(t *testing.T) {
-	path := daemon(t, shown{sessions: exampleSessions()})
-	code, stdout, stderr := command(t, "--control", path, "session", "list")
-	want := `ID            PEER          SERVICE  REMOTE              CANDIDATES   MOVES  LAST MOVE  RTT     LAST HEARD  STARTED
-001122334455  alice         7        198.51.100.7:40000  -            2      40s ago    23.5ms  37s ago     3h0m ago
-ffeeddccbbaa  BBBBBBBBBBBB  53       [2001:db8::2]:4000  192.0.2.9:5  0      never      312µs   0s ago      1m0s ago
-`
-	if code != exitOK || stderr.Len() > 0 {
-		t.Errorf("exit code %d, stderr %q", code, stderr)
-	}
-	if diff := cmp.Diff(want, stdout.String()); diff != "" {
-		t.Error(diff)
-	}
-
-	_, stdout, _ = command(t, "--control", path, "session", "list", "-o", "wide")
-	for _, part := range []string{"ffeeddccbbaa99887766554433221100", "12/19 KiB", "[2001:db8::1]:7626"} {
-		if !strings.Contains(stdout.String(), part) {
-			t.Errorf("-o wide lacks %q:\n%s", part, stdout)
-		}
-	}
-
-	_, stdout, _ = command(t, "--control", path, "session", "list", "-o", "json")
-	var document control.Document[control.Session]
-	if err := json.Unmarshal(stdout.Bytes(), &document); err != nil {
-		t.Fatal(err)
-	}
-	sessions := exampleSessions()
-	wantDocument := control.NewDocument(control.KindSession, []control.Session{sessions[1], sessions[0]})
-	if diff := cmp.Diff(wantDocument, document); diff != "" {
-		t.Error(diff)
-	}
-	if !strings.Contains(stdout.String(), `"last_received":"2026-01-02T03:03:28Z"`) {
-		t.Errorf("times are not RFC 3339:\n%s", stdout)
-	}
-
-	_, stdout, _ = command(t, "--control", path, "session", "list", "-o", "jsonl")
-	if lines := strings.Count(stdout.String(), "\n"); lines != 2 {
-		t.Errorf("-o jsonl has %d lines for two sessions:\n%s", lines, stdout)
 	}
 }
 

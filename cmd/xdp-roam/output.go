@@ -66,11 +66,13 @@ func writeJSON[T any](w io.Writer, f format, kind string, items []T) error {
 }
 
 // ago writes how long before now t was, as "37s ago"; "never" for no time.
-func (e *env) ago(t time.Time) string {
+func (e *env) ago(t time.Time) string { return since(e.now(), t) }
+
+func since(now, t time.Time) string {
 	if t.IsZero() {
 		return "never"
 	}
-	return age(e.now().Sub(t)) + " ago"
+	return age(now.Sub(t)) + " ago"
 }
 
 // age writes a duration in its two largest units.

@@ -89,6 +89,8 @@ func withoutDaemon(noDaemon, noMaps error) error {
 }
 
 func (e *env) sessionColumns() []column[*control.Session] {
+	now := e.now() // once: there may be a million lines
+	ago := func(t time.Time) string { return since(now, t) }
 	return []column[*control.Session]{
 		{name: "id", value: func(s *control.Session) string { return e.sessionID(s.ID) }},
 		{name: "peer", value: e.peer},
@@ -96,10 +98,10 @@ func (e *env) sessionColumns() []column[*control.Session] {
 		{name: "remote", value: func(s *control.Session) string { return s.Remote.String() }},
 		{name: "candidates", value: func(s *control.Session) string { return addresses(s.Candidates) }},
 		{name: "moves", value: func(s *control.Session) string { return strconv.FormatUint(s.Moves, 10) }},
-		{name: "last move", value: func(s *control.Session) string { return e.ago(s.LastMove) }},
+		{name: "last move", value: func(s *control.Session) string { return ago(s.LastMove) }},
 		{name: "rtt", value: func(s *control.Session) string { return roundTrip(s.RTT) }},
-		{name: "last heard", value: func(s *control.Session) string { return e.ago(s.LastReceived) }},
-		{name: "started", value: func(s *control.Session) string { return e.ago(s.Started) }},
+		{name: "last heard", value: func(s *control.Session) string { return ago(s.LastReceived) }},
+		{name: "started", value: func(s *control.Session) string { return ago(s.Started) }},
 		{name: "state", value: func(s *control.Session) string { return s.State }, wide: true},
 		{name: "worker", value: func(s *control.Session) string { return strconv.Itoa(s.Owner) }, wide: true},
 		{name: "local", value: func(s *control.Session) string { return s.Local.String() }, wide: true},
