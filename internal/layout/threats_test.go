@@ -86,6 +86,8 @@ var wallClock = map[string]string{
 	"userspace/client/watch_linux.go": "is told of steps, which is how it learns of a wake-up",
 	"userspace/client/host_other.go":  "compares it with the monotonic clock to notice sleep",
 	"userspace/client/dial.go":        "makes a deadline that is long past",
+	"userspace/control/codec.go":      "carries times to people",
+	"userspace/control/query.go":      "sorts by times for people",
 }
 
 // readsWall reports whether an expression brings out the wall clock's reading, takes
