@@ -9,7 +9,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The product needs no C compiler: the BPF objects are committed, the Go is pure.
 export CGO_ENABLED = 0
 
-.PHONY: all build demo test race fuzz lint vet fmt-check cross generate generate-check bench bench-xdp bench-roam bench-docs test-kernels test-swaps clean help
+.PHONY: all build demo test race fuzz lint vet fmt-check cross generate generate-check bench bench-xdp bench-rx bench-crypto bench-control bench-roam bench-docs profile test-kernels test-swaps clean help
 
 all: build
 
@@ -82,6 +82,10 @@ bench: bin/xdp-roam-bench
 ## bench-xdp: rows 1 to 6 of docs/BENCHMARKS.md alone: the data plane (root)
 bench-xdp: bin/xdp-roam-bench
 	$(BENCH) xdp
+
+## bench-rx: packets into a worker alone (root)
+bench-rx: bin/xdp-roam-bench
+	$(BENCH) rx
 
 ## bench-roam: row 20 alone: how soon datagrams flow again after a move (root)
 bench-roam: bin/xdp-roam-bench

@@ -14,6 +14,7 @@ import (
 	"github.com/xdp-roam/xdp-roam/bench/roam"
 	"github.com/xdp-roam/xdp-roam/internal/bench/dataplane"
 	"github.com/xdp-roam/xdp-roam/internal/bench/harness"
+	"github.com/xdp-roam/xdp-roam/internal/bench/intake"
 	"github.com/xdp-roam/xdp-roam/internal/bench/report"
 )
 
@@ -31,6 +32,7 @@ type part struct {
 
 var parts = []part{
 	{"xdp", "the data plane, rows 1-6", 4 * time.Minute, measureXDP},
+	{"rx", "packets into a worker, rows 7 and 8", 4 * time.Minute, measureRX},
 	{"roam", "how soon datagrams flow again after a move, row 20", 4 * time.Minute, measureRoam},
 }
 
@@ -44,6 +46,10 @@ func measureXDP(ctx context.Context, o options) (report.Results, error) {
 	}
 	defer restore()
 	return dataplane.Measure(ctx, dataplane.Options{Pairs: o.pairs, Runs: 1 << 20, Largest: 8 << 20, Progress: progress})
+}
+
+func measureRX(ctx context.Context, o options) (report.Results, error) {
+	return intake.Measure(ctx, intake.Options{Pairs: o.pairs, Frames: 1 << 20, Sessions: 1 << 10, Progress: progress})
 }
 
 func measureRoam(ctx context.Context, o options) (report.Results, error) {

@@ -32,7 +32,7 @@ func TestMoves(t *testing.T) {
 				case s.first < 0:
 					t.Errorf("%v: first byte %v before the link carried it", k, -s.first)
 				case k == none:
-				case s.full < -5*time.Millisecond || s.seen < 2*roundTrip-5*time.Millisecond:
+				case s.full < -roundTrip || s.seen < roundTrip: // the budget may last for all on a busy machine
 					t.Errorf("%v: full rate %v, seen after %v, at a round trip of %v", k, s.full, s.seen, roundTrip)
 				}
 			}

@@ -24,6 +24,7 @@ func platformCommands(e *env) []*cobra.Command {
 		newStatsCommand(e),
 		newDrainCommand(e),
 		newStateCommand(e),
+		newBenchCommand(e),
 	}
 }
 

@@ -42,6 +42,8 @@ var allowed = map[string][]string{
 	"vagrant/kernels/init":          {},
 	"internal/bench/report":         {},
 	"internal/bench/harness":        {"bpf", "maps"},
+	"internal/bench/network":        {"internal/bench/harness", "internal/lab"},
+	"internal/bench/intake":         {"internal/bench/harness", "internal/bench/network", "internal/bench/report", "bpf", "maps", "userspace/netio", "userspace/wire"},
 	"internal/bench/dataplane":      {"internal/bench/harness", "internal/bench/report", "bpf", "userspace/wire", "userspace/handshake"},
 	"cmd/xdp-roam":                  {"*"},
 	"cmd/xdp-roam/internal/config":  {"userspace/handshake", "userspace/server", "userspace/service", "loader"},

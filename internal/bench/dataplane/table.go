@@ -35,7 +35,7 @@ func newPlane(o Options, sessions int) (*plane, error) {
 		h.Close()
 		return nil, err
 	}
-	if err := harness.FillSlots(h.Maps["slots"]); err != nil {
+	if err := harness.FillSlots(h.Maps["slots"], harness.Somewhere.Source); err != nil {
 		h.Close()
 		return nil, err
 	}

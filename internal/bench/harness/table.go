@@ -73,23 +73,23 @@ func IDOf(slot, mask uint32) SessionID {
 }
 
 // live is the slot of a session whose path is validated.
-func live(id SessionID) bpf.RoamRoamSlot {
+func live(id SessionID, from netip.AddrPort) bpf.RoamRoamSlot {
 	return bpf.RoamRoamSlot{
 		Id:      id,
 		Control: uint64(bpf.RoamRoamKindROAM_KIND_ROAM) << 16,
-		Addr:    Mapped(Somewhere.Source.Addr()),
-		Port:    NetworkOrder(Somewhere.Source.Port()),
+		Addr:    Mapped(from.Addr()),
+		Port:    NetworkOrder(from.Port()),
 	}
 }
 
-// FillSlots gives every slot its session.
-func FillSlots(m *ebpf.Map) error {
+// FillSlots gives every slot its session, whose client is at from.
+func FillSlots(m *ebpf.Map, from netip.AddrPort) error {
 	table, unmap, err := MapArray[bpf.RoamRoamSlot](m)
 	if err != nil {
 		return err
 	}
 	for i := range table {
-		table[i] = live(IDOf(uint32(i), m.MaxEntries()-1))
+		table[i] = live(IDOf(uint32(i), m.MaxEntries()-1), from)
 	}
 	return unmap()
 }
@@ -101,7 +101,7 @@ func FillHash(m *ebpf.Map) error {
 	for first := uint32(0); first < m.MaxEntries(); first += batch {
 		for i := range ids {
 			ids[i] = IDOf(first+uint32(i), m.MaxEntries()-1)
-			values[i] = live(ids[i])
+			values[i] = live(ids[i], Somewhere.Source)
 		}
 		if _, err := m.BatchUpdate(ids, values, nil); err != nil {
 			return fmt.Errorf("filling the hash map: %w", err)

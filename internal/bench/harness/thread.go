@@ -17,23 +17,23 @@ import (
 // restore undoes it; the thread, whose priority stays, ends with the goroutine.
 func OwnThread(cpu int) (restore func(), err error) {
 	runtime.LockOSThread() // for good: nobody else is to get this thread
-	if err := Pin(cpu); err != nil {
+	if err := OwnCPU(cpu); err != nil {
 		return nil, err
-	}
-	// What else runs on this CPU would be counted as the program's time.
-	if err := unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), -20); err != nil {
-		return nil, fmt.Errorf("raising the priority: %w", err)
 	}
 	percent := debug.SetGCPercent(-1) // there is little to collect
 	return func() { debug.SetGCPercent(percent) }, nil
 }
 
-// Pin keeps the calling thread on one CPU.
-func Pin(cpu int) error {
+// OwnCPU keeps the calling thread on one CPU, before all others there: what else ran
+// on it would be counted as the program's time.
+func OwnCPU(cpu int) error {
 	var set unix.CPUSet
 	set.Set(cpu)
 	if err := unix.SchedSetaffinity(0, &set); err != nil {
 		return fmt.Errorf("running on CPU %d: %w", cpu, err)
+	}
+	if err := unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), -20); err != nil {
+		return fmt.Errorf("raising the priority: %w", err)
 	}
 	return nil
 }

@@ -101,7 +101,7 @@ func (r *Results) rowsTable(numbers []int) string {
 			if !row.Met {
 				met = "**no**"
 			}
-			fmt.Fprintf(&b, "| %d | %s | %s %s | %s | %s | %s |\n", n, row.Name, row.Goal, row.Unit, number(row.Value), met, row.Peer)
+			fmt.Fprintf(&b, "| %d | %s | %s %s | %s | %s | %s |\n", n, row.Name, row.Goal, row.Unit, Number(row.Value), met, row.Peer)
 		}
 	}
 	return b.String()
@@ -112,7 +112,7 @@ func (r *Results) asidesTable(numbers []int) string {
 	b.WriteString("| beside row | what | this run | against |\n|---|---|---|---|\n")
 	for _, a := range r.Asides {
 		if slices.Contains(numbers, a.Row) {
-			fmt.Fprintf(&b, "| %d | %s | %s %s | %s |\n", a.Row, a.Name, number(a.Value), a.Unit, a.Peer)
+			fmt.Fprintf(&b, "| %d | %s | %s %s | %s |\n", a.Row, a.Name, Number(a.Value), a.Unit, a.Peer)
 		}
 	}
 	return b.String()

@@ -22,13 +22,13 @@ func (r *Results) Print(w io.Writer) error {
 			met = "NO"
 		}
 		fmt.Fprintf(tw, "%d\t%s\t%s %s\t%s\t%s\t%s\t%s\n", row.Row, row.Name, row.Goal, row.Unit,
-			number(row.Value), spread(row.Runs), met, row.Peer)
+			Number(row.Value), Spread(row.Runs), met, row.Peer)
 	}
 	for i, a := range r.Asides {
 		if i == 0 {
 			fmt.Fprintln(tw, "\nBESIDE\tWHAT\tUNIT\tTHIS RUN\tRANGE\t\tAGAINST")
 		}
-		fmt.Fprintf(tw, "%d\t%s\t%s\t%s\t%s\t\t%s\n", a.Row, a.Name, a.Unit, number(a.Value), spread(a.Runs), a.Peer)
+		fmt.Fprintf(tw, "%d\t%s\t%s\t%s\t%s\t\t%s\n", a.Row, a.Name, a.Unit, Number(a.Value), Spread(a.Runs), a.Peer)
 	}
 	return tw.Flush()
 }
@@ -39,20 +39,21 @@ func (p *Peer) String() string {
 	case p == nil:
 		return ""
 	case p.Ours != 0:
-		return fmt.Sprintf("%s: %s %s, ours %s", p.Name, number(p.Value), p.Unit, number(p.Ours))
+		return fmt.Sprintf("%s: %s %s, ours %s", p.Name, Number(p.Value), p.Unit, Number(p.Ours))
 	}
-	return fmt.Sprintf("%s: %s %s", p.Name, number(p.Value), p.Unit)
+	return fmt.Sprintf("%s: %s %s", p.Name, Number(p.Value), p.Unit)
 }
 
-func spread(runs []float64) string {
+// Spread prints the smallest and the largest run.
+func Spread(runs []float64) string {
 	if len(runs) == 0 {
 		return ""
 	}
-	return number(slices.Min(runs)) + ".." + number(slices.Max(runs))
+	return Number(slices.Min(runs)) + ".." + Number(slices.Max(runs))
 }
 
-// number prints three digits, and all of a large whole number.
-func number(v float64) string {
+// Number prints three digits, and all of a large whole number.
+func Number(v float64) string {
 	switch a := math.Abs(v); {
 	case a >= 100 || a == 0:
 		return strconv.FormatFloat(v, 'f', 0, 64)
