@@ -41,7 +41,7 @@ type XSK struct {
 	rx        ring[unix.XDPDesc]
 	held      [MaxBatch]uint64 // frames that the last batch's messages point into
 	numHeld   uint32
-	touched   byte // what touch read, so that it is not compiled away
+	touched   byte                  // what touch read, so that it is not compiled away
 	ready     func(fd uintptr) bool // made once: a closure for each wait would be an allocation
 
 	malformed atomic.Uint64
