@@ -41,8 +41,9 @@ type Session struct {
 	arrivals []chan struct{} // closed when the server is heard on the path that we moved to
 	health
 
-	sendMu sync.Mutex // guards sender; taken before mu
+	sendMu sync.Mutex // guards sender and one; taken before mu
 	sender work
+	one    [1][]byte // the datagram that SendDatagram sends
 
 	inbox   inbox.Inbox
 	teller  teller
@@ -119,25 +120,55 @@ func (s *Session) now() session.Time { return time.Since(s.start) }
 func (s *Session) SendDatagram(p []byte) error {
 	s.sendMu.Lock()
 	defer s.sendMu.Unlock()
+	s.one[0] = p
+	_, err := s.send(s.one[:])
+	s.one[0] = nil
+	return err
+}
+
+// SendDatagrams is SendDatagram for each of ds, in order, at a small part of the
+// price: they are sealed in one go, and on Linux those of one size leave as one
+// message. It returns how many were sent, and why the one behind them was not.
+func (s *Session) SendDatagrams(ds [][]byte) (n int, err error) {
+	s.sendMu.Lock()
+	defer s.sendMu.Unlock()
+	for err == nil && n < len(ds) {
+		var sent int
+		sent, err = s.send(ds[n:min(n+sendBatch, len(ds))])
+		n += sent
+	}
+	return n, err
+}
+
+// sendBatch is how many datagrams are sealed before they are sent.
+const sendBatch = 64
+
+// send seals and sends ds until one fails, and returns how many did not. sendMu is held.
+func (s *Session) send(ds [][]byte) (n int, err error) {
 	w := &s.sender
 	s.mu.Lock()
-	err := s.machine.Send(s.now(), p, &w.out)
-	if errors.Is(err, session.ErrClosed) && s.lost != nil && s.err == nil {
-		s.unsent++
-		err = nil
+	for now := s.now(); n < len(ds); n++ {
+		err = s.machine.Send(now, ds[n], &w.out)
+		if errors.Is(err, session.ErrClosed) && s.lost != nil && s.err == nil {
+			s.unsent++
+			err = nil
+		}
+		if err != nil {
+			break
+		}
 	}
 	s.gather(w)
 	s.mu.Unlock()
 	s.carryOut(w)
 	switch {
 	case err == nil:
-		return nil
+		return n, nil
 	case errors.Is(err, session.ErrClosed):
-		return s.Err()
+		return n, s.Err()
 	case errors.Is(err, session.ErrTooLarge):
-		return fmt.Errorf("%w: %d bytes where %d fit", ErrTooLarge, len(p), s.MaxDatagram())
+		return n, fmt.Errorf("%w: %d bytes where %d fit", ErrTooLarge, len(ds[n]), s.MaxDatagram())
 	}
-	return err
+	return n, err
 }
 
 // ReceiveDatagram waits for a datagram and copies it into p. What does not fit

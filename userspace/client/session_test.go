@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"runtime"
 	"strings"
@@ -337,5 +338,33 @@ func BenchmarkSend(b *testing.B) {
 		if err := s.SendDatagram(d); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+func TestSendDatagrams(t *testing.T) {
+	r := newRig(t, "127.0.0.1:0")
+	s := r.dial(t)
+	const n = sendBatch + 20
+	var ds [][]byte
+	for i := range n {
+		ds = append(ds, fmt.Appendf(nil, "number %d", i))
+	}
+	if sent, err := s.SendDatagrams(ds); sent != n || err != nil {
+		t.Fatalf("%d sent, %v", sent, err)
+	}
+	p := make([]byte, 100)
+	for i := range n {
+		if got, err := s.ReceiveDatagram(t.Context(), p); err != nil || string(p[:got]) != string(ds[i]) {
+			t.Fatalf("%q, %v; want %q", p[:got], err, ds[i])
+		}
+	}
+	ds[3] = make([]byte, 1<<16)
+	if sent, err := s.SendDatagrams(ds); sent != 3 || !errors.Is(err, ErrTooLarge) {
+		t.Errorf("with one too large: %d sent, %v", sent, err)
+	}
+	s.Close(wire.CloseDone, "")
+	var closed *ClosedError
+	if sent, err := s.SendDatagrams(ds); sent != 0 || !errors.As(err, &closed) {
+		t.Errorf("closed: %d sent, %v", sent, err)
 	}
 }

@@ -95,6 +95,26 @@ func (s *Session) SendDatagram(p []byte) error {
 	return s.finish(snd, now, err)
 }
 
+// SendDatagrams is SendDatagram for each of ds, in order, at a small part of the
+// price: they are sealed in one go, and those of one size leave as one message. It
+// returns how many were sent, and why the one behind them was not.
+func (s *Session) SendDatagrams(ds [][]byte) (n int, err error) {
+	for err == nil && n < len(ds) {
+		snd, now := s.begin()
+		for part := ds[n:min(n+batchSize, len(ds))]; len(part) > 0; part = part[1:] {
+			if err = s.state.Send(now, part[0], &snd.out); err != nil {
+				break
+			}
+			n++
+		}
+		if errors.Is(err, ErrTooLarge) {
+			s.worker.counts.datagramsTooLarge.Add(1)
+		}
+		err = s.finish(snd, now, err)
+	}
+	return n, err
+}
+
 // Close tells the client that the session is over, and why: reason is for a
 // person to read. Closing what is closed does nothing.
 func (s *Session) Close(code wire.CloseCode, reason string) error {
