@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
+	"strings"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -30,6 +32,7 @@ const (
 	opAttach
 	opReplace
 	opDetach
+	opListen
 )
 
 // facts are what is known about the thing that an operation failed on.
@@ -38,6 +41,9 @@ type facts struct {
 	mode  Mode
 	dir   string
 	slots uint32
+
+	address netip.AddrPort
+	owners  []string // of the port
 }
 
 func diagnose(op operation, err error, f facts) error {
@@ -51,13 +57,13 @@ func diagnose(op operation, err error, f facts) error {
 	var e *Error
 	switch op {
 	case opLock:
-		e = diagnosePins("cannot take hold of the pins", f)
+		e = diagnosePins("cannot take hold of the pins", err, f)
 	case opCreate:
 		e = diagnoseCreate(err, f)
 	case opAdopt:
 		e = diagnoseAdopt(err, f)
 	case opPin:
-		e = diagnosePins("cannot pin", f)
+		e = diagnosePins("cannot pin", err, f)
 	case opLoad:
 		e = diagnoseLoad(err)
 	case opAttach:
@@ -66,6 +72,8 @@ func diagnose(op operation, err error, f facts) error {
 		e = diagnoseReplace(err, f)
 	case opDetach:
 		e = &Error{What: fmt.Sprintf("cannot detach from %s", f.nic.Name), fix: "`bpftool link list` shows who holds it"}
+	case opListen:
+		e = diagnoseListen(err, f)
 	}
 	e.Err = err
 	if e.Kind == nil && errors.Is(err, fs.ErrPermission) { // EPERM and EACCES
@@ -78,11 +86,26 @@ func diagnose(op operation, err error, f facts) error {
 	return e
 }
 
-func diagnosePins(what string, f facts) *Error {
-	return &Error{
+func diagnosePins(what string, err error, f facts) *Error {
+	e := &Error{
 		What: fmt.Sprintf("%s in %s", what, f.dir),
 		fix:  fmt.Sprintf("the directory must be on a bpf file system and yours to write: `ls -ld %s`", f.dir),
 	}
+	switch {
+	case errors.Is(err, unix.EROFS):
+		e.Kind, e.Cause = ErrPermission, "the BPF file system is mounted read-only"
+		e.fix = fmt.Sprintf("`mount -o remount,rw %s`, or name another place with --bpffs", mountPoint(f.dir))
+	case errors.Is(err, unix.EINVAL):
+		e.Kind, e.Cause = ErrUnsupported, fmt.Sprintf("this kernel (%s) cannot exchange directories of a BPF file system", kernelRelease())
+		e.fix = "Linux can since 5.16; this program is tested from 6.1 on"
+	}
+	return e
+}
+
+// mountPoint returns the BPF file system that an instance's pins are on.
+func mountPoint(dir string) string {
+	before, _, _ := strings.Cut(dir, "/xdp-roam")
+	return before
 }
 
 func diagnoseCreate(err error, f facts) *Error {
@@ -108,6 +131,10 @@ func diagnoseAdopt(err error, f facts) *Error {
 		e.Kind = ErrConflict
 		e.Cause = "some of them are missing"
 		e.fix = "`xdp-roam unload` removes the rest; then load again"
+	case errors.Is(err, fs.ErrPermission):
+		e.Kind = ErrPermission
+		e.Cause = "they are another user's, or not to be written"
+		e.fix = fmt.Sprintf("`ls -l %s` shows whose they are: run it as that user, or `chmod 600` them", f.dir)
 	}
 	return e
 }
@@ -174,6 +201,31 @@ func conflict(nic *Interface, mode Mode) *Error {
 	if _, ours := maps.XDPSlot(nic.XDP.Name); ours {
 		e.Cause = fmt.Sprintf("another instance's %s (id %d) is attached", nic.XDP.Name, nic.XDP.ID)
 		e.fix = "stop that instance, or `xdp-roam --instance NAME unload` it; an interface has one instance"
+	}
+	if nic.XDP.Name == dispatcherName {
+		e.Cause = fmt.Sprintf("libxdp's dispatcher (id %d) is attached", nic.XDP.ID)
+		if nic.XDP.Components != "" {
+			e.Cause += " and runs " + nic.XDP.Components
+		}
+		e.fix = fmt.Sprintf("roam_xdp has a BPF link of its own, of which an interface takes one, and is no part of a dispatcher: `xdp-loader status %s` shows "+
+			"what runs there and `xdp-loader unload %s --all` takes it off; or leave it and run without XDP here (`run --mode socket`)", nic.Name, nic.Name)
+	}
+	return e
+}
+
+func diagnoseListen(err error, f facts) *Error {
+	e := &Error{What: fmt.Sprintf("cannot listen on %v", f.address)}
+	switch {
+	case errors.Is(err, unix.EADDRINUSE):
+		e.Kind, e.fix = ErrConflict, "another process has the port; as root this command names it"
+		if len(f.owners) > 0 {
+			e.Cause = "the port is used by " + strings.Join(f.owners, ", ")
+			e.fix = "stop that, or name another port with --listen"
+		}
+	case errors.Is(err, unix.EADDRNOTAVAIL):
+		e.fix = fmt.Sprintf("no interface of this host has the address; --listen :%d means all of them", f.address.Port())
+	case errors.Is(err, unix.EAFNOSUPPORT):
+		e.fix = fmt.Sprintf("this host has no IPv6: --listen 0.0.0.0:%d", f.address.Port())
 	}
 	return e
 }

@@ -91,7 +91,7 @@ func preflight(bpffs string) (warnings []string, err error) {
 	if warnings, err = caps.check(); err != nil {
 		return nil, err
 	}
-	if err := checkKernel(); err != nil {
+	if err := checkKernel(kernelFeatures); err != nil {
 		return nil, err
 	}
 	return warnings, checkBPFFS(bpffs)

@@ -14,13 +14,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// kernelFeatures is what the programs use, newest first: the first that is
-// missing names the version to ask for.
-var kernelFeatures = []struct {
+type kernelFeature struct {
 	name  string
 	since string
 	probe func() error
-}{
+}
+
+// kernelFeatures is what the programs use, newest first: the first that is
+// missing names the version to ask for.
+var kernelFeatures = []kernelFeature{
 	{"the coarse clock for BPF (bpf_ktime_get_coarse_ns)", "5.11", func() error {
 		return features.HaveProgramHelper(ebpf.XDP, asm.FnKtimeGetCoarseNs)
 	}},
@@ -32,8 +34,8 @@ var kernelFeatures = []struct {
 
 // checkKernel probes for what the programs need. A probe that cannot tell is
 // left to the load itself.
-func checkKernel() error {
-	for _, f := range kernelFeatures {
+func checkKernel(features []kernelFeature) error {
+	for _, f := range features {
 		if err := f.probe(); errors.Is(err, ebpf.ErrNotSupported) {
 			return &Error{
 				Kind: ErrUnsupported,

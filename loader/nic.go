@@ -9,7 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
+	"strings"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -50,6 +52,8 @@ type AttachedProgram struct {
 	ID   uint32
 	Name string
 	Mode Mode
+	// Components names the programs that libxdp's dispatcher runs, if it is one.
+	Components string
 }
 
 func (p *AttachedProgram) String() string {
@@ -96,6 +100,9 @@ func readInterface(links *netlink.Handle, name string) (*Interface, error) {
 		nic.Master = nameOfIndex(links, a.MasterIndex)
 	}
 	nic.XDP = attachedProgram(a.Xdp)
+	if nic.XDP != nil && nic.XDP.Name == dispatcherName {
+		nic.XDP.Components = dispatched(a.Index, nic.XDP.ID)
+	}
 	if stripsVLANTags(nic.Name) {
 		nic.Untagged = vlanOn(links, nic.Index)
 	}
@@ -125,6 +132,27 @@ func attachedProgram(x *netlink.LinkXdp) *AttachedProgram {
 		prog.Close()
 	}
 	return p
+}
+
+// dispatcherName is what the kernel shows of libxdp's dispatcher, which runs
+// several programs on an interface, each in the place of one of its functions.
+const dispatcherName = "xdp_dispatcher"
+
+// dispatched names the programs of a dispatcher, as far as libxdp's pins tell.
+func dispatched(index int, id uint32) string {
+	pins, _ := filepath.Glob(filepath.Join(DefaultBPFFS, "xdp", fmt.Sprintf("dispatch-%d-%d", index, id), "prog*-prog"))
+	var names []string
+	for _, pin := range pins {
+		p, err := ebpf.LoadPinnedProgram(pin, &ebpf.LoadPinOptions{ReadOnly: true})
+		if err != nil {
+			continue
+		}
+		if info, err := p.Info(); err == nil {
+			names = append(names, info.Name)
+		}
+		p.Close()
+	}
+	return strings.Join(names, ", ")
 }
 
 // driverName asks ethtool; some virtual devices have no answer.

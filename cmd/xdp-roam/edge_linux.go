@@ -7,10 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -84,7 +82,7 @@ func (d *edge) start() error {
 	if err != nil {
 		return err
 	}
-	if err := checkPort(address); err != nil {
+	if err := loader.CheckPort(address); err != nil {
 		return err
 	}
 	set, err := d.startDataPlane()
@@ -302,46 +300,6 @@ func unprivilegedHint(err error) error {
 	var known *loader.Error
 	if errors.As(err, &known) && errors.Is(err, loader.ErrPermission) {
 		return &fault{err: err, fix: known.Fix() + "\nor --mode none: no BPF and no privileges; sessions roam all the same, only nothing is filtered before them"}
-	}
-	return err
-}
-
-// checkPort finds out whether something else has the port. The server's own
-// sockets share theirs (SO_REUSEPORT), so that they would not notice another
-// edge of the same user, and the kernel would split the packets among the two.
-func checkPort(address netip.AddrPort) error {
-	if address.Port() == 0 {
-		return nil
-	}
-	network := "udp"
-	if address.Addr().Is4() {
-		network = "udp4"
-	}
-	probe, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(address))
-	if err == nil {
-		return probe.Close()
-	}
-	f := &fault{what: fmt.Sprintf("cannot listen on %v", address), err: errnoOf(err)}
-	switch owners := portOwners(address.Port()); {
-	case errors.Is(err, syscall.EADDRINUSE) && len(owners) > 0:
-		slices.Sort(owners)
-		f.what += ": the port is used by " + strings.Join(owners, ", ")
-		f.fix = "stop that, or name another port with --listen"
-	case errors.Is(err, syscall.EADDRINUSE):
-		f.fix = "another process has the port; as root this command names it"
-	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		f.fix = fmt.Sprintf("no interface of this host has the address; --listen :%d means all of them", address.Port())
-	case errors.Is(err, syscall.EAFNOSUPPORT):
-		f.fix = fmt.Sprintf("this host has no IPv6: --listen 0.0.0.0:%d", address.Port())
-	}
-	return f
-}
-
-// errnoOf drops what the net package says around an errno.
-func errnoOf(err error) error {
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
-		return errno
 	}
 	return err
 }

@@ -38,3 +38,6 @@ var platformCodes = []codeOf{
 	{control.ErrRefused, exitConflict},
 	{maps.ErrSlots, exitUsage},
 }
+
+// portOwners names the processes that have a UDP port.
+func portOwners(port uint16) []string { return loader.PortOwners(port) }

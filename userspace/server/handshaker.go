@@ -63,7 +63,7 @@ func (h *handshaker) answer(job *initJob) Reason {
 		s, resp, err = h.accept(req, job, access.Name)
 		if errors.Is(err, maps.ErrFull) {
 			srv.totals.tableFull.Add(1)
-			no = &refusal{wire.StatusFull, wire.CloseLimit, "the server's session table is full", "give the table more slots"}
+			no = &refusal{wire.StatusFull, wire.CloseLimit, "the server's session table is full", err.Error()}
 		} else if err != nil {
 			srv.cfg.Log.Error("handshake failed", "remote", job.remote, "error", err)
 			return HandshakeFailed

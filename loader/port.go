@@ -1,21 +1,52 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+//go:build linux
+
+package loader
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
-// portOwners names the processes of this network namespace that have a UDP
+// CheckPort finds out whether something else has the UDP port. A server's own
+// sockets share theirs (SO_REUSEPORT), so that they would not notice another
+// server of the same user, and the kernel would split the packets among the two.
+// Port 0 is always free.
+func CheckPort(address netip.AddrPort) error {
+	if address.Port() == 0 {
+		return nil
+	}
+	network := "udp"
+	if address.Addr().Is4() {
+		network = "udp4"
+	}
+	probe, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(address))
+	if err == nil {
+		return probe.Close()
+	}
+	var errno unix.Errno
+	if errors.As(err, &errno) { // without what the net package says around it
+		err = errno
+	}
+	return diagnose(opListen, err, facts{address: address, owners: PortOwners(address.Port())})
+}
+
+// PortOwners names the processes of this network namespace that have a UDP
 // socket on the port, as far as this process may look: "nginx (pid 812)".
-func portOwners(port uint16) []string {
+func PortOwners(port uint16) []string {
 	inodes := make(map[string]bool)
-	for _, table := range []string{"/proc/self/net/udp", "/proc/self/net/udp6"} {
+	for _, table := range []string{"/proc/thread-self/net/udp", "/proc/thread-self/net/udp6"} {
 		udpInodes(table, port, inodes)
 	}
 	if len(inodes) == 0 {
@@ -29,6 +60,7 @@ func portOwners(port uint16) []string {
 			owners = append(owners, fmt.Sprintf("%s (pid %s)", strings.TrimSpace(string(name)), filepath.Base(process)))
 		}
 	}
+	slices.Sort(owners)
 	return owners
 }
 
