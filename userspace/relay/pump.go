@@ -34,8 +34,8 @@ type Pump struct {
 	// Idle resets both when nothing went either way for so long; 0: never.
 	Idle time.Duration
 	// Throttle is asked after each read how long to wait before n bytes are passed
-	// on. Nil: not at all.
-	Throttle func(n int) time.Duration
+	// on, up (from the connection to the stream) or down. Nil: not at all.
+	Throttle func(up bool, n int) time.Duration
 }
 
 // ErrIdle means that Pump.Idle has passed.
@@ -138,7 +138,7 @@ func (f *flow) abort() {
 
 // up carries what the connection sends.
 func (f *flow) up() {
-	readErr, writeErr := f.copy(f.remote, f.local, &f.sent)
+	readErr, writeErr := f.copy(f.remote, f.local, true, &f.sent)
 	switch {
 	case readErr == io.EOF:
 		_ = f.remote.CloseWrite() // it fails only when the stream is over, as down will see
@@ -157,7 +157,7 @@ func (f *flow) up() {
 
 // down carries what the stream brings.
 func (f *flow) down() {
-	readErr, writeErr := f.copy(f.local, f.remote, &f.received)
+	readErr, writeErr := f.copy(f.local, f.remote, false, &f.received)
 	switch {
 	case readErr == io.EOF:
 		if err := f.local.CloseWrite(); err != nil {
@@ -177,14 +177,14 @@ func (f *flow) down() {
 }
 
 // copy carries one direction and tells which side has ended it.
-func (f *flow) copy(to io.Writer, from io.Reader, count *atomic.Int64) (readErr, writeErr error) {
+func (f *flow) copy(to io.Writer, from io.Reader, up bool, count *atomic.Int64) (readErr, writeErr error) {
 	buffer := buffers.Get().(*[bufferSize]byte)
 	defer buffers.Put(buffer)
 	for {
 		n, err := from.Read(buffer[:])
 		if n > 0 {
 			f.active.Store(int64(time.Since(f.began)))
-			f.throttle(n)
+			f.throttle(up, n)
 			if _, err := to.Write(buffer[:n]); err != nil {
 				return nil, err
 			}
@@ -198,11 +198,11 @@ func (f *flow) copy(to io.Writer, from io.Reader, count *atomic.Int64) (readErr,
 }
 
 // throttle waits as long as it is told, or until the flow fails.
-func (f *flow) throttle(n int) {
+func (f *flow) throttle(up bool, n int) {
 	if f.Throttle == nil {
 		return
 	}
-	if wait := f.Throttle(n); wait > 0 {
+	if wait := f.Throttle(up, n); wait > 0 {
 		t := time.NewTimer(wait)
 		defer t.Stop()
 		select {

@@ -13,16 +13,20 @@ type echo struct{}
 
 func (echo) String() string { return "echo:" }
 
-func (echo) Serve(ctx context.Context, c Conn) error {
+func (echo) serve(ctx context.Context, s *Service, c Conn) error {
+	t := throttled{c, s.gate.rates(c.PeerKey())}
 	p := make([]byte, c.MaxReceive())
 	for {
 		n, err := c.ReceiveDatagram(ctx, p)
 		if err != nil {
 			return finish(ctx, c, err)
 		}
+		if !t.mayPass(n) {
+			continue
+		}
 		// Any other error is this datagram's alone, for instance that the
 		// client takes only smaller ones: lost, as datagrams may be.
-		if err := c.SendDatagram(p[:n]); errors.Is(err, net.ErrClosed) {
+		if err := t.SendDatagram(p[:n]); errors.Is(err, net.ErrClosed) {
 			return nil
 		}
 	}
@@ -33,7 +37,7 @@ type discard struct{}
 
 func (discard) String() string { return "discard:" }
 
-func (discard) Serve(ctx context.Context, c Conn) error {
+func (discard) serve(ctx context.Context, _ *Service, c Conn) error {
 	p := make([]byte, c.MaxReceive())
 	for {
 		if _, err := c.ReceiveDatagram(ctx, p); err != nil {

@@ -7,80 +7,89 @@ package service
 import (
 	"context"
 	"errors"
-	"fmt"
+	"log/slog"
 	"net"
-	"strconv"
-	"strings"
+	"net/netip"
 
+	"github.com/xdp-roam/xdp-roam/userspace/handshake"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
-// Conn is a session as a backend sees it. Its errors are net.ErrClosed to
-// errors.Is once the session is over.
+// Conn is a session as a backend sees it: a *server.Session. Its errors are
+// net.ErrClosed to errors.Is once the session is over.
 type Conn interface {
 	ReceiveDatagram(ctx context.Context, p []byte) (int, error)
 	SendDatagram(p []byte) error
 	Close(code wire.CloseCode, reason string) error
+	// Err is nil while the session lives.
+	Err() error
 	// MaxReceive and MaxDatagram are the largest datagrams in bytes that can
 	// come and that can be sent.
 	MaxReceive() int
 	MaxDatagram() int
+	// ID names the session, PeerKey is who its client has proven to be.
+	ID() wire.ID
+	PeerKey() handshake.PublicKey
+	// RemoteAddr is the client's validated address, LocalAddr ours that it speaks to.
+	RemoteAddr() netip.AddrPort
+	LocalAddr() netip.AddrPort
 }
 
-// Backend serves sessions.
-type Backend interface {
-	// Serve serves one session until it is over or ctx is done; it closes the
-	// session before it returns. It returns an error only when the backend
-	// itself failed; the client is then told why (CLOSE 3).
-	Serve(ctx context.Context, c Conn) error
-	// String returns what Parse takes.
+// Service is a backend with its limits. Its sessions share them, so a service
+// port has one Service.
+type Service struct {
+	backend backend
+	gate    *gate
+	log     *slog.Logger
+}
+
+// backend serves sessions.
+type backend interface {
+	// serve serves one session until it is over or ctx is done; it closes the
+	// session before it returns. It returns an error only when the backend itself
+	// failed; the client is then told why (CLOSE 3).
+	serve(ctx context.Context, s *Service, c Conn) error
+	// String returns what parse takes.
 	String() string
 }
 
-// ErrSpec means that a backend's specification is not understood.
-var ErrSpec = errors.New("bad backend")
-
-const usage = "use echo:, discard: or udp://host:port"
-
-// Parse reads a backend's specification: "echo:" sends every datagram back,
-// "discard:" reads them, "udp://host:port" is a UDP service. Names are resolved
-// for each session, so a backend may move.
-func Parse(spec string) (Backend, error) {
-	scheme, rest, ok := strings.Cut(spec, ":")
-	if !ok {
-		return nil, fmt.Errorf("%w %q: it has no scheme; %s", ErrSpec, spec, usage)
+// New reads a backend's specification: "echo:" sends every datagram back,
+// "discard:" reads them, "udp://host:port" is a UDP service, and
+// "tcp://host:port" and "unix:///path" are services for streams, which get the
+// client's address with "?proxy=v2". Names are resolved for each session or
+// stream, so a backend may move. Errors wrap ErrSpec or ErrLimits.
+func New(spec string, limits Limits, log *slog.Logger) (*Service, error) {
+	b, err := parse(spec)
+	if err != nil {
+		return nil, err
 	}
-	switch scheme {
-	case "echo", "discard":
-		if rest != "" {
-			return nil, fmt.Errorf("%w %q: nothing may follow %q", ErrSpec, spec, scheme+":")
-		}
-		if scheme == "echo" {
-			return echo{}, nil
-		}
-		return discard{}, nil
-	case "udp":
-		address, ok := strings.CutPrefix(rest, "//")
-		if !ok {
-			return nil, fmt.Errorf("%w %q: write udp://host:port", ErrSpec, spec)
-		}
-		host, port, err := net.SplitHostPort(address)
-		if err != nil {
-			return nil, fmt.Errorf("%w %q: %v; write udp://host:port", ErrSpec, spec, err)
-		}
-		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-			return nil, fmt.Errorf("%w %q: port %q is no number from 1 to 65535", ErrSpec, spec, port)
-		}
-		if host == "" {
-			return nil, fmt.Errorf("%w %q: the host is missing; for this machine write udp://localhost:%s", ErrSpec, spec, port)
-		}
-		return udp{address}, nil
+	_, streams := b.(*streams)
+	if limits, err = limits.withDefaults(streams); err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("%w %q: scheme %q is unknown; %s", ErrSpec, spec, scheme, usage)
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Service{backend: b, gate: newGate(limits), log: log.With("backend", spec)}, nil
+}
+
+// String returns the backend's specification.
+func (s *Service) String() string { return s.backend.String() }
+
+// Serve serves one session until it is over or ctx is done; it closes the
+// session before it returns. It returns an error only when the backend itself
+// failed; the client is then told why (CLOSE 3).
+func (s *Service) Serve(ctx context.Context, c Conn) error {
+	leave, refusal := s.gate.session(c.PeerKey())
+	if refusal != "" {
+		return c.Close(wire.CloseLimit, refusal)
+	}
+	defer leave()
+	return s.backend.serve(ctx, s, c)
 }
 
 // finish ends a session whose client is gone, whose context is done or whose
-// reading failed, and returns what Serve returns.
+// reading failed, and returns what serve returns.
 func finish(ctx context.Context, c Conn, err error) error {
 	switch {
 	case errors.Is(err, net.ErrClosed):

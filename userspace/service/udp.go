@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"sync"
 	"syscall"
 
@@ -20,58 +21,140 @@ type udp struct{ address string }
 
 func (b udp) String() string { return "udp://" + b.address }
 
-func (b udp) Serve(ctx context.Context, c Conn) error {
-	conn, err := new(net.Dialer).DialContext(ctx, "udp", b.address)
+// udpFlow is one session's way to the service.
+type udpFlow struct {
+	udp
+	throttled
+
+	mu     sync.Mutex // guards what follows
+	conn   *net.UDPConn
+	places []netip.AddrPort // where else it may be; empty once it has answered
+	last   []byte           // datagram sent while there are other places
+	over   bool
+}
+
+func (b udp) serve(ctx context.Context, s *Service, c Conn) error {
+	places, err := addresses(ctx, b.address)
 	if err != nil {
 		if ctx.Err() != nil {
 			return finish(ctx, c, err)
 		}
 		return b.gone(c, err)
 	}
+	f := &udpFlow{udp: b, throttled: throttled{c, s.gate.rates(c.PeerKey())}, places: places}
+	conn, err := f.next(nil)
+	if err != nil {
+		return b.gone(c, err)
+	}
 	var wg sync.WaitGroup
 	var backErr error
-	wg.Go(func() { backErr = b.toClient(conn, c) })
-	err = b.toService(ctx, conn, c)
-	conn.Close() // ends toClient
+	wg.Go(func() { backErr = f.toClient(conn) })
+	err = f.toService(ctx)
+	f.close() // ends toClient
 	wg.Wait()
 	return cmp.Or(err, backErr)
+}
+
+// next connects to the next of the places where the service may be; the last
+// datagram, of which the one before wanted nothing, is sent there. Without
+// another place it returns why.
+func (f *udpFlow) next(why error) (*net.UDPConn, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for len(f.places) > 0 && !f.over {
+		place := f.places[0]
+		f.places = f.places[1:]
+		conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(place))
+		if err != nil {
+			why = cmp.Or(why, err)
+			continue
+		}
+		if f.conn != nil {
+			f.conn.Close()
+		}
+		f.conn = conn
+		if f.last != nil {
+			_, _ = conn.Write(f.last) // its refusal is read
+		}
+		return conn, nil
+	}
+	return nil, why
+}
+
+func (f *udpFlow) close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.over = true
+	f.conn.Close()
+}
+
+// send sends a datagram to the service.
+func (f *udpFlow) send(p []byte) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.places) > 0 {
+		f.last = append(f.last[:0], p...)
+	}
+	_, err := f.conn.Write(p)
+	if errors.Is(err, syscall.ECONNREFUSED) && len(f.places) > 0 {
+		return nil // the reader hears of the next one and goes on to another place
+	}
+	return err
+}
+
+// answered notes that the service is where it was looked for.
+func (f *udpFlow) answered() {
+	f.mu.Lock()
+	f.places, f.last = nil, nil
+	f.mu.Unlock()
 }
 
 // maxUDP is more than a UDP datagram can hold, in bytes.
 const maxUDP = 1 << 16
 
 // toService returns when the session or ctx ends or the socket fails.
-func (b udp) toService(ctx context.Context, conn net.Conn, c Conn) error {
-	p := make([]byte, c.MaxReceive())
+func (f *udpFlow) toService(ctx context.Context) error {
+	p := make([]byte, f.MaxReceive())
 	for {
-		n, err := c.ReceiveDatagram(ctx, p)
+		n, err := f.ReceiveDatagram(ctx, p)
 		if err != nil {
-			return finish(ctx, c, err)
+			return finish(ctx, f, err)
 		}
-		if _, err := conn.Write(p[:n]); fatal(err) {
-			return b.gone(c, err)
+		if !f.mayPass(n) {
+			continue
+		}
+		if err := f.send(p[:n]); fatal(err) {
+			return f.gone(f, err)
 		}
 	}
 }
 
 // toClient returns when the socket fails or is closed, or the session is over.
 // A failure ends the session, and so toService.
-func (b udp) toClient(conn net.Conn, c Conn) error {
+func (f *udpFlow) toClient(conn *net.UDPConn) error {
 	// What the client takes may change, with its path and at its word: each datagram
 	// is for SendDatagram to judge. Memory that none of them fills stays untouched.
 	p := make([]byte, maxUDP)
+	first := true
 	for {
 		n, err := conn.Read(p)
-		if err != nil {
-			switch {
-			case errors.Is(err, net.ErrClosed):
-				return nil
-			case !fatal(err):
-				continue
+		switch {
+		case err == nil:
+		case errors.Is(err, net.ErrClosed):
+			return nil
+		case !fatal(err):
+			continue
+		default:
+			if conn, err = f.next(err); err != nil {
+				return f.gone(f, err)
 			}
-			return b.gone(c, err)
+			continue
 		}
-		if err := c.SendDatagram(p[:n]); errors.Is(err, net.ErrClosed) {
+		if first {
+			first = false
+			f.answered()
+		}
+		if err := f.SendDatagram(p[:n]); errors.Is(err, net.ErrClosed) {
 			return nil
 		}
 	}
@@ -84,16 +167,7 @@ func fatal(err error) bool {
 
 // gone tells the client that there is no service and why.
 func (b udp) gone(c Conn, err error) error {
-	why := err.Error()
-	var dns *net.DNSError
-	switch {
-	case errors.Is(err, syscall.ECONNREFUSED):
-		why = "nothing listens at the service's address"
-	case errors.As(err, &dns):
-		why = "the service's name cannot be resolved"
-	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
-		why = "the service's host cannot be reached"
-	}
-	_ = c.Close(wire.CloseServiceGone, why)
-	return fmt.Errorf("backend %v: %s: %w", b, why, err)
+	_, sentence := why(err)
+	_ = c.Close(wire.CloseServiceGone, sentence)
+	return fmt.Errorf("backend %v: %s: %w", b, sentence, err)
 }

@@ -3,6 +3,7 @@
 package stream
 
 import (
+	"context"
 	"net"
 	"sync"
 	"time"
@@ -40,6 +41,10 @@ func (s *Stream) Write(p []byte) (int, error) {
 	n, err := s.quic.Write(p)
 	return n, s.mux.wrap(err)
 }
+
+// Context is done when nothing more can be written: after CloseWrite or Reset, or
+// when the peer reads no more, or at the end of the Mux.
+func (s *Stream) Context() context.Context { return s.quic.Context() }
 
 // CloseWrite ends our direction: the peer reads what was written, then io.EOF.
 func (s *Stream) CloseWrite() error {
