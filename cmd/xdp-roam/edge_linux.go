@@ -37,7 +37,7 @@ type edge struct {
 	previous  []handshake.PrivateKey // at most one
 	addresses []netip.AddrPort
 	authority *authority.List // nil: anyone
-	backends  map[uint16]service.Backend
+	backends  map[uint16]*service.Service
 
 	instance *loader.Instance // nil in config.ModeNone
 	server   *server.Server
@@ -52,7 +52,7 @@ type edge struct {
 
 // newEdge reads every file that the configuration names, and changes nothing.
 func newEdge(e *env, conf config.Config) (*edge, error) {
-	d := &edge{env: e, conf: conf, log: e.logger(), started: e.now(), backends: make(map[uint16]service.Backend), drain: newDrain()}
+	d := &edge{env: e, conf: conf, log: e.logger(), started: e.now(), backends: make(map[uint16]*service.Service), drain: newDrain()}
 	var err error
 	if d.key, err = readKeyFile(conf.KeyFile); err != nil {
 		return nil, err
@@ -69,7 +69,7 @@ func newEdge(e *env, conf config.Config) (*edge, error) {
 		}
 	}
 	for _, s := range conf.Services {
-		if d.backends[s.Port], err = service.Parse(s.Backend); err != nil {
+		if d.backends[s.Port], err = service.New(s.Backend, s.Limits(), d.log.With("service", s.Port)); err != nil {
 			return nil, err
 		}
 	}

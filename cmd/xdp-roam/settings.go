@@ -38,7 +38,7 @@ func addSettings(e *env, c *cobra.Command) *settings {
 	f.StringVar(&s.flags.StateDir, "state-dir", d.StateDir, "`DIR` for the state secret")
 	f.Uint32Var(&s.flags.TableSlots, "table-slots", d.TableSlots, "`N` slots in the session table, a power of two")
 	f.StringVar(&s.flags.Cookie, "cookie", d.Cookie, "`WHEN` to demand address cookies: auto, always or never")
-	f.StringArrayVar(&s.services, "service", nil, "forward service `PORT=BACKEND`, such as 7=echo: or 53=udp://127.0.0.1:53 (repeat for more)")
+	f.StringArrayVar(&s.services, "service", nil, "forward service `PORT=BACKEND`, such as 22=tcp://localhost:22 or 53=udp://127.0.0.1:53 (repeat for more)")
 	return s
 }
 
@@ -85,10 +85,10 @@ func (s *settings) read(set *pflag.FlagSet) (config.Config, error) {
 	}
 	// From here on every part of the process means the same instance.
 	s.env.instance = c.Instance
-	return c, c.Validate(checkBackend)
+	return c, c.Validate(checkService)
 }
 
-func checkBackend(spec string) error {
-	_, err := service.Parse(spec)
+func checkService(s config.Service) error {
+	_, err := service.New(s.Backend, s.Limits(), nil)
 	return err
 }

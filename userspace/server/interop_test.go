@@ -82,7 +82,7 @@ func TestClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer srv.Close()
-	echo, err := service.Parse("echo:")
+	echo, err := service.New("echo:", service.Limits{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,12 +7,14 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/xdp-roam/xdp-roam/userspace/handshake"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
@@ -25,6 +27,7 @@ type fakeConn struct {
 	reason  string
 	most    atomic.Int32 // the largest datagram that the client takes; 0: 1000
 	lost    atomic.Int32 // datagrams larger than that
+	key     handshake.PublicKey
 }
 
 func newFakeConn() *fakeConn {
@@ -77,19 +80,42 @@ func (c *fakeConn) next(t *testing.T) string {
 	}
 }
 
-// serve runs a backend and returns what Serve returned.
+func (c *fakeConn) Err() error {
+	select {
+	case <-c.done:
+		return net.ErrClosed
+	default:
+		return nil
+	}
+}
+
+func (c *fakeConn) ID() wire.ID                  { return wire.ID{1} }
+func (c *fakeConn) PeerKey() handshake.PublicKey { return c.key }
+func (c *fakeConn) RemoteAddr() netip.AddrPort   { return netip.MustParseAddrPort("192.0.2.7:700") }
+func (c *fakeConn) LocalAddr() netip.AddrPort    { return netip.MustParseAddrPort("192.0.2.1:7626") }
+
+// serve runs a service and returns what Serve returned.
 func serve(ctx context.Context, t *testing.T, spec string, c Conn) <-chan error {
 	t.Helper()
-	b, err := Parse(spec)
+	return serveLimited(ctx, newService(t, spec, Limits{}), c)
+}
+
+func serveLimited(ctx context.Context, s *Service, c Conn) <-chan error {
+	errs := make(chan error, 1)
+	go func() { errs <- s.Serve(ctx, c) }()
+	return errs
+}
+
+func newService(t *testing.T, spec string, limits Limits) *Service {
+	t.Helper()
+	s, err := New(spec, limits, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b.String() != spec {
-		t.Errorf("%q became %q", spec, b)
+	if s.String() != spec {
+		t.Errorf("%q became %q", spec, s)
 	}
-	errs := make(chan error, 1)
-	go func() { errs <- b.Serve(ctx, c) }()
-	return errs
+	return s
 }
 
 func wait(t *testing.T, errs <-chan error) error {
@@ -217,21 +243,171 @@ func TestUDPCancelled(t *testing.T) {
 
 func TestParseErrors(t *testing.T) {
 	for spec, want := range map[string]string{
-		"":                      "no scheme",
-		"echo":                  "no scheme",
-		"echo:7":                "nothing may follow",
-		"tcp://localhost:1":     "unknown",
-		"udp:localhost:53":      "udp://host:port",
-		"udp://localhost":       "udp://host:port",
-		"udp://localhost:":      "1 to 65535",
-		"udp://localhost:0":     "1 to 65535",
-		"udp://localhost:http":  "1 to 65535",
-		"udp://localhost:70000": "1 to 65535",
-		"udp://:53":             "host is missing",
+		"":                         "no scheme",
+		"echo":                     "no scheme",
+		"echo:7":                   "nothing may follow",
+		"gopher://localhost:1":     "unknown",
+		"udp:localhost:53":         "udp://host:port",
+		"udp://localhost":          "udp://host:port",
+		"udp://localhost:":         "1 to 65535",
+		"udp://localhost:0":        "1 to 65535",
+		"udp://localhost:http":     "1 to 65535",
+		"udp://localhost:70000":    "1 to 65535",
+		"udp://:53":                "host is missing",
+		"udp://h:53?proxy=v2":      "1 to 65535",
+		"tcp://:22":                "write tcp://localhost:22",
+		"tcp:localhost:22":         "tcp://host:port",
+		"tcp://h:22?proxy=v1":      "write proxy=v2",
+		"tcp://h:22?proxy":         "write proxy=v2",
+		"tcp://h:22?x=y":           "proxy=v2 alone",
+		"tcp://h:22?proxy=v2&x=1":  "proxy=v2 alone",
+		"tcp://h:22?proxy=v2;x":    "proxy=v2 alone",
+		"unix:/run/x":              "unix:///run/app.sock",
+		"unix://run/x":             "unix:///run/app.sock",
+		"unix://":                  "unix:///run/app.sock",
+		"unix:///run/../etc/x":     "unix:///run/app.sock",
+		"unix:///run/x?proxy=only": "write proxy=v2",
 	} {
-		b, err := Parse(spec)
+		s, err := New(spec, Limits{}, nil)
 		if !errors.Is(err, ErrSpec) || !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: %v, %v; want an error with %q", spec, b, err, want)
+			t.Errorf("%q: %v, %v; want an error with %q", spec, s, err, want)
+		}
+	}
+}
+
+func TestLimitsErrors(t *testing.T) {
+	for spec, l := range map[string]Limits{
+		"echo:":         {Streams: 1},
+		"discard:":      {ConnectTimeout: time.Second},
+		"udp://h:1":     {IdleTimeout: time.Second},
+		"tcp://h:1":     {Rate: -1},
+		"unix:///run/x": {ClientSessions: -1},
+	} {
+		if _, err := New(spec, l, nil); !errors.Is(err, ErrLimits) {
+			t.Errorf("%s with %+v: %v", spec, l, err)
+		}
+	}
+}
+
+// One client's sessions are counted apart, and all of them together.
+func TestSessionLimits(t *testing.T) {
+	s := newService(t, "discard:", Limits{Sessions: 2, ClientSessions: 1})
+	open := func(key byte) (*fakeConn, <-chan error) {
+		c := newFakeConn()
+		c.key[0] = key
+		return c, serveLimited(t.Context(), s, c)
+	}
+	refused := func(key byte, want string) {
+		t.Helper()
+		c, errs := open(key)
+		if err := wait(t, errs); err != nil || c.code != wire.CloseLimit || !strings.Contains(c.reason, want) {
+			t.Errorf("%v; the client was told %v %q, want %q", err, c.code, c.reason, want)
+		}
+	}
+	a, errA := open(1)
+	for a.in <- "in"; len(a.in) > 0; { // it is served
+		time.Sleep(time.Millisecond)
+	}
+	refused(1, "your key has its 1 sessions")
+	b, errB := open(2)
+	for b.in <- "in"; len(b.in) > 0; {
+		time.Sleep(time.Millisecond)
+	}
+	refused(3, "the service has its 2 sessions")
+	a.Close(wire.CloseDone, "")
+	wait(t, errA)
+	c, errC := open(3)
+	for c.in <- "in"; len(c.in) > 0; {
+		time.Sleep(time.Millisecond)
+	}
+	b.Close(wire.CloseDone, "")
+	c.Close(wire.CloseDone, "")
+	wait(t, errB)
+	wait(t, errC)
+	if n := len(s.gate.clients); n != 0 || s.gate.total != (use{}) {
+		t.Errorf("%d clients and %+v are left", n, s.gate.total)
+	}
+}
+
+// Datagrams beyond the rate are lost, in each direction for itself.
+func TestDatagramRate(t *testing.T) {
+	s := newService(t, "echo:", Limits{ClientRate: 10_000})
+	c := newFakeConn()
+	errs := serveLimited(t.Context(), s, c)
+	go func() { // 100 kB in no time, where 100 ms of 10 kB/s fit
+		for range 100 {
+			c.in <- strings.Repeat("x", 1000)
+		}
+		for len(c.in) > 0 {
+			time.Sleep(time.Millisecond)
+		}
+		c.Close(wire.CloseDone, "")
+	}()
+	n := 0
+	for over := false; !over; {
+		select {
+		case <-c.out:
+			n++
+		case <-c.done:
+			over = true
+		}
+	}
+	if err := wait(t, errs); err != nil {
+		t.Error(err)
+	}
+	if n < 1 || n > 10 {
+		t.Errorf("%d of 100 datagrams came back, want some two", n)
+	}
+}
+
+func TestBucket(t *testing.T) {
+	b := bucket{perSecond: 1000}
+	now := time.Now()
+	if d := b.take(100, now); d != 0 {
+		t.Errorf("the burst waits %v", d)
+	}
+	if d := b.take(1000, now); d != time.Second {
+		t.Errorf("a second's worth waits %v", d)
+	}
+	if b.allow(1, now) {
+		t.Error("more at once is allowed")
+	}
+	now = now.Add(time.Hour)
+	if !b.allow(1e6, now) || b.allow(1, now) {
+		t.Error("after a pause one may pass, and not two of any size")
+	}
+}
+
+// Where localhost is said, a service on either loopback is found.
+func TestUDPLocalhost(t *testing.T) {
+	for _, loopback := range []string{"127.0.0.1:0", "[::1]:0"} {
+		backend, err := net.ListenPacket("udp", loopback)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer backend.Close()
+		go func() {
+			p := make([]byte, 2000)
+			for {
+				n, from, err := backend.ReadFrom(p)
+				if err != nil {
+					return
+				}
+				backend.WriteTo(p[:n], from)
+			}
+		}()
+		c := newFakeConn()
+		_, port, _ := net.SplitHostPort(backend.LocalAddr().String())
+		errs := serve(t.Context(), t, "udp://localhost:"+port, c)
+		for _, text := range []string{"one", "two"} {
+			c.in <- text
+			if got := c.next(t); got != text {
+				t.Errorf("%s: %q", loopback, got)
+			}
+		}
+		c.Close(wire.CloseDone, "")
+		if err := wait(t, errs); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -70,9 +70,11 @@ func TestStreamOverBadWires(t *testing.T) {
 					})
 				}
 				wg.Wait()
-				if p.set(func(*pipe) {}); p.oversize != 0 {
-					t.Errorf("%d datagrams were larger than %d bytes", p.oversize, packetSize)
-				}
+				p.set(func(p *pipe) {
+					if p.oversize != 0 {
+						t.Errorf("%d datagrams were larger than %d bytes", p.oversize, packetSize)
+					}
+				})
 			})
 		})
 	}
@@ -218,16 +220,20 @@ func TestSleep(t *testing.T) {
 		client, server := p.connect(t, Config{})
 		near, far := streams(t, client, server)
 		time.Sleep(time.Second)
-		before := p.sent
+		sent := func() (n int) {
+			p.set(func(p *pipe) { n = p.sent })
+			return n
+		}
+		before := sent()
 		time.Sleep(23 * time.Hour)
-		if n := p.sent - before; n != 0 {
+		if n := sent() - before; n != 0 {
 			t.Errorf("%d datagrams while nothing is to be said", n)
 		}
 		// The wire is dead with something under way, all night.
 		p.set(func(p *pipe) { p.cut = true })
 		near.Write([]byte("good night"))
 		time.Sleep(12 * time.Hour)
-		if n := p.sent - before; n > 12*60*4 {
+		if n := sent() - before; n > 12*60*4 {
 			t.Errorf("%d datagrams into a dead wire in 12 hours", n)
 		}
 		p.mend()
@@ -278,7 +284,9 @@ func TestRecovery(t *testing.T) {
 					}
 					d := time.Since(start)
 					t.Logf("flows after %v", d)
-					if d > 10*rtt {
+					// A copy's acknowledgement measures the RTT from when its first one was sent, up
+					// to a minute before, so the pace takes some packets to find back.
+					if d > 10*rtt+cut/50 {
 						t.Errorf("it took %v after a cut of %v until data flowed", d, cut)
 					}
 					p.end(errOver)

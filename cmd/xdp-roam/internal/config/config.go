@@ -11,7 +11,6 @@ import (
 	"math/bits"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -87,27 +86,6 @@ const (
 
 var modes = []string{string(ModeAuto), string(ModeXDP), string(ModeGeneric), string(ModeSocket), string(ModeNone)}
 
-// Service forwards one service port to a backend.
-type Service struct {
-	Port uint16 `toml:"port"`
-	// Name stands for the port in authorized_keys; empty: none.
-	Name    string `toml:"name,omitempty"`
-	Backend string `toml:"backend"`
-}
-
-// ParseService reads the flag's form of a service, "PORT=BACKEND".
-func ParseService(text string) (Service, error) {
-	port, backend, ok := strings.Cut(text, "=")
-	if !ok {
-		return Service{}, invalid("service", "%q has no '='; write PORT=BACKEND, such as 7=echo:", text)
-	}
-	number, err := strconv.ParseUint(port, 10, 16)
-	if err != nil {
-		return Service{}, invalid("service", "%q is not a service port; it is a number from 1 to 65535", port)
-	}
-	return Service{Port: uint16(number), Backend: backend}, nil
-}
-
 // Address is Listen as an address; its unspecified address is IPv6 and means both families.
 func (c *Config) Address() (netip.AddrPort, error) {
 	text := c.Listen
@@ -154,9 +132,9 @@ func (c *Config) ServerAddresses() ([]netip.AddrPort, error) {
 }
 
 // Validate checks everything that can be checked without looking outside the
-// configuration, and returns all that is wrong at once. checkBackend judges
-// one backend's text.
-func (c *Config) Validate(checkBackend func(string) error) error {
+// configuration, and returns all that is wrong at once. checkService judges
+// one service's backend and limits.
+func (c *Config) Validate(checkService func(Service) error) error {
 	var wrong []error
 	add := func(err error) {
 		if err != nil {
@@ -195,7 +173,7 @@ func (c *Config) Validate(checkBackend func(string) error) error {
 		add(invalid("table_slots", "%d is not a power of two from %d to %d; the default is %d", c.TableSlots, MinTableSlots, MaxTableSlots, Default().TableSlots))
 	}
 	add(CheckInstance(c.Instance))
-	wrong = append(wrong, c.checkServices(checkBackend)...)
+	wrong = append(wrong, c.checkServices(checkService)...)
 	return errors.Join(wrong...)
 }
 
@@ -227,43 +205,6 @@ func (c *Config) checkInterfaces() error {
 		return invalid("interfaces", "mode %q needs at least one interface", c.Mode)
 	}
 	return nil
-}
-
-func (c *Config) checkServices(checkBackend func(string) error) []error {
-	if len(c.Services) == 0 {
-		return []error{invalid("service", "none; add one, such as\n  [[service]]\n  port = 7\n  backend = \"echo:\"\nor --service 7=echo:")}
-	}
-	var wrong []error
-	seen, named := make(map[uint16]bool), make(map[string]bool)
-	for _, s := range c.Services {
-		switch err := checkBackend(s.Backend); {
-		case s.Port == 0:
-			wrong = append(wrong, invalid("service", "port 0 is not a service port; it is a number from 1 to 65535"))
-		case seen[s.Port]:
-			wrong = append(wrong, invalid("service", "port %d is given twice", s.Port))
-		case s.Name != "" && !isServiceName(s.Name):
-			wrong = append(wrong, invalid("service", "%q is not a name of letters, digits and '-' that begins with a letter", s.Name))
-		case named[s.Name]:
-			wrong = append(wrong, invalid("service", "the name %q is given twice", s.Name))
-		case err != nil:
-			wrong = append(wrong, fmt.Errorf("%w: service %d: %w", ErrInvalid, s.Port, err))
-		}
-		seen[s.Port] = true
-		named[s.Name] = s.Name != ""
-	}
-	return wrong
-}
-
-// isServiceName reports whether text can name a service (RFC 6335 section 5.1,
-// without its limit of 15 characters).
-func isServiceName(text string) bool {
-	for i, r := range text {
-		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
-		if !letter && (i == 0 || r != '-' && (r < '0' || r > '9')) {
-			return false
-		}
-	}
-	return text != ""
 }
 
 func oneOf(key, value string, allowed []string) error {

@@ -45,8 +45,8 @@ func write(t *testing.T, text string) string {
 }
 
 // anyBackend stands for the service package, which judges backends itself.
-func anyBackend(spec string) error {
-	if spec == "" {
+func anyBackend(s Service) error {
+	if s.Backend == "" {
 		return errors.New("no backend")
 	}
 	return nil

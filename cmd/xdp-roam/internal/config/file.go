@@ -72,7 +72,7 @@ func (c *Config) parse(name, text string) error {
 func keysOf(t reflect.Type) []string {
 	var keys []string
 	for field := range t.Fields() {
-		keys = append(keys, field.Tag.Get("toml"))
+		keys = append(keys, strings.Split(field.Tag.Get("toml"), ",")[0])
 	}
 	return keys
 }

@@ -1,0 +1,608 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package service
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/pires/go-proxyproto"
+
+	"github.com/xdp-roam/xdp-roam/userspace/client"
+	"github.com/xdp-roam/xdp-roam/userspace/handshake"
+	"github.com/xdp-roam/xdp-roam/userspace/relay"
+	"github.com/xdp-roam/xdp-roam/userspace/server"
+	"github.com/xdp-roam/xdp-roam/userspace/stream"
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
+)
+
+// edge is a server over loopback with one service behind it.
+type edge struct {
+	t       *testing.T
+	srv     *server.Server
+	key     handshake.PrivateKey
+	service *Service
+	end     context.CancelFunc
+	wait    sync.WaitGroup
+}
+
+func newEdge(t *testing.T, spec string, limits Limits) *edge {
+	t.Helper()
+	e := &edge{t: t, key: handshake.NewPrivateKey(), service: newService(t, spec, limits)}
+	var err error
+	if e.srv, err = server.Listen(server.Config{Listen: netip.MustParseAddrPort("127.0.0.1:0"), Static: e.key, Workers: 1}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	e.end = cancel
+	e.wait.Go(func() {
+		for {
+			s, err := e.srv.Accept(ctx)
+			if err != nil {
+				return
+			}
+			e.wait.Go(func() {
+				if err := e.service.Serve(ctx, s); err != nil {
+					t.Errorf("serve: %v", err)
+				}
+			})
+		}
+	})
+	t.Cleanup(e.close)
+	return e
+}
+
+func (e *edge) close() {
+	e.end()
+	e.wait.Wait()
+	e.srv.Close()
+}
+
+// dial opens a session and its streams.
+func (e *edge) dial() (*client.Session, *stream.Mux) {
+	e.t.Helper()
+	s, err := client.Dial(e.t.Context(), client.Config{
+		Servers: []netip.AddrPort{e.srv.Addr()}, ServerKey: e.key.Public(), Service: 7, NoReopen: true,
+	})
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	e.t.Cleanup(func() { s.Close(wire.CloseDone, "") })
+	m, err := stream.Client(e.t.Context(), s, stream.Config{MaxStreams: -1})
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	e.t.Cleanup(func() { m.Close() })
+	return s, m
+}
+
+// connect opens a stream.
+func connect(t *testing.T, m *stream.Mux) *relay.Conn {
+	t.Helper()
+	c, err := relay.Dial(t.Context(), m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	return c
+}
+
+// backend is a TCP service whose connections a test holds itself.
+func newBackend(t *testing.T) (*net.TCPListener, string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l.(*net.TCPListener), "tcp://" + l.Addr().String()
+}
+
+func accept(t *testing.T, l *net.TCPListener) *net.TCPConn {
+	t.Helper()
+	l.SetDeadline(time.Now().Add(20 * time.Second))
+	c, err := l.AcceptTCP()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func until(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !f(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+// pair is one stream and the backend's end of it, with nothing sent yet.
+func pair(t *testing.T) (near *relay.Conn, far *net.TCPConn) {
+	t.Helper()
+	l, spec := newBackend(t)
+	_, m := newEdge(t, spec, Limits{}).dial()
+	near = connect(t, m)
+	far = accept(t, l)
+	if err := near.Answer(); err != nil {
+		t.Fatal(err)
+	}
+	return near, far
+}
+
+func TestTCP(t *testing.T) {
+	near, far := pair(t)
+	// The backend speaks first, as ssh does.
+	far.Write([]byte("SSH-2.0\r\n"))
+	if line, err := bufio.NewReader(io.LimitReader(near, 9)).ReadString('\n'); line != "SSH-2.0\r\n" || err != nil {
+		t.Fatalf("%q, %v", line, err)
+	}
+	data := bytes.Repeat([]byte("0123456789abcdef"), 1<<18) // 4 MB
+	var wg sync.WaitGroup
+	for _, end := range []io.ReadWriter{near, far} {
+		wg.Go(func() {
+			if _, err := end.Write(data); err != nil {
+				t.Error(err)
+			}
+			end.(relayEnd).CloseWrite()
+		})
+		wg.Go(func() {
+			if got, err := io.ReadAll(end); err != nil || sha256.Sum256(got) != sha256.Sum256(data) {
+				t.Errorf("%d bytes of %d, %v", len(got), len(data), err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+type relayEnd interface{ CloseWrite() error }
+
+// A half-close of either end leaves the other direction open.
+func TestTCPHalfClose(t *testing.T) {
+	for _, name := range []string{"client", "backend"} {
+		t.Run(name, func(t *testing.T) {
+			near, far := pair(t)
+			var first, second io.ReadWriter = near, far
+			if name == "backend" {
+				first, second = far, near
+			}
+			first.Write([]byte("request"))
+			first.(relayEnd).CloseWrite()
+			if got, err := io.ReadAll(second); string(got) != "request" || err != nil {
+				t.Fatalf("%q, %v", got, err)
+			}
+			second.Write([]byte("answer"))
+			second.(relayEnd).CloseWrite()
+			if got, err := io.ReadAll(first); string(got) != "answer" || err != nil {
+				t.Fatalf("%q, %v", got, err)
+			}
+		})
+	}
+}
+
+// A reset of either end is a reset of the other one, not an end of file.
+func TestTCPReset(t *testing.T) {
+	t.Run("backend", func(t *testing.T) {
+		near, far := pair(t)
+		far.Write([]byte("part"))
+		if _, err := io.ReadFull(near, make([]byte, 4)); err != nil {
+			t.Fatal(err)
+		}
+		far.SetLinger(0)
+		far.Close()
+		var reset *stream.ResetError
+		if _, err := near.Read(make([]byte, 1)); !errors.As(err, &reset) || reset.Code != relay.CodeReset || !reset.Remote {
+			t.Errorf("read: %v", err)
+		}
+		until(t, "writing fails", func() bool {
+			_, err := near.Write([]byte("x"))
+			return errors.As(err, &reset) && reset.Remote
+		})
+	})
+	t.Run("client", func(t *testing.T) {
+		near, far := pair(t)
+		near.Write([]byte("part"))
+		if _, err := io.ReadFull(far, make([]byte, 4)); err != nil {
+			t.Fatal(err)
+		}
+		near.Reset(relay.CodeReset)
+		if _, err := far.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("read: %v", err)
+		}
+	})
+	t.Run("session", func(t *testing.T) {
+		l, spec := newBackend(t)
+		s, m := newEdge(t, spec, Limits{}).dial()
+		near := connect(t, m)
+		far := accept(t, l)
+		if err := near.Answer(); err != nil {
+			t.Fatal(err)
+		}
+		s.Close(wire.CloseDone, "")
+		if _, err := far.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("read: %v", err)
+		}
+		if _, err := near.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("the client's end: %v", err)
+		}
+	})
+	t.Run("shutdown", func(t *testing.T) {
+		l, spec := newBackend(t)
+		e := newEdge(t, spec, Limits{})
+		s, m := e.dial()
+		near := connect(t, m)
+		far := accept(t, l)
+		if err := near.Answer(); err != nil {
+			t.Fatal(err)
+		}
+		e.close()
+		if _, err := far.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("read: %v", err)
+		}
+		if _, err := near.Read(make([]byte, 1)); err == nil || err == io.EOF {
+			t.Errorf("the client's end: %v", err)
+		}
+		<-s.Done()
+	})
+}
+
+// A backend that does not read stops the client, and what waits is bounded.
+func TestTCPBackPressure(t *testing.T) {
+	near, far := pair(t)
+	var sent atomic.Int64
+	done := make(chan struct{})
+	chunk := make([]byte, 64<<10)
+	go func() {
+		defer close(done)
+		for range 64 << 20 / len(chunk) {
+			if _, err := near.Write(chunk); err != nil {
+				t.Error(err)
+				return
+			}
+			sent.Add(int64(len(chunk)))
+		}
+		near.CloseWrite()
+	}()
+	var last int64
+	until(t, "the writer stops", func() bool {
+		before := sent.Load()
+		time.Sleep(200 * time.Millisecond)
+		last = sent.Load()
+		return before == last && last > 0
+	})
+	// The stream's window, and the kernel's buffers of the backend's connection.
+	if last >= 32<<20 {
+		t.Errorf("%d MB were taken for a backend that reads nothing", last>>20)
+	}
+	if n, err := io.Copy(io.Discard, far); n != 64<<20 || err != nil {
+		t.Errorf("%d bytes came in the end, %v", n, err)
+	}
+	<-done
+}
+
+// A backend that is down is named to the client, and tried again by the next stream.
+func TestTCPBackendDown(t *testing.T) {
+	l, spec := newBackend(t)
+	address := l.Addr().String()
+	l.Close()
+	s, m := newEdge(t, spec, Limits{}).dial()
+	for range 2 {
+		c := connect(t, m)
+		var refused *relay.RefusedError
+		if _, err := c.Read(make([]byte, 1)); !errors.As(err, &refused) || refused.Status != relay.StatusRefused ||
+			!strings.Contains(refused.Reason, "nothing listens") {
+			t.Fatalf("%v", err)
+		}
+		until(t, "writing fails", func() bool {
+			_, err := c.Write([]byte("x"))
+			return err != nil
+		})
+	}
+	again, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if err := connect(t, m).Answer(); err != nil {
+		t.Errorf("the backend is back: %v", err)
+	}
+	if err := s.Err(); err != nil {
+		t.Errorf("the session ended with its backend: %v", err)
+	}
+}
+
+// Every failure is a sentence that says nothing of what lies behind the server.
+func TestReasons(t *testing.T) {
+	op := func(errno syscall.Errno) error {
+		return &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", errno)}
+	}
+	for want, c := range map[string]struct {
+		err    error
+		status relay.Status
+	}{
+		"nothing listens at the service's address":           {op(syscall.ECONNREFUSED), relay.StatusRefused},
+		"the service's socket does not exist":                {op(syscall.ENOENT), relay.StatusRefused},
+		"the service's name cannot be resolved":              {&net.DNSError{Name: "secret.internal", IsNotFound: true}, relay.StatusUnreachable},
+		"the service's host cannot be reached":               {op(syscall.EHOSTUNREACH), relay.StatusUnreachable},
+		"the service did not answer in time":                 {&net.OpError{Op: "dial", Err: context.DeadlineExceeded}, relay.StatusTimeout},
+		"the server may not connect to the service's socket": {op(syscall.EACCES), relay.StatusFailed},
+		"the service closed the connection at once":          {op(syscall.ECONNRESET), relay.StatusFailed},
+		"too many open files":                                {op(syscall.EMFILE), relay.StatusFailed},
+		"the service failed":                                 {errors.New("secret.internal"), relay.StatusFailed},
+	} {
+		if status, got := why(fmt.Errorf("wrapped: %w", c.err)); status != c.status || got != want {
+			t.Errorf("%v: %v %q, want %v %q", c.err, status, got, c.status, want)
+		}
+	}
+}
+
+func TestUnix(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "app.sock")
+	e := newEdge(t, "unix://"+name, Limits{})
+	_, m := e.dial()
+	var refused *relay.RefusedError
+	if err := connect(t, m).Answer(); !errors.As(err, &refused) || refused.Reason != "the service's socket does not exist" {
+		t.Errorf("without a socket: %v", err)
+	}
+	l, err := net.Listen("unix", name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	near := connect(t, m)
+	far, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer far.Close()
+	near.Write([]byte("hello"))
+	near.CloseWrite()
+	if got, err := io.ReadAll(far); string(got) != "hello" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+	far.Write([]byte("bye"))
+	far.(*net.UnixConn).CloseWrite()
+	if got, err := io.ReadAll(near); string(got) != "bye" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// localhost is both loopbacks.
+func TestTCPLocalhost(t *testing.T) {
+	for _, loopback := range []string{"127.0.0.1:0", "[::1]:0"} {
+		l, err := net.Listen("tcp", loopback)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		_, port, _ := net.SplitHostPort(l.Addr().String())
+		_, m := newEdge(t, "tcp://localhost:"+port, Limits{}).dial()
+		if err := connect(t, m).Answer(); err != nil {
+			t.Errorf("%s: %v", loopback, err)
+		}
+	}
+}
+
+// The backend that wants it is told the client's validated address first.
+func TestProxyProtocol(t *testing.T) {
+	l, spec := newBackend(t)
+	s, m := newEdge(t, spec+"?proxy=v2", Limits{}).dial()
+	near := connect(t, m)
+	near.Write([]byte("GET /"))
+	far := accept(t, l)
+	r := bufio.NewReader(far)
+	header, err := proxyproto.Read(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := header.SourceAddr.String(); header.Version != 2 || got != s.LocalAddr().String() {
+		t.Errorf("version %d from %s, want the client's %v", header.Version, got, s.LocalAddr())
+	}
+	if got := header.DestinationAddr.String(); got != s.RemoteAddr().String() {
+		t.Errorf("to %s, want the server's %v", got, s.RemoteAddr())
+	}
+	tlvs, err := header.TLVs()
+	if err != nil || len(tlvs) != 1 || tlvs[0].Type != proxyproto.PP2_TYPE_UNIQUE_ID || len(tlvs[0].Value) != 32 {
+		t.Errorf("TLVs %v, %v; want the session's id", tlvs, err)
+	}
+	line := make([]byte, 5)
+	if _, err := io.ReadFull(r, line); string(line) != "GET /" || err != nil {
+		t.Errorf("%q, %v", line, err)
+	}
+}
+
+// Of one stream too many, both ends hear why, and the others go on.
+func TestStreamLimits(t *testing.T) {
+	for want, limits := range map[string]Limits{
+		"your key has its 2 connections":    {ClientStreams: 2},
+		"the service has its 2 connections": {Streams: 2},
+	} {
+		l, spec := newBackend(t)
+		e := newEdge(t, spec, limits)
+		_, m := e.dial()
+		first := connect(t, m)
+		far := accept(t, l)
+		second := connect(t, m)
+		accept(t, l)
+		if err := errors.Join(first.Answer(), second.Answer()); err != nil {
+			t.Fatal(err)
+		}
+		var refused *relay.RefusedError
+		if err := connect(t, m).Answer(); !errors.As(err, &refused) || refused.Status != relay.StatusLimit || !strings.Contains(refused.Reason, want) {
+			t.Errorf("one too many: %v, want %q", err, want)
+		}
+		first.Write([]byte("on"))
+		if _, err := io.ReadFull(far, make([]byte, 2)); err != nil {
+			t.Errorf("the others: %v", err)
+		}
+		first.CloseWrite()
+		far.Close()
+		until(t, "there is room again", func() bool {
+			c := connect(t, m)
+			defer c.Reset(relay.CodeNone)
+			return c.Answer() == nil
+		})
+	}
+}
+
+func TestStreamIdleTimeout(t *testing.T) {
+	l, spec := newBackend(t)
+	_, m := newEdge(t, spec, Limits{IdleTimeout: 300 * time.Millisecond}).dial()
+	near := connect(t, m)
+	far := accept(t, l)
+	for range 6 { // longer than the timeout in all
+		if _, err := near.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(far, make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(75 * time.Millisecond)
+	}
+	var reset *stream.ResetError
+	if _, err := near.Read(make([]byte, 1)); !errors.As(err, &reset) || reset.Code != relay.CodeIdle {
+		t.Errorf("read: %v", err)
+	}
+	if _, err := far.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the backend's read: %v", err)
+	}
+}
+
+// A rate slows a stream down and loses nothing.
+func TestStreamRate(t *testing.T) {
+	l, spec := newBackend(t)
+	_, m := newEdge(t, spec, Limits{ClientRate: 1 << 20}).dial()
+	near := connect(t, m)
+	far := accept(t, l)
+	start := time.Now()
+	const size = 1 << 20
+	var wg sync.WaitGroup
+	for _, end := range []io.ReadWriter{near, far} {
+		wg.Go(func() {
+			end.Write(make([]byte, size))
+			end.(relayEnd).CloseWrite()
+		})
+		wg.Go(func() {
+			if n, err := io.Copy(io.Discard, end); n != size || err != nil {
+				t.Errorf("%d bytes, %v", n, err)
+			}
+		})
+	}
+	wg.Wait()
+	// A second less the burst, both directions beside each other.
+	if d := time.Since(start); d < 800*time.Millisecond {
+		t.Errorf("1 MB at 1 MB/s took %v", d)
+	}
+}
+
+// A client that speaks datagrams to a service for streams is told so.
+func TestDatagramsToStreams(t *testing.T) {
+	_, spec := newBackend(t)
+	e := newEdge(t, spec, Limits{})
+	s, err := client.Dial(t.Context(), client.Config{Servers: []netip.AddrPort{e.srv.Addr()}, ServerKey: e.key.Public(), Service: 7})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close(wire.CloseDone, "")
+	if err := s.SendDatagram([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	<-s.Done()
+	if err := s.Err(); !strings.Contains(err.Error(), "carries streams") {
+		t.Errorf("%v", err)
+	}
+}
+
+// Nothing half-open stays, however streams end.
+func TestNothingStays(t *testing.T) {
+	l, spec := newBackend(t)
+	var open atomic.Int64
+	go func() {
+		for {
+			c, err := l.AcceptTCP()
+			if err != nil {
+				return
+			}
+			open.Add(1)
+			go func() { // echo
+				defer open.Add(-1)
+				defer c.Close()
+				io.Copy(c, c)
+			}()
+		}
+	}()
+	e := newEdge(t, spec, Limits{})
+	s, m := e.dial()
+	c := connect(t, m)
+	if err := c.Answer(); err != nil {
+		t.Fatal(err)
+	}
+	c.Reset(relay.CodeNone)
+	until(t, "the first is over", func() bool { return open.Load() == 0 })
+	before := runtime.NumGoroutine()
+	var wg sync.WaitGroup
+	for i := range 60 {
+		wg.Go(func() {
+			c := connect(t, m)
+			c.Write([]byte("ping"))
+			if _, err := io.ReadFull(c, make([]byte, 4)); err != nil {
+				t.Error(err)
+			}
+			switch i % 5 {
+			case 0:
+				c.CloseWrite()
+				io.Copy(io.Discard, c)
+			case 1:
+				c.Reset(relay.CodeReset)
+			case 2:
+				c.Close()
+			case 3:
+				c.CloseRead(relay.CodeNone)
+				c.CloseWrite()
+			case 4:
+				c.Write(make([]byte, 1<<20)) // comes back into nobody's hands
+				c.Close()
+			}
+		})
+	}
+	wg.Wait()
+	until(t, "no connection of the backend is left", func() bool { return open.Load() == 0 })
+	until(t, "no stream is counted", func() bool {
+		e.service.gate.mu.Lock()
+		defer e.service.gate.mu.Unlock()
+		return e.service.gate.total.streams == 0
+	})
+	until(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= before })
+	// The session's end takes those with it that are in use.
+	for range 10 {
+		c := connect(t, m)
+		if err := c.Answer(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Close(wire.CloseDone, "")
+	until(t, "no connection of the backend is left", func() bool { return open.Load() == 0 })
+	until(t, "no session is counted", func() bool {
+		e.service.gate.mu.Lock()
+		defer e.service.gate.mu.Unlock()
+		return e.service.gate.total.sessions == 0 && len(e.service.gate.clients) == 0
+	})
+}
