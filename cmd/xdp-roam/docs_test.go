@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/xdp-roam/xdp-roam/cmd/xdp-roam/internal/config"
 )
 
 // root is the repository, seen from this package.
@@ -113,7 +115,7 @@ func shellBlocks(t *testing.T, file string) []shellBlock {
 
 // The Go of the documents is lines, in their order, of an example that runs.
 func TestDocumentedGo(t *testing.T) {
-	examples := []string{"userspace/server/example_test.go", "userspace/client/example_test.go"}
+	examples := []string{"userspace/server/example_test.go", "userspace/client/example_test.go", "userspace/stream/example_test.go"}
 	var parts []codeBlock
 	for _, file := range documents(t) {
 		for _, block := range codeBlocks(t, file, "go") {
@@ -140,6 +142,30 @@ func TestDocumentedGo(t *testing.T) {
 			}
 			rest = rest[at+1:]
 		}
+	}
+}
+
+// Every piece of configuration is one that `run` takes, with a key beside it.
+func TestDocumentedConfig(t *testing.T) {
+	found := 0
+	for _, file := range documents(t) {
+		for _, block := range codeBlocks(t, file, "toml") {
+			found++
+			name := filepath.Join(t.TempDir(), "edge.toml")
+			if err := os.WriteFile(name, []byte(strings.Join(block.lines, "\n")), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			c := config.Default()
+			c.KeyFile, c.AllowAnonymous = "server.key", true
+			if err := c.ReadFile(name); err != nil {
+				t.Errorf("%s: %v", block.where, err)
+			} else if err := c.Validate(checkService); err != nil {
+				t.Errorf("%s: %v", block.where, err)
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("the documents have no configuration: the test looks at the wrong place")
 	}
 }
 

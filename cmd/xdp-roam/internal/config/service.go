@@ -19,10 +19,10 @@ type Service struct {
 	Name    string `toml:"name,omitempty"`
 	Backend string `toml:"backend"`
 
-	MaxSessions          int      `toml:"max_sessions,omitempty"`
-	MaxSessionsPerClient int      `toml:"max_sessions_per_client,omitempty"`
-	MaxStreams           int      `toml:"max_streams,omitempty"`
-	MaxStreamsPerClient  int      `toml:"max_streams_per_client,omitempty"`
+	MaxSessions          int      `toml:"max_sessions,omitzero"`
+	MaxSessionsPerClient int      `toml:"max_sessions_per_client,omitzero"`
+	MaxStreams           int      `toml:"max_streams,omitzero"`
+	MaxStreamsPerClient  int      `toml:"max_streams_per_client,omitzero"`
 	MaxRate              Rate     `toml:"max_rate,omitempty"`
 	MaxRatePerClient     Rate     `toml:"max_rate_per_client,omitempty"`
 	ConnectTimeout       Duration `toml:"connect_timeout,omitempty"`
