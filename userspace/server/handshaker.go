@@ -99,41 +99,25 @@ func (h *handshaker) answer(job *initJob) Reason {
 // accept makes the session, half-open, and the RESP that tells the client.
 func (h *handshaker) accept(req *handshake.Request, job *initJob, name string) (*Session, []byte, error) {
 	srv := h.srv
-	s := &Session{
-		srv: srv, worker: h.owner(job), attempt: job.attempt,
-		key: req.Client, name: name, service: req.Service,
-		done: make(chan struct{}),
-	}
-	s.inbox.Limit(srv.cfg.Limits.ReceiveBuffer)
-	s.timer.session = s
-	s.number = srv.directory.reserve()
-	id, reset, err := (*issuer)(s).Issue()
+	s, first, err := srv.newSession(h.owner(job), req.Client, name, req.Service)
 	if err != nil {
-		srv.directory.remove(s.number)
 		return nil, nil, err
 	}
-	fail := func(err error) (*Session, []byte, error) {
-		(*issuer)(s).Retire(id)
-		srv.directory.remove(s.number)
-		return nil, nil, err
-	}
-	s.told = srv.addrs.Load()
+	s.attempt, s.told = job.attempt, srv.addrs.Load()
 	resp, secrets, err := req.Accept(handshake.Acceptance{
 		Params:   srv.cfg.Params,
-		NewID:    handshake.NewID{ID: id, Reset: reset},
+		NewID:    handshake.NewID{ID: first.ID, Reset: first.Reset},
 		Observed: job.remote,
 		Addrs:    *s.told,
 	})
 	if err != nil {
-		return fail(err)
+		s.abandon()
+		return nil, nil, err
 	}
-	s.first = id
 	cfg := session.Config{
-		Role: session.Server,
-		C2S:  secrets.C2S, S2C: secrets.S2C,
-		Local:           []session.LocalID{{ID: id, Reset: reset}},
+		C2S: secrets.C2S, S2C: secrets.S2C,
+		Local:           []session.LocalID{first},
 		Path:            session.Path{Remote: job.remote, Local: job.local},
-		IDs:             (*issuer)(s),
 		IdleTimeout:     idleTimeout(srv.cfg.Params.IdleTimeout, req.Params.IdleTimeout),
 		MaxDatagram:     srv.cfg.Params.MaxDatagram,
 		PeerMaxDatagram: req.Params.MaxDatagram,
@@ -141,14 +125,10 @@ func (h *handshaker) accept(req *handshake.Request, job *initJob, name string) (
 	for _, n := range req.NewIDs {
 		cfg.Remote = append(cfg.Remote, session.RemoteID{Seq: n.Seq, ID: n.ID, Reset: n.Reset})
 	}
-	if s.state, err = session.New(cfg, srv.clock.now()); err != nil {
-		return fail(err)
+	if err = s.start(cfg); err != nil {
+		s.abandon()
+		return nil, nil, err
 	}
-	srv.lost.use(job.local.Addr())
-	srv.directory.publish(s.number, s)
-	s.mu.Lock() // others can find it from here on
-	defer s.mu.Unlock()
-	s.arm()
 	return s, resp, nil
 }
 

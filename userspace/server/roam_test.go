@@ -379,35 +379,3 @@ func TestAllocations(t *testing.T) {
 		t.Errorf("sending a datagram: %v allocations", n)
 	}
 }
-
-// BenchmarkReceive is a worker's whole work for a datagram but for the system call.
-func BenchmarkReceive(b *testing.B) {
-	for name, size := range map[string]int{"64B": 64, "1200B": 1200} {
-		b.Run(name, func(b *testing.B) {
-			const batch, most = 32, 1 << 15
-			f, s, packets := newFeed(b, size, most)
-			noWait, cancel := context.WithCancel(b.Context())
-			cancel()
-			now := f.r.srv.clock.now()
-			p := make([]byte, 2000)
-			rest := packets
-			b.ReportAllocs()
-			for b.Loop() {
-				if len(rest) == 0 { // the window knows them all: start over
-					b.StopTimer()
-					f, s, packets = newFeed(b, size, most)
-					now, rest = f.r.srv.clock.now(), packets
-					b.StartTimer()
-				}
-				f.batch(now, rest[:batch])
-				rest = rest[batch:]
-				for range batch {
-					if _, err := s.ReceiveDatagram(noWait, p); err != nil {
-						b.Fatal(err)
-					}
-				}
-			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*batch), "ns/datagram")
-		})
-	}
-}

@@ -47,6 +47,44 @@ type Session struct {
 	err      error        // why it is over
 }
 
+// newSession makes a session of w with its first id, which leads nowhere until
+// start; abandon gives both back.
+func (srv *Server) newSession(w *worker, key handshake.PublicKey, name string, service uint16) (*Session, session.LocalID, error) {
+	s := &Session{
+		srv: srv, worker: w, number: srv.directory.reserve(),
+		key: key, name: name, service: service, done: make(chan struct{}),
+	}
+	s.inbox.Limit(srv.cfg.Limits.ReceiveBuffer)
+	s.timer.session = s
+	id, reset, err := (*issuer)(s).Issue()
+	if err != nil {
+		srv.directory.remove(s.number)
+		return nil, session.LocalID{}, err
+	}
+	s.first = id
+	return s, session.LocalID{ID: id, Reset: reset}, nil
+}
+
+func (s *Session) abandon() {
+	(*issuer)(s).Retire(s.first)
+	s.srv.directory.remove(s.number)
+}
+
+// start makes the session's state, half-open, and lets packets find it. cfg is
+// all but the role and the source of ids.
+func (s *Session) start(cfg session.Config) (err error) {
+	cfg.Role, cfg.IDs = session.Server, (*issuer)(s)
+	if s.state, err = session.New(cfg, s.srv.clock.now()); err != nil {
+		return err
+	}
+	s.srv.lost.use(cfg.Path.Local.Addr())
+	s.srv.directory.publish(s.number, s)
+	s.mu.Lock() // others can find it from here on
+	defer s.mu.Unlock()
+	s.arm()
+	return nil
+}
+
 // ErrTooLarge means that the client, or the path to it, does not take a datagram
 // of that size; see Session.MaxDatagram.
 var ErrTooLarge = session.ErrTooLarge
