@@ -273,6 +273,16 @@ func (s *Sessions) update(id *ID, f func(*slot)) error {
 	return nil
 }
 
+// Lookup returns the slot that the id names and whether it holds the id: what a
+// packet of a live session costs. A slot that holds the very id makes its tag
+// right, so none is computed. Find says what an id is that no slot holds.
+func (s *Sessions) Lookup(id *ID) (slot uint32, live bool) {
+	slot = s.index(id)
+	live = s.slots[slot].holds(id) && *id != ID{} // which every free slot holds
+	runtime.KeepAlive(s)
+	return slot, live
+}
+
 // Find returns the slot that the id names and what the id is. The slot number
 // means something only with TagLive and TagOurs.
 func (s *Sessions) Find(id ID) (uint32, Tag) {

@@ -410,6 +410,17 @@ func TestAgainstModel(t *testing.T) {
 		if int(s.Len()) != len(model) {
 			t.Fatalf("step %d: Len %d, model %d", step, s.Len(), len(model))
 		}
+		for _, some := range [][]ID{ids, retired, {{}}} {
+			if len(some) == 0 {
+				continue
+			}
+			id := some[r.IntN(len(some))]
+			_, known := model[id]
+			n, live := s.Lookup(&id)
+			if at, tag := s.Find(id); live != known || live != (tag == TagLive) || live && n != at {
+				t.Fatalf("step %d: Lookup says %d %v, Find %d %v, the model %v", step, n, live, at, tag, known)
+			}
+		}
 	}
 	s.Scan(func(info SlotInfo) bool {
 		e, ok := model[info.ID]

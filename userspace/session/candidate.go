@@ -65,7 +65,7 @@ type candidate struct {
 	// newer id, so that the two networks share none; else the current path's.
 	rid *remoteID
 	// local is the newest id of ours that came from it: what a commit is for.
-	local LocalID
+	local *localID
 	// newest orders candidates: data goes to the one heard of last.
 	newest mark
 	ledger ledger
@@ -113,7 +113,7 @@ func (s *Session) gate(now Time, from Path, in *localID, counter uint64, n int, 
 		s.follow(now, from, out)
 		s.dropCandidates(now, RefusedCurrent, out)
 		if in.Seq > s.pathLocal.Seq {
-			s.pathLocal = in.LocalID
+			s.pathLocal = in
 			s.commit(out)
 			// Follow the peer to a new id, so that both directions change together. Only
 			// if we are behind: an end that has gone ahead itself must not be chased.
@@ -127,7 +127,7 @@ func (s *Session) gate(now Time, from Path, in *localID, counter uint64, n int, 
 		c.path.Local = from.Local
 		c.newest = m
 		if in.Seq > c.local.Seq {
-			c.local = in.LocalID
+			c.local = in
 			if c.rid == s.rid {
 				c.rid = s.take(from)
 			}
@@ -194,7 +194,7 @@ func (s *Session) addCandidate(now Time, from Path, in *localID, m mark, n int, 
 	}
 	pto := s.rtt.pto()
 	c := candidate{
-		path: from, rid: s.safe(), local: in.LocalID, newest: m,
+		path: from, rid: s.safe(), local: in, newest: m,
 		cookie: s.randomCookie(), oldCookie: s.randomCookie(),
 		resend:   schedule{start: now, pto: pto},
 		deadline: now + 3*max(pto, minDeadline),

@@ -83,7 +83,7 @@ func (s *Session) receiveClosing(now Time, plain []byte, out *Output) Reason {
 // end retires every id. Nothing is left but counters.
 func (s *Session) end(out *Output) {
 	for _, l := range s.local {
-		s.ids.Retire(l.ID)
+		s.giveUp(l)
 	}
 	s.releaseKeys()
 	s.local, s.remote, s.sentSeq = nil, []*remoteID{s.rid}, s.rid.Seq

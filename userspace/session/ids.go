@@ -36,6 +36,8 @@ type localID struct {
 	superseded bool
 	// acked: the peer is known to have it.
 	acked bool
+	// retired: no longer live, though a path may still be named after it.
+	retired bool
 	// floor and next bound the counters: those below floor are old, whatever the
 	// window says; next is one above the highest received.
 	floor, next uint32
@@ -103,6 +105,9 @@ func (r *remoteID) keep(p Path) { r.taken, r.probed, r.source = false, true, &p 
 
 // findLocal returns the live id of ours that a packet names, or nil.
 func (s *Session) findLocal(id *wire.ID) *localID {
+	if l := s.pathLocal; l.ID == *id && !l.retired {
+		return l // nearly always
+	}
 	for i := len(s.local) - 1; i >= 0; i-- {
 		if s.local[i].ID == *id {
 			return s.local[i]
@@ -380,7 +385,7 @@ func (s *Session) retire(done func(*localID) bool) {
 	keep := s.local[:0]
 	for _, l := range s.local {
 		if done(l) {
-			s.ids.Retire(l.ID)
+			s.giveUp(l)
 			continue
 		}
 		keep = append(keep, l)
@@ -390,6 +395,12 @@ func (s *Session) retire(done func(*localID) bool) {
 		clear(s.local[len(keep):])
 		s.local = keep
 	}
+}
+
+// giveUp ends the life of an id of ours.
+func (s *Session) giveUp(l *localID) {
+	l.retired = true
+	s.ids.Retire(l.ID)
 }
 
 // releaseKeys drops every built AEAD and replay window; the next packet builds its

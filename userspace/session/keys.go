@@ -64,7 +64,7 @@ func (k *idKey) build(secret *[32]byte, seq uint32, id *wire.ID) error {
 }
 
 // nonce writes iv XOR (5 zero bytes || u56 counter) into n. The caller passes
-// memory of the Session: a local array would escape through the AEAD interface
+// memory of its Output: a local array would escape through the AEAD interface
 // and be allocated for each packet.
 func (k *idKey) nonce(n *[nonceLen]byte, counter uint64) []byte {
 	*n = k.iv

@@ -26,7 +26,7 @@ const (
 type departure struct {
 	path   Path
 	rid    *remoteID
-	local  LocalID
+	local  *localID
 	rtt    rtt
 	mtu    mtu
 	to     Path    // where the session went

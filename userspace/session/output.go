@@ -32,6 +32,9 @@ type Output struct {
 	Packets   []Packet
 	Commits   []Commit
 	Events    []Event
+	// Rearm is set by a Receive after which Deadline may be earlier than before. In
+	// the steady state none is: a caller that has a timer armed leaves it as it is.
+	Rearm bool
 
 	// arena holds the sealed packets and the datagrams put together from parts.
 	// It is never moved while in use: a full one is left to its slices and a new
@@ -40,6 +43,7 @@ type Output struct {
 	// frame is scratch: a local one would escape to the heap or be cleared, half a
 	// kilobyte for each packet.
 	frame wire.Frame
+	nonce [nonceLen]byte // scratch as well
 	// source and home gather the answers to one packet: to where it came from,
 	// and to the current path.
 	source, home []byte
@@ -51,6 +55,7 @@ func (o *Output) Reset() {
 	o.Packets = o.Packets[:0]
 	o.Commits = o.Commits[:0]
 	o.Events = o.Events[:0]
+	o.Rearm = false
 	o.arena = o.arena[:0]
 }
 

@@ -13,12 +13,12 @@ import (
 // it: nothing of that is trusted. It returns what became of the packet, which is
 // also counted.
 func (s *Session) Receive(now Time, from Path, pkt []byte, out *Output) Reason {
-	r := s.receive(now, from, pkt, out)
+	r := s.receive(now, &from, pkt, out)
 	s.count(r)
 	return r
 }
 
-func (s *Session) receive(now Time, from Path, pkt []byte, out *Output) Reason {
+func (s *Session) receive(now Time, from *Path, pkt []byte, out *Output) Reason {
 	counter, id, err := wire.ParseData(pkt)
 	if err != nil {
 		return Malformed
@@ -26,15 +26,16 @@ func (s *Session) receive(now Time, from Path, pkt []byte, out *Output) Reason {
 	in := s.findLocal(&id)
 	switch {
 	case in == nil:
-		return s.unopened(UnknownID, from, pkt, out)
+		return s.unopened(UnknownID, *from, pkt, out)
 	case counter >= wire.MaxCounter:
 		return CounterLimit
 	case s.state >= StateDraining:
 		return AfterClose
 	}
-	plain, ok := s.open(in, counter, pkt)
+	steady := s.steady(in, from)
+	plain, ok := s.open(in, counter, pkt, out)
 	if !ok {
-		return s.unopened(AuthFailed, from, pkt, out)
+		return s.unopened(AuthFailed, *from, pkt, out)
 	}
 	// From here on the peer has sent these bytes, though perhaps long ago and
 	// perhaps someone else sends them now.
@@ -43,15 +44,24 @@ func (s *Session) receive(now Time, from Path, pkt []byte, out *Output) Reason {
 	}
 	if r := in.accept(counter); r != Delivered {
 		if r == ReplayDuplicate {
-			s.duplicate(now, from, out)
+			s.duplicate(now, *from, out)
 		}
 		return r
 	}
 	s.lastReceived = now
 	s.heardPeer()
-	s.heardEpoch(now, in, out)
 	s.received.Packets++
 	s.received.Bytes += uint64(len(pkt))
+	if steady && s.plainDatagram(now, in, counter, plain, out) {
+		return Delivered
+	}
+	out.Rearm = true
+	return s.act(now, *from, in, counter, len(pkt), plain, out)
+}
+
+// act is what an authentic packet of length n that was not received before brings about.
+func (s *Session) act(now Time, from Path, in *localID, counter uint64, n int, plain []byte, out *Output) Reason {
+	s.heardEpoch(now, in, out)
 	if !in.used {
 		in.used, s.needIDs = true, true
 		s.acknowledge(in.Seq + 1)
@@ -71,7 +81,7 @@ func (s *Session) receive(now Time, from Path, pkt []byte, out *Output) Reason {
 		return ProtocolError
 	}
 	if c := s.findCandidate(from); c != nil {
-		c.ledger.received += uint64(len(pkt))
+		c.ledger.received += uint64(n)
 		s.renew(now, &c.rid, c.path)
 	} else if from.Same(s.path) {
 		s.renew(now, &s.rid, s.path)
@@ -85,7 +95,7 @@ func (s *Session) receive(now Time, from Path, pkt []byte, out *Output) Reason {
 	}
 	if !has.probing && !has.closing {
 		in.heard = max(in.heard, now)
-		s.gate(now, from, in, counter, len(pkt), out)
+		s.gate(now, from, in, counter, n, out)
 	}
 	if f := s.finder; f != nil && f.movedFrom != nil && from.Same(s.path) {
 		s.tally().Committed++
@@ -93,7 +103,7 @@ func (s *Session) receive(now Time, from Path, pkt []byte, out *Output) Reason {
 		out.event(Event{Kind: EventMoveCommitted, Path: s.path, From: *f.movedFrom})
 		f.movedFrom = nil
 	}
-	s.act(now, from, in, plain, out)
+	s.frames(now, from, in, plain, out)
 	if has.closing {
 		s.drain(now, true, out) // its PONG is sent, now silence
 		return Delivered
@@ -172,8 +182,8 @@ func (s *Session) answers(now Time, from Path, plain []byte, out *Output) {
 	}
 }
 
-// act carries out the other frames and sends the answers to them.
-func (s *Session) act(now Time, from Path, in *localID, plain []byte, out *Output) {
+// frames carries out the other frames and sends the answers to them.
+func (s *Session) frames(now Time, from Path, in *localID, plain []byte, out *Output) {
 	f := &out.frame
 	home := from.Same(s.path) && !s.leftHere(from)
 	ponged := false

@@ -35,7 +35,7 @@ func (s *Session) finish(now Time, out *Output, start int, path Path, rid *remot
 		head := out.arena[start : start+wire.HeaderLen]
 		plain := out.arena[start+wire.HeaderLen:]
 		wire.PutDataHeader(head, rid.counter, rid.ID)
-		sealed := rid.key.aead.Seal(plain[:0], rid.key.nonce(&s.nonce, rid.counter), plain, head)
+		sealed := rid.key.aead.Seal(plain[:0], rid.key.nonce(&out.nonce, rid.counter), plain, head)
 		rid.counter++
 		rid.bytes += uint64(size)
 		if c != nil {
@@ -86,7 +86,7 @@ func (s *Session) readyToSend(r *remoteID) error {
 }
 
 // open decrypts pkt in place with the key of one of our ids.
-func (s *Session) open(l *localID, counter uint64, pkt []byte) (plain []byte, ok bool) {
+func (s *Session) open(l *localID, counter uint64, pkt []byte, out *Output) (plain []byte, ok bool) {
 	var fresh idKey
 	key := &fresh
 	if l.use != nil {
@@ -95,7 +95,7 @@ func (s *Session) open(l *localID, counter uint64, pkt []byte) (plain []byte, ok
 		return nil, false
 	}
 	body := pkt[wire.HeaderLen:]
-	plain, err := key.aead.Open(body[:0], key.nonce(&s.nonce, counter), body, pkt[:wire.HeaderLen])
+	plain, err := key.aead.Open(body[:0], key.nonce(&out.nonce, counter), body, pkt[:wire.HeaderLen])
 	if err != nil {
 		return nil, false // forged packets do not make an idle session hold keys
 	}

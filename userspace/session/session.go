@@ -71,7 +71,7 @@ type Session struct {
 	// pathLocal the id of ours that the peer uses on it.
 	path           Path
 	rid            *remoteID
-	pathLocal      LocalID
+	pathLocal      *localID
 	pathGeneration uint32
 
 	local               []*localID  // live, in order of seq
@@ -118,9 +118,7 @@ type Session struct {
 	tallied           *Moves              // once there was one
 	counts            *[NumReasons]uint64 // of the other reasons, once there was one
 
-	// Scratch that would escape to the heap as local variables.
-	nonce   [nonceLen]byte
-	scratch [16]byte
+	scratch [16]byte // would escape to the heap as a local variable
 }
 
 // New returns a session that starts at now. It sends nothing: a client's first
@@ -160,7 +158,7 @@ func New(cfg Config, now Time) (*Session, error) {
 		s.remote = append(s.remote, &remoteID{RemoteID: id})
 		s.remoteTop = id.Seq
 	}
-	s.rid, s.pathLocal = s.remote[0], s.local[0].LocalID
+	s.rid, s.pathLocal = s.remote[0], s.local[0]
 	s.rid.taken = true
 	if err := s.readyToSend(s.rid); err != nil {
 		return nil, fmt.Errorf("%w: AES-256-GCM or HKDF is not to be had: %w", ErrConfig, err)

@@ -130,7 +130,7 @@ func TestVectorData(t *testing.T) {
 			continue
 		}
 		in := &localID{LocalID: LocalID{Seq: d.Seq, ID: wireID}}
-		plain, ok := r.open(in, counter, bytes.Clone(packet))
+		plain, ok := r.open(in, counter, bytes.Clone(packet), new(Output))
 		if !ok || !bytes.Equal(plain, frames) {
 			t.Errorf("%s: opened %v to %x, want %x", d.Name, ok, plain, frames)
 		}
@@ -171,7 +171,7 @@ func TestVectorParts(t *testing.T) {
 	}
 	for i, p := range out.Packets[:len(want)] {
 		counter, id, _ := wire.ParseData(p.Data)
-		plain, ok := m.s.open(m.s.findLocal(&id), counter, p.Data)
+		plain, ok := m.s.open(m.s.findLocal(&id), counter, p.Data, new(Output))
 		if !ok || !bytes.Equal(plain, want[i]) {
 			t.Errorf("part %d differs: %x", i, plain[:8])
 		}
