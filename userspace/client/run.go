@@ -30,10 +30,8 @@ type work struct {
 // know. mu is held.
 func (s *Session) gather(w *work) {
 	// Before the events: one of them may close the inbox.
-	for _, d := range w.out.Datagrams {
-		if !s.inbox.Push(d) {
-			s.overflow++
-		}
+	if len(w.out.Datagrams) > 0 {
+		s.overflow += uint64(s.inbox.Push(w.out.Datagrams...))
 	}
 	for _, p := range w.out.Packets {
 		if socket := s.sockets[p.Path.Socket]; socket != nil {

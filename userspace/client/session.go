@@ -178,6 +178,14 @@ func (s *Session) ReceiveDatagram(ctx context.Context, p []byte) (int, error) {
 	return s.inbox.Receive(ctx, p)
 }
 
+// ReceiveDatagrams waits for a datagram and copies as many as have come into the
+// buffers, one into each, and their lengths into sizes, which is as long. It
+// returns how many. Where a size exceeds its buffer, the rest of that datagram is
+// lost. With no datagram it fails as ReceiveDatagram does.
+func (s *Session) ReceiveDatagrams(ctx context.Context, buffers [][]byte, sizes []int) (int, error) {
+	return s.inbox.ReceiveBatch(ctx, buffers, sizes)
+}
+
 // closeWait is how long Close waits for the server to know.
 const closeWait = time.Second
 

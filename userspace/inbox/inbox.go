@@ -5,6 +5,7 @@ package inbox
 
 import (
 	"context"
+	"io"
 	"sync"
 )
 
@@ -13,9 +14,9 @@ import (
 // zero value takes none; Limit makes it ready. Its methods may be called from
 // several goroutines, Limit before all others.
 type Inbox struct {
-	mu   sync.Mutex
-	ring ring
-	why  error // not nil: closed
+	mu    sync.Mutex
+	queue queue
+	why   error // not nil: closed
 	// waiting counts readers that found nothing. Only for them a token is put into
 	// ready, so a busy session uses no channel.
 	waiting int
@@ -24,17 +25,22 @@ type Inbox struct {
 
 // Limit bounds what waits, in bytes with two more for each datagram: rounded
 // down to a power of two, between 4 KiB and 16 MiB.
-func (b *Inbox) Limit(bytes int) { b.ring.limit = ringLimit(bytes) }
+func (b *Inbox) Limit(bytes int) { b.queue.limit = queueLimit(bytes) }
 
-// Push copies a datagram in and reports whether there was room.
-func (b *Inbox) Push(datagram []byte) bool {
+// Push copies datagrams in and returns how many did not fit.
+func (b *Inbox) Push(datagrams ...[]byte) (dropped int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.why != nil || !b.ring.put(datagram) {
-		return false
+	if b.why != nil {
+		return len(datagrams)
+	}
+	for _, d := range datagrams {
+		if !b.queue.put(d) {
+			dropped++ // a smaller one may still fit
+		}
 	}
 	b.wake()
-	return true
+	return dropped
 }
 
 // Receive waits for a datagram and copies it into p. What is there is read even
@@ -42,13 +48,29 @@ func (b *Inbox) Push(datagram []byte) bool {
 // than p, with its first bytes in p; the reason given to Close once all that
 // came before was read.
 func (b *Inbox) Receive(ctx context.Context, p []byte) (int, error) {
-	if n, ok, err := b.pop(p); ok {
+	var size [1]int
+	if _, err := b.ReceiveBatch(ctx, [][]byte{p}, size[:]); err != nil {
+		return 0, err
+	}
+	if size[0] > len(p) {
+		return len(p), io.ErrShortBuffer
+	}
+	return size[0], nil
+}
+
+// ReceiveBatch waits for a datagram and copies as many as there are into the
+// buffers, one into each, and their lengths into sizes, which is as long. It
+// returns how many. Where a size exceeds its buffer, the rest is lost. What is
+// there is read even if ctx is done. Errors, with no datagram: ctx's; the reason
+// given to Close once all that came before was read.
+func (b *Inbox) ReceiveBatch(ctx context.Context, buffers [][]byte, sizes []int) (int, error) {
+	if n, err := b.pop(buffers, sizes); n > 0 || err != nil || len(buffers) == 0 {
 		return n, err
 	}
 	ready := b.arrive()
 	defer b.leave()
 	for {
-		if n, ok, err := b.pop(p); ok {
+		if n, err := b.pop(buffers, sizes); n > 0 || err != nil {
 			return n, err
 		}
 		select {
@@ -73,16 +95,19 @@ func (b *Inbox) Close(why error) {
 	}
 }
 
-// pop is Receive without waiting; ok is false where there is nothing to say.
-func (b *Inbox) pop(p []byte) (n int, ok bool, err error) {
+// pop is ReceiveBatch without waiting.
+func (b *Inbox) pop(buffers [][]byte, sizes []int) (n int, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.ring.empty() {
-		return 0, b.why != nil, b.why
+	if b.queue.empty() {
+		return 0, b.why
 	}
-	n, err = b.ring.take(p)
+	for n < len(buffers) && !b.queue.empty() {
+		sizes[n] = b.queue.take(buffers[n])
+		n++
+	}
 	b.wake() // one token may stand for several datagrams
-	return n, true, err
+	return n, nil
 }
 
 // arrive announces a reader that is about to wait and returns what to wait for;
@@ -105,7 +130,7 @@ func (b *Inbox) leave() {
 
 // wake lets one waiting reader look again, if there is something to see. mu is held.
 func (b *Inbox) wake() {
-	if b.waiting == 0 || b.why != nil || b.ring.empty() {
+	if b.waiting == 0 || b.why != nil || b.queue.empty() {
 		return // closed: ready is, too
 	}
 	select {

@@ -27,7 +27,7 @@ func done() context.Context {
 func TestInboxCopies(t *testing.T) {
 	b := newInbox(0)
 	d := []byte("first")
-	if !b.Push(d) {
+	if b.Push(d) > 0 {
 		t.Fatal("no room in an empty inbox")
 	}
 	copy(d, "later")
@@ -38,7 +38,7 @@ func TestInboxCopies(t *testing.T) {
 	if _, err := b.Receive(done(), p); !errors.Is(err, context.Canceled) {
 		t.Errorf("an empty one: %v", err)
 	}
-	if new(Inbox).Push(d) {
+	if new(Inbox).Push(d) == 0 {
 		t.Error("an inbox without a limit took a datagram")
 	}
 }
@@ -61,7 +61,7 @@ func TestInboxWakesReaders(t *testing.T) {
 				}()
 			}
 			for i := range readers * each {
-				if !b.Push([]byte{1}) {
+				if b.Push([]byte{1}) > 0 {
 					t.Error("no room")
 				}
 				if i%100 == 0 {
@@ -69,8 +69,8 @@ func TestInboxWakesReaders(t *testing.T) {
 				}
 			}
 			synctest.Wait()
-			if b.waiting != 0 || !b.ring.empty() {
-				t.Errorf("%d readers wait, %d bytes are left", b.waiting, b.ring.used)
+			if b.waiting != 0 || !b.queue.empty() {
+				t.Errorf("%d readers wait, %d bytes are left", b.waiting, b.queue.used)
 			}
 		})
 	}
@@ -90,8 +90,8 @@ func TestInboxTwoForOneToken(t *testing.T) {
 			t.Fatalf("nobody is told of %s", want)
 		}
 		p := make([]byte, 1)
-		if _, ok, err := b.pop(p); !ok || err != nil || string(p) != want {
-			t.Fatalf("got %s, %v, %v; want %s", p, ok, err, want)
+		if n, err := b.pop([][]byte{p}, make([]int, 1)); n != 1 || err != nil || string(p) != want {
+			t.Fatalf("got %s, %v, %v; want %s", p, n, err, want)
 		}
 		b.leave()
 	}
@@ -154,7 +154,7 @@ func TestInboxClose(t *testing.T) {
 	first, second := errors.New("first"), errors.New("second")
 	b.Close(first)
 	b.Close(second)
-	if b.Push([]byte("y")) {
+	if b.Push([]byte("y")) == 0 {
 		t.Error("a closed inbox took a datagram")
 	}
 	p := make([]byte, 4)
@@ -186,5 +186,30 @@ func TestInboxAllocations(t *testing.T) {
 		}
 	}); n > 0 {
 		t.Errorf("%v allocations for eight datagrams", n)
+	}
+}
+
+func TestInboxBatch(t *testing.T) {
+	b := newInbox(0)
+	if dropped := b.Push([]byte("one"), []byte("twelve"), nil, make([]byte, 5000), []byte("five")); dropped != 1 {
+		t.Errorf("%d dropped, want the one that exceeds the limit", dropped)
+	}
+	if n, err := b.ReceiveBatch(done(), nil, nil); n != 0 || err != nil {
+		t.Errorf("no buffers: %d, %v", n, err)
+	}
+	buffers := [][]byte{make([]byte, 4), make([]byte, 4), make([]byte, 4)}
+	sizes := make([]int, len(buffers))
+	n, err := b.ReceiveBatch(done(), buffers, sizes)
+	if n != 3 || err != nil || sizes[0] != 3 || sizes[1] != 6 || sizes[2] != 0 {
+		t.Fatalf("%d datagrams of %v, %v", n, sizes, err)
+	}
+	if string(buffers[0][:3]) != "one" || string(buffers[1]) != "twel" {
+		t.Errorf("%q", buffers)
+	}
+	if n, err := b.ReceiveBatch(done(), buffers, sizes); n != 1 || err != nil || string(buffers[0][:sizes[0]]) != "five" {
+		t.Errorf("the rest: %d, %q, %v", n, buffers[0], err)
+	}
+	if n, err := b.ReceiveBatch(done(), buffers, sizes); n != 0 || !errors.Is(err, context.Canceled) {
+		t.Errorf("an empty one: %d, %v", n, err)
 	}
 }

@@ -66,6 +66,18 @@ func (s *socket) silence(what string) {
 	}
 }
 
+// judge works off one packet, returns what became of it, and leaves its answers in
+// r.snd.
+func (r *reader) judge(now session.Time, m *netio.Message) Reason {
+	if s := r.srv.lookup(m.Data()); s != nil {
+		r.data(now, []netio.Message{*m}, s)
+	} else {
+		r.tally.add(r.packet(now, m), r.counts)
+	}
+	r.tally.flush(r.counts)
+	return r.tally.reason
+}
+
 // randomIDs issues a client's ids.
 type randomIDs struct{}
 

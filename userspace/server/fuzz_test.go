@@ -36,7 +36,7 @@ func FuzzPacket(f *testing.F) {
 	before := slots(srv)
 	f.Fuzz(func(t *testing.T, pkt []byte) {
 		m := netio.Message{Buf: pkt, N: len(pkt), Remote: c.sockets[0].conn.LocalAddr(), Local: c.sockets[0].to}
-		reason := r.packet(srv.clock.now(), &m, srv.lookup(pkt))
+		reason := r.judge(srv.clock.now(), &m)
 		if reason >= numReasons || reason == notCounted && (len(pkt) == 0 || pkt[0] != wire.TypeInit) {
 			t.Fatalf("reason %d for %x", reason, pkt)
 		}

@@ -48,4 +48,5 @@ func (s *Session) notOpened(now session.Time, from session.Path, pkt []byte, out
 		s.log(slog.LevelWarn, "session_policed", slog.String("id", id.String()), slog.Any("from", from.Remote))
 	}
 	_ = s.state.Rotate(now, out) // closed or not confirmed: there is nothing to save
+	out.Rearm = true
 }

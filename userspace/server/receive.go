@@ -14,14 +14,12 @@ import (
 const notCounted Reason = 0
 
 // packet tells protocols apart by the first byte (RFC 7983, RFC 9443) and
-// returns what became of the packet. s is its session if it is DATA of a live one.
-func (r *reader) packet(now session.Time, m *netio.Message, s *Session) Reason {
+// returns what became of a packet that is not DATA of a live session.
+func (r *reader) packet(now session.Time, m *netio.Message) Reason {
 	pkt := m.Data()
 	switch {
 	case len(pkt) == 0:
 		return Truncated
-	case s != nil:
-		return r.data(now, m, s)
 	case m.Remote.Port() == 0:
 		return SourcePortZero
 	}
@@ -42,15 +40,27 @@ func (r *reader) packet(now session.Time, m *netio.Message, s *Session) Reason {
 	return UnknownProtocol
 }
 
-// data lets a session open its packet and does what comes of it.
-func (r *reader) data(now session.Time, m *netio.Message, s *Session) Reason {
-	path := session.Path{Remote: m.Remote, Local: m.Local}
+// data lets a session open packets of its own that came one after the other, and
+// does what comes of them. Mostly that is datagrams: these it delivers together.
+func (r *reader) data(now session.Time, in []netio.Message, s *Session) {
+	out := &r.snd.out
 	s.mu.Lock()
-	reason := s.state.Receive(now, path, m.Data(), &r.snd.out)
-	s.opened(now, r.worker, path, m.Data(), reason, &r.snd.out)
-	s.settle(now, &r.snd.out, r.counts)
-	s.mu.Unlock()
-	return ofSession[reason]
+	defer s.mu.Unlock()
+	for i := range in {
+		m := &in[i]
+		path := session.Path{Remote: m.Remote, Local: m.Local}
+		reason := s.state.Receive(now, path, m.Data(), out)
+		r.tally.add(ofSession[reason], r.counts)
+		if reason == session.AuthFailed {
+			s.notOpened(now, path, m.Data(), out)
+		} else {
+			s.opened(now, r.worker, reason)
+		}
+		if out.Rearm || len(out.Events) > 0 {
+			s.settle(now, out, r.counts)
+		}
+	}
+	s.deliver(out, r.counts)
 }
 
 // stray says why a DATA packet has no session, and tells its sender if it may

@@ -118,6 +118,15 @@ func (s *Session) ReceiveDatagram(ctx context.Context, p []byte) (int, error) {
 	return s.inbox.Receive(ctx, p)
 }
 
+// ReceiveDatagrams waits for the client's next datagram and copies as many as
+// have come into the buffers, one into each, and their lengths into sizes, which
+// is as long. It returns how many. Where a size exceeds its buffer, the rest of
+// that datagram is lost. Errors, with no datagram: ctx's; a *ClosedError once the
+// session is over and all that came before was read.
+func (s *Session) ReceiveDatagrams(ctx context.Context, buffers [][]byte, sizes []int) (int, error) {
+	return s.inbox.ReceiveBatch(ctx, buffers, sizes)
+}
+
 // senders are what goroutines outside of the workers send with.
 var senders = sync.Pool{New: func() any { return new(sender) }}
 

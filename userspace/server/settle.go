@@ -18,23 +18,31 @@ const (
 	tagLive  = maps.TagLive
 )
 
-// settle carries out what a call on the state asked for, all but the packets,
+// settle carries out what calls on the state asked for, all but the packets,
 // which stay in out for the caller to send, and arms the timer. The caller
-// holds s.mu and calls it after every call on the state.
+// holds s.mu and calls it after every call on the state; a run of Receive may do
+// with one call at its end if each was of datagrams alone.
 func (s *Session) settle(now session.Time, out *session.Output, c *counters) {
-	for _, d := range out.Datagrams {
-		if !s.inbox.Push(d) {
-			c.datagramsDropped.Add(1)
-		}
-	}
+	s.deliver(out, c)
 	for i := range out.Commits {
 		s.commit(&out.Commits[i])
 	}
 	for i := 0; i < len(out.Events); i++ { // an event may cause others
 		s.event(now, out.Events[i], out)
 	}
-	out.Datagrams, out.Commits, out.Events = out.Datagrams[:0], out.Commits[:0], out.Events[:0]
+	out.Commits, out.Events, out.Rearm = out.Commits[:0], out.Events[:0], false
 	s.arm()
+}
+
+// deliver puts the datagrams of out into the inbox.
+func (s *Session) deliver(out *session.Output, c *counters) {
+	if len(out.Datagrams) == 0 {
+		return
+	}
+	if dropped := s.inbox.Push(out.Datagrams...); dropped > 0 {
+		c.datagramsDropped.Add(uint64(dropped))
+	}
+	out.Datagrams = out.Datagrams[:0]
 }
 
 // arm makes the wheel fire at the state's deadline, or before.

@@ -26,12 +26,9 @@ type suitor struct {
 	owned session.Time
 }
 
-// opened notes who opened a packet of the session, or failed to; what that makes
-// the session send goes to out. The caller holds s.mu.
-func (s *Session) opened(now session.Time, w *worker, from session.Path, pkt []byte, reason session.Reason, out *session.Output) {
+// opened notes who opened a packet of the session. The caller holds s.mu.
+func (s *Session) opened(now session.Time, w *worker, reason session.Reason) {
 	switch {
-	case reason == session.AuthFailed:
-		s.notOpened(now, from, pkt, out)
 	case w == s.worker:
 		s.suitor.packets = 0
 	case reason > session.Probed: // not authentic, or not new
@@ -46,7 +43,7 @@ func (s *Session) opened(now session.Time, w *worker, from session.Path, pkt []b
 }
 
 // hand gives the session to another worker: its timer, its sending, and the
-// owner in its slots, by which the data plane steers. settle arms the timer again.
+// owner in its slots, by which the data plane steers.
 func (s *Session) hand(now session.Time, w *worker) {
 	s.worker.wheel.disarm(&s.timer)
 	s.worker, s.armedFor = w, 0
@@ -56,5 +53,6 @@ func (s *Session) hand(now session.Time, w *worker) {
 			s.srv.cfg.Log.Error("the owner of an id was not changed", "id", id, "error", err)
 		}
 	})
+	s.arm()
 	s.srv.totals.takeovers.Add(1)
 }

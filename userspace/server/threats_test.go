@@ -42,7 +42,7 @@ func (b *table) packet(now time.Duration, pkt []byte) (Reason, []netio.Message) 
 	b.m.N = copy(b.m.Buf, pkt)
 	b.r.snd.out.Reset()
 	b.r.snd.msgs, b.r.answers = b.r.snd.msgs[:0], b.r.answers[:0]
-	return b.r.packet(now, &b.m, b.srv.lookup(b.m.Data())), b.r.snd.msgs
+	return b.r.judge(now, &b.m), b.r.snd.msgs
 }
 
 // TestThreatCookieReplay uses a cookie again where it must not count: elsewhere, too

@@ -37,6 +37,7 @@ func (s *Session) receive(now Time, from *Path, pkt []byte, out *Output) Reason 
 	if !ok {
 		return s.unopened(AuthFailed, *from, pkt, out)
 	}
+	out.Rearm = out.Rearm || !steady
 	// From here on the peer has sent these bytes, though perhaps long ago and
 	// perhaps someone else sends them now.
 	if s.state == StateUnconfirmed && s.role == Server && !from.Same(s.path) {

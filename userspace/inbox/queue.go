@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package inbox
+
+import (
+	"encoding/binary"
+	"math"
+	"math/bits"
+	"sync"
+)
+
+// queue is datagrams one after the other in blocks of memory. It has blocks only
+// while it holds something, so that an idle session costs none, and it grows by
+// another block, so that nothing is copied twice.
+type queue struct {
+	first, last *block // nil while empty
+	used, limit int32  // bytes in records
+}
+
+// Each record is its length in two bytes and the datagram, all in one block.
+const recordHeader = 2
+
+// block is memory of a power of two bytes, recycled by size.
+type block struct {
+	next          *block
+	read, written int
+	bytes         []byte
+}
+
+// A queue's first block is small, since most hold a few datagrams; the larger
+// ones spare a busy queue the way to the pool. The largest has room for any record.
+const (
+	minBlockBits  = 12
+	busyBlockBits = 16
+	maxBlockBits  = 17
+)
+
+// Limits of a queue.
+const (
+	minLimit = 1 << minBlockBits
+	maxLimit = 1 << 24
+)
+
+var pools [maxBlockBits - minBlockBits + 1]sync.Pool
+
+func getBlock(sizeBits int) *block {
+	if b, ok := pools[sizeBits-minBlockBits].Get().(*block); ok {
+		return b
+	}
+	return &block{bytes: make([]byte, 1<<sizeBits)}
+}
+
+func putBlock(b *block) {
+	b.next, b.read, b.written = nil, 0, 0
+	pools[bits.TrailingZeros(uint(len(b.bytes)))-minBlockBits].Put(b)
+}
+
+// queueLimit rounds a configured size to what a queue can have.
+func queueLimit(bytes int) int32 {
+	bytes = min(max(bytes, minLimit), maxLimit)
+	return 1 << (bits.Len(uint(bytes)) - 1)
+}
+
+func (q *queue) empty() bool { return q.first == nil }
+
+// put copies a datagram in and reports whether there was room.
+func (q *queue) put(datagram []byte) bool {
+	need := recordHeader + len(datagram)
+	if len(datagram) > math.MaxUint16 || int(q.limit-q.used) < need {
+		return false
+	}
+	b := q.last
+	if b == nil || len(b.bytes)-b.written < need {
+		b = q.grow(need)
+	}
+	record := b.bytes[b.written : b.written+need]
+	binary.BigEndian.PutUint16(record, uint16(len(datagram)))
+	copy(record[recordHeader:], datagram)
+	b.written += need
+	q.used += int32(need)
+	return true
+}
+
+// take takes the oldest datagram out of a queue that is not empty and returns its
+// length. What does not fit into p is lost.
+func (q *queue) take(p []byte) int {
+	b := q.first
+	n := int(binary.BigEndian.Uint16(b.bytes[b.read:]))
+	b.read += recordHeader
+	copy(p, b.bytes[b.read:b.read+n])
+	b.read += n
+	q.used -= int32(recordHeader + n)
+	if b.read == b.written {
+		if q.first = b.next; q.first == nil {
+			q.last = nil
+		}
+		putBlock(b)
+	}
+	return n
+}
+
+// grow appends a block with room for a record.
+func (q *queue) grow(need int) *block {
+	sizeBits := minBlockBits
+	if q.last != nil {
+		sizeBits = min(bits.Len(uint(len(q.last.bytes))), busyBlockBits) // twice as large
+	}
+	b := getBlock(max(sizeBits, bits.Len(uint(need-1))))
+	if q.last == nil {
+		q.first = b
+	} else {
+		q.last.next = b
+	}
+	q.last = b
+	return b
+}

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"errors"
+	"net"
+	"time"
+
+	"github.com/xdp-roam/xdp-roam/maps"
+	"github.com/xdp-roam/xdp-roam/userspace/handshake"
+	"github.com/xdp-roam/xdp-roam/userspace/netio"
+	"github.com/xdp-roam/xdp-roam/userspace/session"
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
+)
+
+// batchSize is how many packets a reader takes at a time: enough to share the
+// cost of the system calls, few enough to stay in the cache.
+const batchSize = 64
+
+// reader is one socket's, or queue's, goroutine. All readers run the same code: which lane
+// a packet came by changes nothing but who is held up by it.
+type reader struct {
+	worker *worker
+	srv    *Server
+	lane   maps.Lane
+	conn   netio.Conn // its socket; of a Queue's reader that of its worker, to send from
+	source interface {
+		ReadBatch([]netio.Message) (int, error)
+	}
+	counts *counters
+	tally  tally
+
+	in       []netio.Message
+	segments [batchSize]netio.Message // of a message that holds several packets
+	sessions [batchSize]*Session      // of the packet at the same place
+	snd      sender
+	// answers holds the RETRY, VERSIONS and resets of a batch.
+	answers []byte
+}
+
+// maxAnswer is the length of the longest of them.
+const maxAnswer = max(wire.RetryLen, handshake.MaxReset)
+
+func newReader(w *worker, lane maps.Lane, conn netio.Conn, c *counters) *reader {
+	r := &reader{
+		worker: w, srv: w.srv, lane: lane, conn: conn, source: conn, counts: c,
+		in: make([]netio.Message, batchSize), snd: sender{srv: w.srv, conn: conn},
+		answers: make([]byte, 0, batchSize*maxAnswer),
+	}
+	memory := make([]byte, batchSize*wire.MaxPacket)
+	for i := range r.in {
+		r.in[i].Buf = memory[i*wire.MaxPacket : (i+1)*wire.MaxPacket : (i+1)*wire.MaxPacket]
+	}
+	return r
+}
+
+// run reads until the socket is closed.
+func (r *reader) run() {
+	for {
+		n, err := r.source.ReadBatch(r.in)
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			r.srv.cfg.Log.Error("a socket fails to read", "lane", r.lane.String(), "worker", r.worker.index, "error", err)
+			select { // whatever it is, do not spin on it
+			case <-r.srv.ended.Done():
+				return
+			case <-time.After(100 * time.Millisecond):
+			}
+			continue
+		}
+		r.batch(r.srv.clock.now(), r.in[:n])
+	}
+}
+
+// batch works off what one read brought, at most batchSize messages.
+func (r *reader) batch(now session.Time, in []netio.Message) {
+	single := 0
+	for i := range in {
+		if m := &in[i]; m.Segment > 0 && m.N > m.Segment {
+			r.packets(now, in[single:i])
+			r.train(now, m)
+			single = i + 1
+		}
+	}
+	r.packets(now, in[single:])
+}
+
+// train works off a message that holds several packets of a size (UDP_GRO).
+func (r *reader) train(now session.Time, m *netio.Message) {
+	for rest := m.Data(); len(rest) > 0; {
+		n := 0
+		for ; n < len(r.segments) && len(rest) > 0; n++ {
+			size := min(m.Segment, len(rest))
+			r.segments[n] = netio.Message{Buf: rest[:size:size], N: size, Remote: m.Remote, Local: m.Local}
+			rest = rest[size:]
+		}
+		r.packets(now, r.segments[:n])
+	}
+}
+
+// packets works off at most batchSize packets and sends what comes of them.
+func (r *reader) packets(now session.Time, in []netio.Message) {
+	if len(in) == 0 {
+		return
+	}
+	// First touch the sessions of all, so that their cache misses overlap
+	// instead of adding up.
+	for i := range in {
+		r.sessions[i] = r.srv.lookup(in[i].Data())
+	}
+	for i := 0; i < len(in); {
+		s := r.sessions[i]
+		if s == nil {
+			r.tally.add(r.packet(now, &in[i]), r.counts)
+			i++
+			continue
+		}
+		end := i + 1
+		for end < len(in) && r.sessions[end] == s {
+			end++
+		}
+		r.data(now, in[i:end], s)
+		i = end
+	}
+	clear(r.sessions[:len(in)])
+	r.tally.flush(r.counts)
+	r.snd.flush(r.counts)
+	r.answers = r.answers[:0]
+}
+
+// lookup returns the session that a packet names, or nil.
+func (srv *Server) lookup(pkt []byte) *Session {
+	_, id, err := wire.ParseData(pkt)
+	if err != nil {
+		return nil
+	}
+	slot, live := srv.table.Lookup((*maps.ID)(&id))
+	if !live {
+		return nil
+	}
+	return srv.directory.at(slot)
+}
+
+// tally adds up the packets of one reason, as most of a batch are, before they are
+// counted where others look.
+type tally struct {
+	reason Reason
+	n      uint64
+}
+
+func (t *tally) add(r Reason, c *counters) {
+	if r != t.reason {
+		t.flush(c)
+		t.reason = r
+	}
+	t.n++
+}
+
+func (t *tally) flush(c *counters) {
+	if t.n > 0 {
+		c.packets[t.reason].Add(t.n)
+		t.n = 0
+	}
+}
