@@ -32,8 +32,8 @@ type reader struct {
 	tally  tally
 
 	in       []netio.Message
-	segments [batchSize]netio.Message // of a message that holds several packets
-	sessions [batchSize]*Session      // of the packet at the same place
+	parts    []netio.Message     // of a batch in which a message holds several packets (UDP_GRO)
+	sessions [batchSize]*Session // of the packet at the same place
 	snd      sender
 	// answers holds the RETRY, VERSIONS and resets of a batch.
 	answers []byte
@@ -75,37 +75,24 @@ func (r *reader) run() {
 	}
 }
 
-// batch works off what one read brought, at most batchSize messages.
+// batch works off what one read brought.
 func (r *reader) batch(now session.Time, in []netio.Message) {
-	single := 0
 	for i := range in {
-		if m := &in[i]; m.Segment > 0 && m.N > m.Segment {
-			r.packets(now, in[single:i])
-			r.train(now, m)
-			single = i + 1
+		if in[i].Segment > 0 {
+			r.parts = netio.Split(r.parts[:0], in)
+			in = r.parts
+			break
 		}
 	}
-	r.packets(now, in[single:])
-}
-
-// train works off a message that holds several packets of a size (UDP_GRO).
-func (r *reader) train(now session.Time, m *netio.Message) {
-	for rest := m.Data(); len(rest) > 0; {
-		n := 0
-		for ; n < len(r.segments) && len(rest) > 0; n++ {
-			size := min(m.Segment, len(rest))
-			r.segments[n] = netio.Message{Buf: rest[:size:size], N: size, Remote: m.Remote, Local: m.Local}
-			rest = rest[size:]
-		}
-		r.packets(now, r.segments[:n])
+	for len(in) > 0 {
+		n := min(len(in), batchSize)
+		r.packets(now, in[:n])
+		in = in[n:]
 	}
 }
 
 // packets works off at most batchSize packets and sends what comes of them.
 func (r *reader) packets(now session.Time, in []netio.Message) {
-	if len(in) == 0 {
-		return
-	}
 	// First touch the sessions of all, so that their cache misses overlap
 	// instead of adding up.
 	for i := range in {

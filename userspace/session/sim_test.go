@@ -65,6 +65,10 @@ type sim struct {
 	slots          map[wire.ID]netip.AddrPort
 	server         []netip.AddrPort // addresses at which the server lives
 	trace          bool
+	// slow keeps both ends from taking plainDatagram's way; quick counts the packets
+	// that went it.
+	slow  bool
+	quick int
 }
 
 // testIDs issues ids and knows which are live.
@@ -229,7 +233,7 @@ func (m *sim) arrive(f flight) {
 	}
 	for socket, a := range m.socket {
 		if a == f.dst {
-			r := m.c.Receive(m.now, Path{Socket: socket, Remote: f.src}, slices.Clone(f.data), &m.c.out)
+			r := m.receive(&m.c, Path{Socket: socket, Remote: f.src}, slices.Clone(f.data))
 			if m.trace {
 				m.t.Logf("%v client on %d: %d bytes from %v: %v", m.now, socket, len(f.data), f.src, r)
 			}
@@ -237,6 +241,20 @@ func (m *sim) arrive(f flight) {
 			return
 		}
 	}
+}
+
+// receive is Session.Receive, which must say when a deadline comes closer.
+func (m *sim) receive(e *end, from Path, data []byte) Reason {
+	before, armed := e.Deadline()
+	r := e.Session.receive(m.now, &from, data, &e.out, !m.slow)
+	e.Session.count(r)
+	if after, ok := e.Deadline(); ok && (!armed || after < before) && !e.out.Rearm {
+		m.t.Fatalf("%v: a deadline at %v came closer, to %v, and the caller is not told (%v)", m.now, before, after, r)
+	}
+	if len(e.out.Datagrams) > 0 && !e.out.Rearm {
+		m.quick++
+	}
+	return r
 }
 
 // inject gives the server a packet as if from src.
@@ -249,7 +267,7 @@ func (m *sim) injectAt(src, dst netip.AddrPort, data []byte) Reason {
 	before := m.s.received.Bytes
 	// The budget is filled before the answers, and by authentic packets only.
 	m.received[src] += len(data)
-	r := m.s.Receive(m.now, Path{Remote: src, Local: dst}, slices.Clone(data), &m.s.out)
+	r := m.receive(&m.s, Path{Remote: src, Local: dst}, slices.Clone(data))
 	if m.s.received.Bytes == before {
 		m.received[src] -= len(data)
 	}
