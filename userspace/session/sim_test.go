@@ -65,10 +65,7 @@ type sim struct {
 	slots          map[wire.ID]netip.AddrPort
 	server         []netip.AddrPort // addresses at which the server lives
 	trace          bool
-	// slow keeps both ends from taking plainDatagram's way; quick counts the packets
-	// that went it.
-	slow  bool
-	quick int
+	quick          int // packets that plainDatagram delivered
 }
 
 // testIDs issues ids and knows which are live.
@@ -233,7 +230,7 @@ func (m *sim) arrive(f flight) {
 	}
 	for socket, a := range m.socket {
 		if a == f.dst {
-			r := m.receive(&m.c, Path{Socket: socket, Remote: f.src}, slices.Clone(f.data))
+			r := m.receive(&m.c, Path{Socket: socket, Remote: f.src}, f.data)
 			if m.trace {
 				m.t.Logf("%v client on %d: %d bytes from %v: %v", m.now, socket, len(f.data), f.src, r)
 			}
@@ -241,20 +238,6 @@ func (m *sim) arrive(f flight) {
 			return
 		}
 	}
-}
-
-// receive is Session.Receive, which must say when a deadline comes closer.
-func (m *sim) receive(e *end, from Path, data []byte) Reason {
-	before, armed := e.Deadline()
-	r := e.Session.receive(m.now, &from, data, &e.out, !m.slow)
-	e.Session.count(r)
-	if after, ok := e.Deadline(); ok && (!armed || after < before) && !e.out.Rearm {
-		m.t.Fatalf("%v: a deadline at %v came closer, to %v, and the caller is not told (%v)", m.now, before, after, r)
-	}
-	if len(e.out.Datagrams) > 0 && !e.out.Rearm {
-		m.quick++
-	}
-	return r
 }
 
 // inject gives the server a packet as if from src.
@@ -267,7 +250,7 @@ func (m *sim) injectAt(src, dst netip.AddrPort, data []byte) Reason {
 	before := m.s.received.Bytes
 	// The budget is filled before the answers, and by authentic packets only.
 	m.received[src] += len(data)
-	r := m.receive(&m.s, Path{Remote: src, Local: dst}, slices.Clone(data))
+	r := m.receive(&m.s, Path{Remote: src, Local: dst}, data)
 	if m.s.received.Bytes == before {
 		m.received[src] -= len(data)
 	}
