@@ -70,7 +70,7 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("%w: no server address: name one, for example edge.example.com:%d", ErrConfig, wire.DefaultPort)
 	}
 	if c.Server != "" {
-		if _, _, err := splitServer(c.Server); err != nil {
+		if _, _, err := SplitServer(c.Server); err != nil {
 			return c, err
 		}
 	}

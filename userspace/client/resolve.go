@@ -17,7 +17,7 @@ import (
 // [address]:port, in the order of the resolver's preference. Without a port it
 // is wire.DefaultPort.
 func Resolve(ctx context.Context, server string) ([]netip.AddrPort, error) {
-	host, port, err := splitServer(server)
+	host, port, err := SplitServer(server)
 	if err != nil {
 		return nil, err
 	}
@@ -35,8 +35,9 @@ func Resolve(ctx context.Context, server string) ([]netip.AddrPort, error) {
 	return addrs, nil
 }
 
-// splitServer takes the name of a server apart.
-func splitServer(server string) (host string, port uint16, err error) {
+// SplitServer takes the name of a server, as Config.Server has it, apart. Its
+// errors wrap ErrConfig.
+func SplitServer(server string) (host string, port uint16, err error) {
 	if _, err := netip.ParseAddr(server); err == nil { // also 2001:db8::1 without brackets
 		return server, wire.DefaultPort, nil
 	}

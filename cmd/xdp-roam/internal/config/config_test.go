@@ -220,7 +220,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("[[service]]\nport=7\n[[service.x]]\ny=1")
 	f.Fuzz(func(t *testing.T, text string) {
 		c := Default()
-		if err := c.parse("f", text); err != nil {
+		if err := DecodeStrict("f", text, &c); err != nil {
 			if !errors.Is(err, ErrInvalid) {
 				t.Errorf("%q: %v does not wrap ErrInvalid", text, err)
 			}
