@@ -39,15 +39,16 @@ func CheckPort(address netip.AddrPort) error {
 	if errors.As(err, &errno) { // without what the net package says around it
 		err = errno
 	}
-	return diagnose(opListen, err, facts{address: address, owners: PortOwners(address.Port())})
+	return diagnose(opListen, err, facts{address: address, owners: PortOwners("udp", address.Port())})
 }
 
 // PortOwners names the processes of this network namespace that have a UDP
-// socket on the port, as far as this process may look: "nginx (pid 812)".
-func PortOwners(port uint16) []string {
+// socket on the port, or with network "tcp" a listening one, as far as this
+// process may look: "nginx (pid 812)".
+func PortOwners(network string, port uint16) []string {
 	inodes := make(map[string]bool)
-	for _, table := range []string{"/proc/thread-self/net/udp", "/proc/thread-self/net/udp6"} {
-		udpInodes(table, port, inodes)
+	for _, family := range []string{"", "6"} {
+		socketInodes("/proc/thread-self/net/"+network+family, port, network == "tcp", inodes)
 	}
 	if len(inodes) == 0 {
 		return nil
@@ -64,9 +65,12 @@ func PortOwners(port uint16) []string {
 	return owners
 }
 
-// udpInodes adds the inodes of sockets on the port in one of the kernel's
+// tcpListen is the kernel's TCP_LISTEN as its tables write it.
+const tcpListen = "0A"
+
+// socketInodes adds the inodes of sockets on the port in one of the kernel's
 // tables: "sl local_address rem_address st queues tr retrnsmt uid timeout inode ...".
-func udpInodes(table string, port uint16, inodes map[string]bool) {
+func socketInodes(table string, port uint16, listening bool, inodes map[string]bool) {
 	file, err := os.Open(table)
 	if err != nil {
 		return
@@ -75,7 +79,7 @@ func udpInodes(table string, port uint16, inodes map[string]bool) {
 	scanner := bufio.NewScanner(file)
 	for scanner.Scan() {
 		fields := strings.Fields(scanner.Text())
-		if len(fields) < 10 {
+		if len(fields) < 10 || listening && fields[3] != tcpListen {
 			continue
 		}
 		_, hex, _ := strings.Cut(fields[1], ":")

@@ -22,6 +22,15 @@ func TestPortOwnersFindsThisProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := fmt.Sprintf("%s (pid %d)", strings.TrimSpace(string(name)), os.Getpid())
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	port := listener.Addr().(*net.TCPAddr).AddrPort().Port()
+	if owners := PortOwners("tcp", port); !slices.Contains(owners, want) {
+		t.Errorf("tcp port %d: %q, want %q among them", port, owners, want)
+	}
 	for _, network := range []string{"udp4", "udp6"} {
 		conn, err := net.ListenUDP(network, nil)
 		if err != nil {
@@ -29,11 +38,11 @@ func TestPortOwnersFindsThisProcess(t *testing.T) {
 			continue
 		}
 		port := conn.LocalAddr().(*net.UDPAddr).AddrPort().Port()
-		if owners := PortOwners(port); !slices.Contains(owners, want) {
+		if owners := PortOwners("udp", port); !slices.Contains(owners, want) {
 			t.Errorf("%s port %d: %q, want %q among them", network, port, owners, want)
 		}
 		conn.Close()
-		if owners := PortOwners(port); slices.Contains(owners, want) {
+		if owners := PortOwners("udp", port); slices.Contains(owners, want) {
 			t.Errorf("%s port %d is closed, yet %q own it", network, port, owners)
 		}
 	}

@@ -29,9 +29,9 @@ func TestConnectIsRefused(t *testing.T) {
 			[]string{"service 8: the server refused: no such service"}},
 		"second service": {[]string{"--identity", b.path("client.key"), "-L", "5003:7", "-L", "5004:8"}, exitFailure,
 			[]string{"service 8: the server refused: no such service"}},
-		"not authorised": {[]string{"--identity", b.path("stranger.key"), "-L", "5005:7"}, exitFailure,
+		"not authorised": {[]string{"--identity", b.path("stranger.key"), "-L", "5005:7"}, exitPermission,
 			[]string{"the server refused: not authorised", stranger.Public().String()}},
-		"anonymous": {[]string{"-L", "5006:7"}, exitFailure, []string{"the server refused: not authorised"}},
+		"anonymous": {[]string{"-L", "5006:7"}, exitPermission, []string{"the server refused: not authorised"}},
 		"not our address": {[]string{"-L", "198.51.100.9:5007:7"}, exitFailure,
 			[]string{"cannot listen on 198.51.100.9:5007"}},
 	} {

@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/xdp-roam/xdp-roam/cmd/xdp-roam/internal/config"
+	"github.com/xdp-roam/xdp-roam/cmd/xdp-roam/internal/known"
 	"github.com/xdp-roam/xdp-roam/userspace/client"
 	"github.com/xdp-roam/xdp-roam/userspace/control"
 )
@@ -57,6 +58,8 @@ func usage(format string, args ...any) error {
 var codes = append([]codeOf{
 	{config.ErrInvalid, exitUsage},
 	{client.ErrConfig, exitUsage},
+	{known.ErrInvalid, exitUsage},
+	{known.ErrChanged, exitConflict},
 	{control.ErrNotRunning, exitNotLoaded},
 	{control.ErrInUse, exitConflict},
 	{control.ErrPathTooLong, exitUsage},

@@ -39,5 +39,5 @@ var platformCodes = []codeOf{
 	{maps.ErrSlots, exitUsage},
 }
 
-// portOwners names the processes that have a UDP port.
-func portOwners(port uint16) []string { return loader.PortOwners(port) }
+// portOwners names the processes that have a port of a network, udp or tcp.
+func portOwners(network string, port uint16) []string { return loader.PortOwners(network, port) }

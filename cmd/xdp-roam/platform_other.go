@@ -12,4 +12,4 @@ func platformCommands(*env) []*cobra.Command { return nil }
 var platformCodes []codeOf
 
 // portOwners is not known here.
-func portOwners(uint16) []string { return nil }
+func portOwners(string, uint16) []string { return nil }

@@ -86,6 +86,9 @@ func (f *File) Lookup(server string) ([]Entry, error) {
 	return found, nil
 }
 
+// ErrChanged is what a ChangedError is.
+var ErrChanged = errors.New("the server is known by another key")
+
 // ChangedError says that a server is known by other keys than the one it is now
 // said to have.
 type ChangedError struct {
@@ -99,6 +102,9 @@ func (e *ChangedError) Error() string {
 	return fmt.Sprintf("the key of %s is not the one that it had: %s:%d has %v, and now it is said to be %v. "+
 		"Either its operator has changed the key, or someone else wants to be taken for it", last.Server, e.Path, last.Line, last.Key, e.Key)
 }
+
+// Is makes errors.Is find ErrChanged.
+func (e *ChangedError) Is(target error) bool { return target == ErrChanged }
 
 // Fix is what the person can do about it.
 func (e *ChangedError) Fix() string {

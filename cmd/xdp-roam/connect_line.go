@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/xdp-roam/xdp-roam/userspace/client"
+)
+
+// sessionList is the sessions of one `connect`, for its status line.
+type sessionList struct {
+	mu     sync.Mutex
+	last   int
+	open   map[int]*client.Session
+	newest int       // of those that are open
+	moved  time.Time // the last move of any
+
+	// The interface of the newest one's address, which the system is asked for once.
+	asked netip.Addr
+	name  string
+}
+
+// begin returns the number of a session that is about to be opened.
+func (l *sessionList) begin(uint16) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.last++
+	return l.last
+}
+
+func (l *sessionList) opened(n int, s *client.Session) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s.Err() != nil {
+		return // its end was told before
+	}
+	if l.open == nil {
+		l.open = make(map[int]*client.Session)
+	}
+	l.open[n] = s
+	l.newest = max(l.newest, n)
+}
+
+func (l *sessionList) end(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.open, n)
+	l.newest = 0
+	for n := range l.open {
+		l.newest = max(l.newest, n)
+	}
+}
+
+// note takes what an event says of the whole.
+func (l *sessionList) note(n int, e client.Event) {
+	switch e.Kind {
+	case client.EventMoved:
+		l.mu.Lock()
+		l.moved = e.At
+		l.mu.Unlock()
+	case client.EventClosed:
+		l.end(n)
+	}
+}
+
+// line is the status line: network, path, round trip, last move. It looks at the
+// newest session, as all of a host's move together.
+func (l *sessionList) line(now time.Time) string {
+	l.mu.Lock()
+	s, open, moved := l.open[l.newest], len(l.open), l.moved
+	l.mu.Unlock()
+	if s == nil {
+		return "no session: the next connection opens one"
+	}
+	info := s.Info()
+	parts := []string{fmt.Sprintf("%s %v -> %v", l.network(info.Local.Addr()), info.Local.Addr(), info.Path.Remote)}
+	switch {
+	case info.Lost != nil || info.Reopening:
+		parts = append(parts, "opening another session")
+	case info.Silent || info.Racing > 0:
+		parts = append(parts, "looking for the server")
+	case info.SRTT > 0:
+		parts = append(parts, "rtt "+info.SRTT.Round(100*time.Microsecond).String())
+	}
+	if moved.IsZero() {
+		parts = append(parts, "never moved")
+	} else {
+		parts = append(parts, "moved "+age(now.Sub(moved))+" ago")
+	}
+	if open > 1 {
+		parts = append(parts, fmt.Sprintf("%d sessions", open))
+	}
+	return strings.Join(parts, "  ")
+}
+
+// network names the interface of our address.
+func (l *sessionList) network(addr netip.Addr) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if addr != l.asked {
+		l.asked, l.name = addr, interfaceOf(addr)
+	}
+	if l.name == "" {
+		return "?"
+	}
+	return l.name
+}

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/xdp-roam/xdp-roam/cmd/xdp-roam/internal/known"
+)
+
+func newKnownCommand(e *env) *cobra.Command {
+	return group("known", "The servers whose keys this user's `connect` knows", newKnownListCommand(e), newKnownForgetCommand(e))
+}
+
+// knownItem is one server that is known.
+type knownItem struct {
+	Server    string `json:"server"`
+	PublicKey string `json:"public_key"`
+	Line      int    `json:"line"`
+}
+
+func addKnownFlag(c *cobra.Command, o *connectOptions) {
+	c.Flags().StringVar(&o.known, "known-servers", "", "`FILE` with the keys (default known_servers in the user's configuration directory for xdp-roam)")
+}
+
+func (o *connectOptions) knownFile() (*known.File, error) {
+	path, err := o.path(o.known, "known_servers")
+	if err != nil {
+		return nil, &fault{err: err, fix: "--known-servers FILE names the file"}
+	}
+	return &known.File{Path: path}, nil
+}
+
+func newKnownListCommand(e *env) *cobra.Command {
+	var o connectOptions
+	c := &cobra.Command{
+		Use:   "list",
+		Short: "List the servers and their keys",
+		Args:  arguments(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			file, err := o.knownFile()
+			if err != nil {
+				return err
+			}
+			entries, err := file.List()
+			if err != nil {
+				return err
+			}
+			items := make([]knownItem, len(entries))
+			for i, one := range entries {
+				items[i] = knownItem{Server: one.Server, PublicKey: one.Key.String(), Line: one.Line}
+			}
+			return show(e, "KnownServer", items, []column[knownItem]{
+				{name: "server", value: func(i knownItem) string { return i.Server }},
+				{name: "public key", value: func(i knownItem) string { return i.PublicKey }},
+			})
+		},
+	}
+	addKnownFlag(c, &o)
+	return c
+}
+
+func newKnownForgetCommand(e *env) *cobra.Command {
+	var o connectOptions
+	c := &cobra.Command{
+		Use:   "forget SERVER",
+		Short: "Forget a server's key, after its operator has changed it",
+		Args:  arguments(cobra.ExactArgs(1)),
+		RunE: func(_ *cobra.Command, args []string) error {
+			file, err := o.knownFile()
+			if err != nil {
+				return err
+			}
+			n, err := file.Forget(args[0])
+			if err == nil && n == 0 {
+				return &fault{what: fmt.Sprintf("%s is not in %s", args[0], file.Path), fix: "`xdp-roam known list` shows what is"}
+			}
+			return err
+		},
+	}
+	addKnownFlag(c, &o)
+	return c
+}
