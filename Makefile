@@ -87,6 +87,14 @@ bench-xdp: bin/xdp-roam-bench
 bench-rx: bin/xdp-roam-bench
 	$(BENCH) rx
 
+## bench-crypto: what the protocol costs, and handshakes (root)
+bench-crypto: bin/xdp-roam-bench
+	$(BENCH) crypto
+
+## bench-control: the control plane: table, moves, memory (root)
+bench-control: bin/xdp-roam-bench
+	$(BENCH) control
+
 ## bench-roam: row 20 alone: how soon datagrams flow again after a move (root)
 bench-roam: bin/xdp-roam-bench
 	$(BENCH) roam

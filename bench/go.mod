@@ -3,14 +3,14 @@ module github.com/xdp-roam/xdp-roam/bench
 go 1.26.0
 
 require (
+	github.com/cilium/ebpf v0.22.0
+	github.com/flynn/noise v1.1.0
 	github.com/xdp-roam/xdp-roam v0.0.0
 	golang.org/x/sys v0.49.0
 )
 
 require (
-	github.com/cilium/ebpf v0.22.0 // indirect
 	github.com/dchest/siphash v1.2.3 // indirect
-	github.com/flynn/noise v1.1.0 // indirect
 	github.com/vishvananda/netlink v1.3.1 // indirect
 	github.com/vishvananda/netns v0.0.5 // indirect
 	golang.org/x/crypto v0.58.0 // indirect

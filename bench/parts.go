@@ -11,7 +11,9 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/xdp-roam/xdp-roam/bench/handshakes"
 	"github.com/xdp-roam/xdp-roam/bench/roam"
+	"github.com/xdp-roam/xdp-roam/bench/table"
 	"github.com/xdp-roam/xdp-roam/internal/bench/dataplane"
 	"github.com/xdp-roam/xdp-roam/internal/bench/harness"
 	"github.com/xdp-roam/xdp-roam/internal/bench/intake"
@@ -33,6 +35,8 @@ type part struct {
 var parts = []part{
 	{"xdp", "the data plane, rows 1-6", 4 * time.Minute, measureXDP},
 	{"rx", "packets into a worker, rows 7 and 8", 4 * time.Minute, measureRX},
+	{"crypto", "handshakes, row 16", 2 * time.Minute, measureCrypto},
+	{"control", "the session table, row 13", 4 * time.Minute, measureControl},
 	{"roam", "how soon datagrams flow again after a move, row 20", 4 * time.Minute, measureRoam},
 }
 
@@ -50,6 +54,14 @@ func measureXDP(ctx context.Context, o options) (report.Results, error) {
 
 func measureRX(ctx context.Context, o options) (report.Results, error) {
 	return intake.Measure(ctx, intake.Options{Pairs: o.pairs, Frames: 1 << 20, Sessions: 1 << 10, Progress: progress})
+}
+
+func measureCrypto(ctx context.Context, o options) (report.Results, error) {
+	return handshakes.Measure(ctx, handshakes.Options{Pairs: o.pairs, Handshakes: 2000})
+}
+
+func measureControl(ctx context.Context, o options) (report.Results, error) {
+	return table.Measure(ctx, table.Options{Pairs: o.pairs, Slots: 8 << 20, Load: 8 << 20, Writes: 1 << 20})
 }
 
 func measureRoam(ctx context.Context, o options) (report.Results, error) {

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+// Package table measures what the session table costs the control plane: row 13 of
+// the goals in docs/BENCHMARKS.md. The table is memory that the kernel shares with
+// this process; the peers go the usual way, by system calls.
+package table
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/xdp-roam/xdp-roam/internal/bench/harness"
+	"github.com/xdp-roam/xdp-roam/internal/bench/report"
+	"github.com/xdp-roam/xdp-roam/maps"
+)
+
+// Options are how much is measured.
+type Options struct {
+	Pairs  int // alternating runs of each measurement
+	Slots  int // of the table that is written and scanned, a power of two
+	Load   int // ids that are loaded, into twice as many slots
+	Writes int // in each run
+}
+
+const slotSize = 64
+
+// Measure gives row 13.
+func Measure(ctx context.Context, o Options) (r report.Results, err error) {
+	if err := writeAndScan(ctx, o, &r); err != nil {
+		return r, err
+	}
+	runs, err := report.Alternate(ctx, o.Pairs, func() (float64, error) { return load(o.Load) })
+	if err != nil {
+		return r, err
+	}
+	r.Add(report.AtMost(13, fmt.Sprintf("load %d M ids", o.Load>>20), "s", runs[0], 2))
+	return r, nil
+}
+
+// create makes a data plane's maps and opens the table's own, for the peers.
+func create(slots int) (set *maps.Set, raw map[string]*ebpf.Map, err error) {
+	if set, err = maps.Create(uint32(slots)); err != nil {
+		return nil, nil, err
+	}
+	if err := set.Identify(0, func(generation uint8) [16]byte { return [16]byte{1 + generation} }); err != nil {
+		return nil, nil, errors.Join(err, set.Close())
+	}
+	if raw, err = harness.PlaneMaps(set); err != nil {
+		return nil, nil, errors.Join(err, set.Close())
+	}
+	return set, raw, nil
+}
+
+func writeAndScan(ctx context.Context, o Options, r *report.Results) (err error) {
+	set, raw, err := create(o.Slots)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		harness.CloseMaps(raw)
+		err = errors.Join(err, set.Close())
+	}()
+	t := set.Sessions
+	// An id is at hand when its slot is written, and its slot is anywhere: so the
+	// order is that in which the ids were drawn.
+	ids, slots := make([]maps.ID, o.Slots/2), make([]uint32, o.Slots/2)
+	for i := range ids {
+		if ids[i], slots[i], err = t.Allocate(maps.KindROAM, 0); err != nil {
+			return err
+		}
+	}
+	write := func(one func(i int) error) func() (float64, error) {
+		first := 0
+		return func() (float64, error) {
+			start := time.Now()
+			for i := range o.Writes {
+				if err := one((first + i) % len(ids)); err != nil {
+					return 0, err
+				}
+			}
+			first += o.Writes
+			return float64(time.Since(start)) / float64(o.Writes), nil
+		}
+	}
+	// The peer has a map of its own: what it writes is nothing that anyone reads.
+	peer, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: slotSize, MaxEntries: uint32(o.Slots)})
+	if err != nil {
+		return err
+	}
+	defer peer.Close()
+	value := make([]byte, slotSize)
+	writes, err := report.Alternate(ctx, o.Pairs,
+		write(func(i int) error {
+			return t.Commit(ids[i], netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 40000))
+		}),
+		write(func(i int) error {
+			return peer.Update(unsafe.Pointer(&slots[i]), unsafe.Pointer(&value[0]), 0)
+		}))
+	if err != nil {
+		return err
+	}
+	r.Add(report.AtLeast(13, "writing a slot, "+size(o.Slots)+" slots", "x", report.Ratios(writes[1], writes[0]), 12).
+		Against("Map.Update", "ns", writes[1], writes[0]))
+	scans, err := report.Alternate(ctx, o.Pairs,
+		func() (float64, error) { return scan(t, len(ids)) },
+		func() (float64, error) { return batchLookup(raw["slots"]) })
+	if err != nil {
+		return err
+	}
+	r.Add(report.AtLeast(13, "scanning "+size(o.Slots)+" slots, half of them live", "x", report.Ratios(scans[1], scans[0]), 50).
+		Against("BatchLookup", "ms", scans[1], scans[0]))
+	return nil
+}
+
+func size(n int) string { return fmt.Sprintf("%d M", n>>20) }
+
+// scan returns ms.
+func scan(t *maps.Sessions, want int) (float64, error) {
+	start, live := time.Now(), 0
+	t.Scan(func(maps.SlotInfo) bool {
+		live++
+		return true
+	})
+	if live != want {
+		return 0, fmt.Errorf("the scan found %d sessions of %d", live, want)
+	}
+	return milliseconds(start), nil
+}
+
+// batchLookup reads the same memory by the system call that was made for it, ms.
+func batchLookup(m *ebpf.Map) (float64, error) {
+	const batch = 1 << 16
+	keys, values := make([]uint32, batch), make([][slotSize]byte, batch)
+	start, total := time.Now(), 0
+	var cursor ebpf.MapBatchCursor
+	for {
+		n, err := m.BatchLookup(&cursor, keys, values, nil)
+		total += n
+		if errors.Is(err, ebpf.ErrKeyNotExist) {
+			break
+		}
+		if err != nil {
+			return 0, fmt.Errorf("BatchLookup: %w", err)
+		}
+	}
+	if total != int(m.MaxEntries()) {
+		return 0, fmt.Errorf("BatchLookup found %d of %d", total, m.MaxEntries())
+	}
+	return milliseconds(start), nil
+}
+
+func milliseconds(since time.Time) float64 { return time.Since(since).Seconds() * 1e3 }
+
+// load returns how many seconds it takes to give out ids.
+func load(ids int) (seconds float64, err error) {
+	set, raw, err := create(2 * ids)
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		harness.CloseMaps(raw)
+		err = errors.Join(err, set.Close())
+	}()
+	start := time.Now()
+	for range ids {
+		if _, _, err := set.Sessions.Allocate(maps.KindROAM, 0); err != nil {
+			return 0, err
+		}
+	}
+	return time.Since(start).Seconds(), nil
+}
