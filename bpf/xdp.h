@@ -33,16 +33,25 @@ static __always_inline int xdp_action(__u32 reason)
 }
 
 /*
+ * fe80::/10. Such a source is one only together with the interface that it came
+ * by, which may be a bridge or a VLAN on this one: the stack alone knows.
+ */
+static __always_inline bool is_link_local(__u64 src0)
+{
+	return ((__u16)src0 & bpf_htons(0xffc0)) == bpf_htons(0xfe80);
+}
+
+/*
  * A main-lane packet to the AF_XDP socket of its queue, or to the stack where
  * there is none: bpf_redirect_map returns the action in its flags then.
  */
-static __always_inline int xdp_main(struct xdp_md *ctx, __u32 *reason)
+static __always_inline int xdp_main(struct xdp_md *ctx, __u64 src0, __u32 *reason)
 {
 	__u32 queue = ctx->rx_queue_index;
 	int action;
 
 	*reason = ROAM_REASON_MAIN;
-	if (!xsk_enabled || queue >= ROAM_XSK_QUEUES)
+	if (!xsk_enabled || queue >= ROAM_XSK_QUEUES || is_link_local(src0))
 		return XDP_PASS;
 	action = bpf_redirect_map(&xsks, xsk_interface * ROAM_XSK_QUEUES + queue, XDP_PASS);
 	if (action == XDP_REDIRECT)
@@ -57,7 +66,7 @@ static __always_inline int xdp_finish(struct xdp_md *ctx, struct roam_cpu *cpu, 
 
 	/* AF_XDP readers are spared IP options and extension headers. */
 	if (reason == ROAM_REASON_MAIN && p->plain)
-		action = xdp_main(ctx, &reason);
+		action = xdp_main(ctx, p->src[0], &reason);
 	if (event_sampled(reason, count(cpu, ROAM_STAGE_XDP, reason))) {
 		p->ifindex = ctx->ingress_ifindex;
 		event_send(cpu, p, reason);
@@ -233,7 +242,7 @@ static __always_inline int fast_data(struct xdp_md *ctx, const struct roam_confi
 	slot = slot_find(cfg, f->id[0], f->id[1], ROAM_KIND_ROAM);
 	if (unlikely(!slot || slot_policed(slot->control) || !slot_path_matches(slot, f->src[0], f->src[1], f->sport)))
 		return PATH_DECLINED;
-	action = xdp_main(ctx, &reason);
+	action = xdp_main(ctx, f->src[0], &reason);
 	count(cpu, ROAM_STAGE_XDP, reason);
 	return action;
 }

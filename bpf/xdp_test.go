@@ -344,6 +344,22 @@ func TestAFXDP(t *testing.T) {
 	candidate.src = netip.MustParseAddrPort("192.0.2.10:40001")
 	expect("candidate", candidate.bytes(), reasonCandidate)
 
+	s6 := p.populate(client6)
+	six := frame{src: client6, dst: server6, payload: dataPacket(s6.main)}
+	expect("IPv6", six.bytes(), reasonMainXSK)
+	for _, addr := range []string{"[fe80::1]:40000", "[febf:ff::1]:40000"} {
+		local := netip.MustParseAddrPort(addr)
+		s := p.populate(local)
+		f := frame{src: local, dst: server6, payload: dataPacket(s.main)}
+		expect("link-local source", f.bytes(), reasonMain)
+		f.vlans = vlan.vlans
+		expect("link-local source in a VLAN", f.bytes(), reasonMain)
+	}
+	site := netip.MustParseAddrPort("[fec0::1]:40000")
+	expect("not link-local any more", frame{src: site, dst: server6, payload: dataPacket(p.populate(site).main)}.bytes(), reasonMainXSK)
+
+	s = p.populate(client4)
+	f.payload = dataPacket(s.main)
 	p.must(p.objs.Xsks.Delete(uint32(thirdInterface)))
 	p.must(p.objs.Xsks.Put(uint32(thirdInterface+1), uint32(fd)))
 	defer p.objs.Xsks.Delete(uint32(thirdInterface + 1))
