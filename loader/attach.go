@@ -18,11 +18,15 @@ type Attachment struct {
 	Interface string
 	Ifindex   int
 	Driver    string
-	Mode      Mode   // ModeXDP, ModeGeneric, or ModeSocket where nothing is attached
+	Mode      Mode   // ModeAFXDP, ModeXDP, ModeGeneric, or ModeSocket where nothing is attached
 	Reason    string // why this mode
 	Program   uint32 // kernel's id of the attached program, 0: none
 	Degraded  string // why it is not as it should be; empty: it is
 	Warning   string // what does not work here that does elsewhere; empty: nothing
+
+	// In ModeAFXDP: the interface's slot in maps.XSKs, and its receive queues,
+	// each of which wants a socket there. MTU bounds its frames.
+	Slot, Queues, MTU int
 }
 
 // attachment is an interface that the instance looks after.
@@ -57,12 +61,12 @@ func (i *Instance) Attach(interfaces []string, mode Mode) ([]Attachment, error) 
 }
 
 func (i *Instance) attach(interfaces []string, mode Mode, keep bool) ([]Attachment, error) {
-	if err := mode.available(); err != nil {
+	if err := mode.available(i.sockets); err != nil {
 		return nil, err
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if len(interfaces) == 0 && (mode == ModeXDP || mode == ModeGeneric) {
+	if len(interfaces) == 0 && (mode == ModeAFXDP || mode == ModeXDP || mode == ModeGeneric) {
 		return nil, &Error{What: fmt.Sprintf("mode %s needs an interface", mode), fix: "name one, or use mode auto or socket"}
 	}
 	changing, err := i.pins.changeLinks()
@@ -165,14 +169,13 @@ func (i *Instance) attachOne(t *transaction, name string, asked Mode) (*attachme
 	if err != nil {
 		return nil, err
 	}
-	mode, reason, err := choose(nic, asked)
-	if err != nil {
+	a := &attachment{asked: asked}
+	if err := i.decide(nic, a); err != nil {
 		return nil, err
 	}
-	a := &attachment{asked: asked, Attachment: Attachment{Interface: name, Ifindex: nic.Index, Driver: nic.Driver, Mode: mode, Reason: reason, Warning: nic.warning(mode)}}
 	// A link that ModeSocket has no use for goes in pinLinks, when nothing
 	// can fail any more.
-	if mode != ModeSocket {
+	if a.Mode != ModeSocket {
 		if err := i.attachAsAsked(t, nic, a); err != nil {
 			return nil, err
 		}
@@ -196,6 +199,29 @@ func (i *Instance) attachOne(t *transaction, name string, asked Mode) (*attachme
 	return a, nil
 }
 
+// decide chooses the mode for an interface and enters what is known of it.
+func (i *Instance) decide(nic *Interface, a *attachment) error {
+	mode, reason, err := choose(nic, a.asked, i.sockets)
+	if err != nil {
+		return err
+	}
+	slot := 0
+	if mode == ModeAFXDP {
+		slot, err = i.freeSlot(nic.Name)
+		if err != nil && a.asked != ModeAuto {
+			return err
+		}
+		if err != nil {
+			mode, reason = ModeXDP, fmt.Sprintf("driver %s has native XDP; %s", nic.Driver, causeOf(err))
+		}
+	}
+	a.Attachment = Attachment{
+		Interface: nic.Name, Ifindex: nic.Index, Driver: nic.Driver, Mode: mode, Reason: reason, Warning: nic.warning(mode),
+		Slot: slot, Queues: nic.Queues, MTU: nic.MTU,
+	}
+	return nil
+}
+
 // attachAsAsked attaches in the mode chosen. In ModeAuto it does without XDP
 // where the driver turns out to refuse it: not every kernel tells beforehand.
 func (i *Instance) attachAsAsked(t *transaction, nic *Interface, a *attachment) error {
@@ -210,13 +236,17 @@ func (i *Instance) attachAsAsked(t *transaction, nic *Interface, a *attachment) 
 // attachLink gives the interface a link with our program: the pinned one if it
 // is on this interface and in this mode, else a new one.
 func (i *Instance) attachLink(t *transaction, nic *Interface, a *attachment) error {
+	program, err := i.programOf(a)
+	if err != nil {
+		return err
+	}
 	pinned, err := openLink(i.pins.link(nic.Name))
 	if err != nil {
 		return err
 	}
 	if pinned == nil {
 		a.ours = true
-		return i.attachNew(t, nic, a)
+		return attachNew(t, nic, a, program)
 	}
 	info, err := pinned.Info()
 	if err != nil {
@@ -230,11 +260,11 @@ func (i *Instance) attachLink(t *transaction, nic *Interface, a *attachment) err
 		// Of an interface that was removed since, or its namesake. The dead
 		// link stays until there is a new one: it is what status goes by.
 		pinned.Close()
-		return i.attachNew(t, nic, a)
+		return attachNew(t, nic, a, program)
 	}
 	old := i.oldProgram(t, info.Program)
-	if nic.XDP.Mode == a.Mode {
-		return i.exchange(t, nic, a, pinned, old)
+	if nic.XDP.Mode == a.Mode.attached() {
+		return exchange(t, nic, a, pinned, program, old)
 	}
 	// A link keeps its mode, so another mode takes another link, and the kernel
 	// wants the one detached before the other.
@@ -252,7 +282,7 @@ func (i *Instance) attachLink(t *transaction, nic *Interface, a *attachment) err
 		stays := func(string) bool { return true }
 		return errors.Join(i.pins.stageLinks(map[string]link.Link{nic.Name: l}, stays), i.pins.commitLinks(), i.pins.discardStaged())
 	})
-	return i.attachNew(t, nic, a)
+	return attachNew(t, nic, a, program)
 }
 
 // oldProgram opens a program to go back to. Opening by id takes CAP_SYS_ADMIN,
@@ -267,12 +297,12 @@ func (i *Instance) oldProgram(t *transaction, id ebpf.ProgramID) *ebpf.Program {
 }
 
 // exchange lets the pinned link run our program from one packet to the next.
-func (i *Instance) exchange(t *transaction, nic *Interface, a *attachment, pinned link.Link, old *ebpf.Program) error {
-	if err := pinned.Update(i.program); err != nil {
+func exchange(t *transaction, nic *Interface, a *attachment, pinned link.Link, program, old *ebpf.Program) error {
+	if err := pinned.Update(program); err != nil {
 		pinned.Close()
 		return diagnose(opReplace, err, facts{nic: nic})
 	}
-	a.link, a.Program = pinned, programID(i.program)
+	a.link, a.Program = pinned, programID(program)
 	t.undo = append(t.undo, func() error {
 		defer a.close()
 		return diagnose(opReplace, pinned.Update(old), facts{nic: nic})
@@ -280,12 +310,12 @@ func (i *Instance) exchange(t *transaction, nic *Interface, a *attachment, pinne
 	return nil
 }
 
-func (i *Instance) attachNew(t *transaction, nic *Interface, a *attachment) error {
-	l, err := newLink(nic, i.program, a.Mode)
+func attachNew(t *transaction, nic *Interface, a *attachment, program *ebpf.Program) error {
+	l, err := newLink(nic, program, a.Mode)
 	if err != nil {
 		return err
 	}
-	a.link, a.fresh, a.Program = l, true, programID(i.program)
+	a.link, a.fresh, a.Program = l, true, programID(program)
 	t.undo = append(t.undo, func() error {
 		defer a.close()
 		return removeLink(l)

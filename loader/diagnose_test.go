@@ -131,12 +131,12 @@ func TestCheckXDP(t *testing.T) {
 				if err != nil {
 					t.Error(err)
 				}
-				if mode, reason, err := choose(test.nic, ModeAuto); mode != ModeXDP || reason == "" || err != nil {
+				if mode, reason, err := choose(test.nic, ModeAuto, false); mode != ModeXDP || reason == "" || err != nil {
 					t.Errorf("auto: %s (%s), %v", mode, reason, err)
 				}
 			} else {
 				wantError(t, err, ErrUnsupported, "eth0", test.native)
-				if mode, reason, err := choose(test.nic, ModeAuto); mode != ModeSocket || !strings.HasPrefix(reason, "no XDP: ") || err != nil {
+				if mode, reason, err := choose(test.nic, ModeAuto, true); mode != ModeSocket || !strings.HasPrefix(reason, "no XDP: ") || err != nil {
 					t.Errorf("auto: %s (%s), %v", mode, reason, err)
 				}
 			}
@@ -202,10 +202,10 @@ func TestParseMode(t *testing.T) {
 			t.Errorf("%s: %s, %v", name, got, err)
 		}
 	}
-	if _, err := ParseMode("fast"); err == nil || !strings.Contains(err.Error(), "auto, xdp, generic, socket") {
+	if _, err := ParseMode("fast"); err == nil || !strings.Contains(err.Error(), "auto, afxdp, xdp, generic, socket") {
 		t.Errorf("fast: %v", err)
 	}
-	if err := Mode("fast").available(); err == nil {
+	if err := Mode("fast").available(true); err == nil {
 		t.Error("mode fast is available")
 	}
 }

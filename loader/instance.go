@@ -34,16 +34,19 @@ type Instance struct {
 	pins      pins
 	lock      *lock
 	program   *ebpf.Program // roam_xdp
+	sockets   bool          // Options.Sockets
 	netlink   *netlink.Handle
 	log       *slog.Logger
 	committed bool // the maps are pinned where everyone looks for them
 	hadKept   bool // the pins were an operator's when we came
 	keepThis  bool // Keep was called
 
-	mu         sync.Mutex // guards what follows; Watch shares it
-	attached   map[string]*attachment
-	listening  []listening
-	unfiltered int // addresses for which listeners had no place
+	mu       sync.Mutex // guards what follows; Watch shares it
+	attached map[string]*attachment
+	// slotPrograms are the roam_xdp of interfaces in ModeAFXDP, by their slot.
+	slotPrograms [maps.XSKInterfaces]*ebpf.Program
+	listening    []listening
+	unfiltered   int // addresses for which listeners had no place
 }
 
 // listening is an address that the instance's server is bound to.
@@ -70,7 +73,7 @@ func Open(o Options) (*Instance, error) {
 	if err != nil {
 		return nil, diagnose(opLock, err, facts{dir: p.root})
 	}
-	i := &Instance{pins: p, lock: l, Warnings: warnings, log: o.log(), attached: make(map[string]*attachment)}
+	i := &Instance{pins: p, lock: l, Warnings: warnings, log: o.log(), sockets: o.Sockets, attached: make(map[string]*attachment)}
 	if err := i.open(o.Slots); err != nil {
 		// An adopted instance stays as it was; Close would clear it.
 		i.closeFiles()
@@ -231,8 +234,10 @@ func (i *Instance) closeFiles() {
 	for _, a := range i.attached {
 		a.close()
 	}
-	if i.program != nil {
-		i.program.Close()
+	for _, p := range append(i.slotPrograms[:], i.program) {
+		if p != nil {
+			p.Close()
+		}
 	}
 	if i.Maps != nil {
 		i.Maps.Close()

@@ -6,6 +6,7 @@ package loader
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -14,9 +15,12 @@ type Mode string
 
 // The modes.
 const (
-	// ModeAuto takes ModeXDP where driver and kernel can do it, else
-	// ModeSocket, and says why.
+	// ModeAuto takes ModeAFXDP where the process has sockets for it and driver and
+	// kernel can do it, else ModeXDP, else ModeSocket, and says why.
 	ModeAuto Mode = "auto"
+	// ModeAFXDP is ModeXDP with an AF_XDP socket of the process behind each
+	// receive queue, for the main lane.
+	ModeAFXDP Mode = "afxdp"
 	// ModeXDP runs roam_xdp in the driver.
 	ModeXDP Mode = "xdp"
 	// ModeGeneric runs roam_xdp in the stack: any interface, but slower than
@@ -24,41 +28,54 @@ const (
 	ModeGeneric Mode = "generic"
 	// ModeSocket leaves the interfaces alone: roam_socket does it all.
 	ModeSocket Mode = "socket"
-	// ModeAFXDP adds AF_XDP sockets to ModeXDP. Not in this release.
-	ModeAFXDP Mode = "afxdp"
 )
+
+var modes = []Mode{ModeAuto, ModeAFXDP, ModeXDP, ModeGeneric, ModeSocket}
+
+func modeNames() string {
+	var names []string
+	for _, m := range modes {
+		names = append(names, string(m))
+	}
+	return strings.Join(names, ", ")
+}
 
 // ParseMode reads a mode's name; "native" is another name of "xdp".
 func ParseMode(name string) (Mode, error) {
 	if name == "native" {
 		return ModeXDP, nil
 	}
-	modes := []string{string(ModeAuto), string(ModeXDP), string(ModeGeneric), string(ModeSocket), string(ModeAFXDP)}
-	for _, m := range modes {
-		if name == m {
-			return Mode(m), nil
-		}
+	if m := Mode(name); slices.Contains(modes, m) {
+		return m, nil
 	}
-	return "", fmt.Errorf("no mode %q; the modes are %s", name, strings.Join(modes[:4], ", "))
+	return "", fmt.Errorf("no mode %q; the modes are %s", name, modeNames())
 }
 
-// available refuses what this release cannot do.
-func (m Mode) available() error {
-	switch m {
-	case ModeAuto, ModeXDP, ModeGeneric, ModeSocket:
-		return nil
-	case ModeAFXDP:
+// attached is how the kernel shows a program that runs in the mode.
+func (m Mode) attached() Mode {
+	if m == ModeAFXDP {
+		return ModeXDP
+	}
+	return m
+}
+
+// available refuses what cannot be on any interface. sockets: Options.Sockets.
+func (m Mode) available(sockets bool) error {
+	switch {
+	case !slices.Contains(modes, m):
+		return &Error{What: fmt.Sprintf("there is no mode %q", m), fix: "the modes are " + modeNames()}
+	case m == ModeAFXDP && !sockets:
 		return &Error{
-			Kind: ErrUnsupported, What: "mode afxdp is not in this release",
-			fix: "use mode xdp, the same filter with ordinary UDP sockets behind it, or auto",
+			Kind: ErrUnsupported, What: "mode afxdp needs a daemon behind it, whose sockets it is about",
+			fix: "`xdp-roam run --mode afxdp`; what is loaded in mode native before is exchanged for it then",
 		}
 	}
-	return &Error{What: fmt.Sprintf("there is no mode %q", m), fix: "the modes are auto, xdp, generic and socket"}
+	return nil
 }
 
 // choose picks the mode for an interface and says why. The error is why the
 // mode that was asked for cannot be; in ModeAuto only a conflict is one.
-func choose(nic *Interface, asked Mode) (Mode, string, error) {
+func choose(nic *Interface, asked Mode, sockets bool) (Mode, string, error) {
 	switch asked {
 	case ModeSocket:
 		return ModeSocket, "asked for", nil
@@ -66,9 +83,18 @@ func choose(nic *Interface, asked Mode) (Mode, string, error) {
 		return ModeGeneric, "asked for; slower than in the driver", nic.checkXDP(ModeGeneric)
 	case ModeXDP:
 		return ModeXDP, "asked for", nic.checkXDP(ModeXDP)
+	case ModeAFXDP:
+		return ModeAFXDP, "asked for", nic.checkAFXDP()
 	}
 	if err := nic.checkXDP(ModeXDP); err != nil {
 		return ModeSocket, "no XDP: " + causeOf(err), nil
 	}
-	return ModeXDP, fmt.Sprintf("driver %s has native XDP", nic.Driver), nil
+	reason := fmt.Sprintf("driver %s has native XDP", nic.Driver)
+	if !sockets {
+		return ModeXDP, reason, nil
+	}
+	if err := nic.checkAFXDP(); err != nil {
+		return ModeXDP, reason + "; no AF_XDP: " + causeOf(err), nil
+	}
+	return ModeAFXDP, reason + " and the kernel AF_XDP", nil
 }

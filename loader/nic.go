@@ -18,6 +18,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/xdp-roam/xdp-roam/maps"
 )
 
 // Support says whether a driver can do something.
@@ -41,6 +43,10 @@ type Interface struct {
 	Master string // the bond that it is part of
 	Parent string // the device under a VLAN
 	Native Support
+	// Redirect: the driver can redirect frames, to AF_XDP sockets among others.
+	Redirect Support
+	// Queues is how many receive queues are in use; 1 where the driver does not tell.
+	Queues int
 	XDP    *AttachedProgram // nil: none
 	// Untagged is a VLAN on this interface whose tag the NIC takes off before
 	// XDP sees the frame; empty: none.
@@ -88,8 +94,9 @@ func readInterface(links *netlink.Handle, name string) (*Interface, error) {
 	a := l.Attrs()
 	nic := &Interface{
 		Name: a.Name, Index: a.Index, Kind: l.Type(), MTU: a.MTU, Encap: a.EncapType,
-		Driver: driverName(a.Name), Native: nativeSupport(a.Index),
+		Driver: driverName(a.Name), Queues: receiveQueues(a.Name),
 	}
+	nic.Native, nic.Redirect = xdpSupport(a.Index)
 	if nic.Driver == "" {
 		nic.Driver = nic.Kind
 	}
@@ -187,57 +194,84 @@ func vlanOn(links *netlink.Handle, parent int) string {
 // stack beside the frame (rxvlan).
 func stripsVLANTags(name string) bool {
 	const rxVLAN = 1 << 8 // ETH_FLAG_RXVLAN
+	value := struct{ command, data uint32 }{command: unix.ETHTOOL_GFLAGS}
+	return ethtool(name, unsafe.Pointer(&value)) == nil && value.data&rxVLAN != 0
+}
+
+// receiveQueues asks ethtool for the channels (ethtool -l).
+func receiveQueues(name string) int {
+	value := struct {
+		command                            uint32
+		_                                  [4]uint32 // at most
+		receive, transmit, other, combined uint32
+	}{command: unix.ETHTOOL_GCHANNELS}
+	if ethtool(name, unsafe.Pointer(&value)) != nil {
+		return 1
+	}
+	return max(1, int(value.receive+value.combined))
+}
+
+// ethtool asks about an interface: value begins with the command and takes the answer.
+func ethtool(name string, value unsafe.Pointer) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return false
+		return err
 	}
 	defer unix.Close(fd)
-	value := struct{ command, data uint32 }{command: unix.ETHTOOL_GFLAGS}
 	var request struct { // struct ifreq
 		name [unix.IFNAMSIZ]byte
 		data unsafe.Pointer
 		_    [16]byte
 	}
 	copy(request.name[:unix.IFNAMSIZ-1], name)
-	request.data = unsafe.Pointer(&value)
+	request.data = value
 	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request)))
-	runtime.KeepAlive(&value)
-	return errno == 0 && value.data&rxVLAN != 0
+	runtime.KeepAlive(value)
+	if errno != 0 {
+		return errno
+	}
+	return nil
 }
 
-// nativeSupport asks the netdev family (Linux 6.3) for the driver's XDP
-// features: the one way to know without attaching something.
-func nativeSupport(index int) Support {
+// xdpSupport asks the netdev family (Linux 6.3) for the driver's XDP features: the
+// one way to know without attaching something.
+func xdpSupport(index int) (native, redirect Support) {
 	const (
 		cmdDevGet       = 1 // NETDEV_CMD_DEV_GET
 		attrIfindex     = 1 // NETDEV_A_DEV_IFINDEX
 		attrXDPFeatures = 3 // NETDEV_A_DEV_XDP_FEATURES
-		basic           = 1 // NETDEV_XDP_ACT_BASIC
+		actBasic        = 1 // NETDEV_XDP_ACT_BASIC
+		actRedirect     = 2 // NETDEV_XDP_ACT_REDIRECT
 	)
 	family, err := netlink.GenlFamilyGet("netdev")
 	if err != nil {
-		return SupportUnknown
+		return SupportUnknown, SupportUnknown
 	}
 	req := nl.NewNetlinkRequest(int(family.ID), 0)
 	req.AddData(&nl.Genlmsg{Command: cmdDevGet, Version: 1})
 	req.AddData(nl.NewRtAttr(attrIfindex, nl.Uint32Attr(uint32(index))))
 	answers, err := req.Execute(unix.NETLINK_GENERIC, 0)
 	if err != nil || len(answers) != 1 || len(answers[0]) < nl.SizeofGenlmsg {
-		return SupportUnknown
+		return SupportUnknown, SupportUnknown
 	}
 	attrs, err := nl.ParseRouteAttr(answers[0][nl.SizeofGenlmsg:])
 	if err != nil {
-		return SupportUnknown
+		return SupportUnknown, SupportUnknown
 	}
 	for _, a := range attrs {
 		if a.Attr.Type == attrXDPFeatures && len(a.Value) >= 8 {
-			if binary.NativeEndian.Uint64(a.Value)&basic != 0 {
-				return SupportYes
-			}
-			return SupportNo
+			features := binary.NativeEndian.Uint64(a.Value)
+			return supports(features, actBasic), supports(features, actRedirect)
 		}
 	}
-	return SupportUnknown
+	return SupportUnknown, SupportUnknown
+}
+
+func supports(features, feature uint64) Support {
+	if features&feature != 0 {
+		return SupportYes
+	}
+	return SupportNo
 }
 
 // mtuLimit is the largest MTU at which one page holds a packet with XDP's head
@@ -253,8 +287,10 @@ var singlePage = map[string]bool{"veth": true, "virtio_net": true}
 // rule, so nobody here can look whether it has a ring for what XDP sends.
 func (nic *Interface) warning(mode Mode) string {
 	switch {
-	case mode != ModeXDP:
+	case mode.attached() != ModeXDP:
 		return ""
+	case mode == ModeAFXDP && nic.Queues > maps.XSKQueues:
+		return fmt.Sprintf("%s has %d receive queues, and AF_XDP sockets are for the first %d: the others' packets come by UDP sockets; `ethtool -L %s combined %d` has no more", nic.Name, nic.Queues, maps.XSKQueues, nic.Name, maps.XSKQueues)
 	case nic.Untagged != "":
 		return fmt.Sprintf("%s hides VLAN tags from XDP: when cookies are demanded, RETRY to clients on %s leaves without its tag; `ethtool -K %s rxvlan off` shows them", nic.Name, nic.Untagged, nic.Name)
 	case nic.Kind == "veth":

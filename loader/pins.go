@@ -29,6 +29,7 @@ type Options struct {
 	BPFFS    string // where the BPF file system is mounted; "" is DefaultBPFFS
 	Instance string // "" is DefaultInstance
 	Slots    uint32 // size of the session table; 0: that of the pins, else maps.DefaultSlots
+	Sockets  bool   // this process puts sockets into Instance.Maps.XSKs: ModeAFXDP can be
 
 	Log *slog.Logger // nil: slog.Default
 }

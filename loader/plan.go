@@ -25,7 +25,7 @@ func MakePlan(o Options, interfaces []string, mode Mode) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := mode.available(); err != nil {
+	if err := mode.available(o.Sockets); err != nil {
 		return nil, err
 	}
 	plan := &Plan{}
@@ -36,7 +36,7 @@ func MakePlan(o Options, interfaces []string, mode Mode) (*Plan, error) {
 		return nil, err
 	}
 	for _, name := range interfaces {
-		if err := plan.addInterface(&p, name, mode); err != nil {
+		if err := plan.addInterface(&p, name, mode, o.Sockets); err != nil {
 			return nil, err
 		}
 	}
@@ -80,12 +80,12 @@ func (plan *Plan) addMaps(o Options, p *pins) error {
 	return nil
 }
 
-func (plan *Plan) addInterface(p *pins, name string, asked Mode) error {
+func (plan *Plan) addInterface(p *pins, name string, asked Mode, sockets bool) error {
 	nic, err := ReadInterface(name)
 	if err != nil {
 		return err
 	}
-	mode, reason, err := choose(nic, asked)
+	mode, reason, err := choose(nic, asked, sockets)
 	if err != nil {
 		return err
 	}

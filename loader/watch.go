@@ -17,7 +17,8 @@ import (
 // Watch keeps listeners and attachments right while links and addresses come
 // and go, until ctx ends; then it returns nil. A removed interface is degraded
 // until one of its name is there again, and is then attached to anew. changed,
-// if not nil, is called for each attachment that becomes degraded or whole.
+// if not nil, is called for each attachment that becomes degraded or whole, and in
+// ModeAFXDP also when it has other receive queues than before.
 //
 // It compares what is with what should be and trusts no single notification,
 // so lost ones only cost time. It acts in the namespaces of the calling thread,
@@ -33,7 +34,9 @@ func (i *Instance) Watch(ctx context.Context, changed func(Attachment)) error {
 
 const (
 	watchSettle = 20 * time.Millisecond // notifications come in groups
-	watchRetry  = 2 * time.Second       // while something is degraded
+	// While something is degraded, or the number of queues matters, of whose
+	// change no notification tells.
+	watchAgain = 2 * time.Second
 )
 
 // watchOnce runs until ctx ends or the kernel has dropped notifications, which
@@ -73,8 +76,8 @@ func (i *Instance) watchOnce(ctx context.Context, changed func(Attachment)) erro
 			}
 			next.Reset(watchSettle)
 		case <-next.C:
-			if !i.reconcile(changed) {
-				next.Reset(watchRetry)
+			if !i.reconcile(changed) || i.countsQueues() {
+				next.Reset(watchAgain)
 			}
 		}
 	}
@@ -100,10 +103,10 @@ func (i *Instance) reconcile(changed func(Attachment)) bool {
 		if a.asked == ModeSocket {
 			continue
 		}
-		before := a.Degraded
+		before := a.Attachment
 		i.repair(a)
 		whole = whole && a.Degraded == ""
-		if a.Degraded != before {
+		if a.changed(&before) {
 			changes = append(changes, a.Attachment)
 		}
 	}
@@ -114,6 +117,18 @@ func (i *Instance) reconcile(changed func(Attachment)) bool {
 		}
 	}
 	return whole
+}
+
+// countsQueues reports whether the number of some interface's queues matters.
+func (i *Instance) countsQueues() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, a := range i.attached {
+		if a.Mode == ModeAFXDP {
+			return true
+		}
+	}
+	return false
 }
 
 // repair looks whether an attachment still holds and attaches anew if not.
@@ -129,18 +144,15 @@ func (i *Instance) repair(a *attachment) {
 		return
 	}
 	if nic.Index == a.Ifindex && a.holds() {
-		a.Degraded = ""
+		a.Degraded, a.Queues, a.MTU, a.Warning = "", nic.Queues, nic.MTU, nic.warning(a.Mode)
 		return
 	}
-	mode, reason, err := choose(nic, a.asked)
-	if err != nil {
+	if err := i.decide(nic, a); err != nil {
 		a.Degraded = causeOf(err)
 		return
 	}
 	a.close()
-	a.Ifindex, a.Driver, a.Mode, a.Reason, a.Program, a.Degraded = nic.Index, nic.Driver, mode, reason, 0, ""
-	a.Warning = nic.warning(mode)
-	if mode == ModeSocket {
+	if a.Mode == ModeSocket {
 		return
 	}
 	if err := i.attachAgain(nic, a); err != nil {
@@ -164,6 +176,12 @@ func (i *Instance) attachAgain(nic *Interface, a *attachment) error {
 	}
 	t.commit()
 	return i.pins.discardStaged()
+}
+
+// changed reports whether the daemon must hear of what has changed since.
+func (a *attachment) changed(since *Attachment) bool {
+	return a.Degraded != since.Degraded || a.Mode != since.Mode ||
+		a.Mode == ModeAFXDP && (a.Ifindex != since.Ifindex || a.Queues != since.Queues || a.MTU != since.MTU)
 }
 
 // holds reports whether the link is on its interface still.
