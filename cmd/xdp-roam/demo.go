@@ -13,6 +13,7 @@ type demoFlags struct {
 	json  bool
 	rate  int
 	pause time.Duration
+	mode  string
 }
 
 func newDemoCommand(e *env) *cobra.Command {
@@ -39,6 +40,9 @@ root, on Linux.`,
 			if flags.pause < 100*time.Millisecond || flags.pause > time.Minute {
 				return usage("--pause %v: write a duration from 100ms to 1m", flags.pause)
 			}
+			if flags.mode != "xdp" && flags.mode != "afxdp" {
+				return usage("--mode %q: the demo plays in mode xdp or afxdp", flags.mode)
+			}
 			if flags.json && !e.format.isJSON() {
 				e.format = formatJSON
 			}
@@ -49,6 +53,7 @@ root, on Linux.`,
 	f.BoolVar(&flags.json, "json", false, "the report as JSON (as -o json)")
 	f.IntVar(&flags.rate, "rate", 500, "datagrams each second")
 	f.DurationVar(&flags.pause, "pause", 2*time.Second, "how long the client keeps still, and each flood lasts, between moves")
+	f.StringVar(&flags.mode, "mode", "xdp", "the edge's `MODE`: xdp or afxdp")
 	c.AddCommand(&cobra.Command{
 		Use: "part NAME", Short: "One process of the demo, which starts it by itself", Hidden: true,
 		Args: arguments(cobra.ExactArgs(1)),

@@ -28,7 +28,7 @@ func runDemo(ctx context.Context, e *env, flags demoFlags) error {
 		return fmt.Errorf("cannot find this program, to start the demo's processes: %w", err)
 	}
 	report, err := demo.Run(ctx, demo.Config{
-		Binary: binary, Rate: flags.rate, Pause: flags.pause,
+		Binary: binary, Rate: flags.rate, Pause: flags.pause, Mode: flags.mode,
 		Progress: func(at time.Duration, line string) {
 			fmt.Fprintf(e.stderr, "%5.1fs  %s\n", at.Seconds(), line)
 		},

@@ -18,6 +18,7 @@ import (
 	"github.com/xdp-roam/xdp-roam/cmd/xdp-roam/internal/config"
 	"github.com/xdp-roam/xdp-roam/loader"
 	"github.com/xdp-roam/xdp-roam/maps"
+	"github.com/xdp-roam/xdp-roam/userspace/afxdp"
 	"github.com/xdp-roam/xdp-roam/userspace/control"
 	"github.com/xdp-roam/xdp-roam/userspace/handshake"
 	"github.com/xdp-roam/xdp-roam/userspace/server"
@@ -41,6 +42,7 @@ type edge struct {
 
 	instance *loader.Instance // nil in config.ModeNone
 	server   *server.Server
+	queues   *afxdp.Keeper // nil like instance
 	control  *control.Server
 	drain    *drain
 	hangup   <-chan os.Signal // says: read the files again
@@ -96,6 +98,9 @@ func (d *edge) start() error {
 		return err
 	}
 	if d.instance != nil {
+		if err := d.startQueues(); err != nil {
+			return err
+		}
 		if err := d.instance.Listen(d.server.Addr(), 0); err != nil {
 			return err
 		}
@@ -110,7 +115,7 @@ func (d *edge) startDataPlane() (*maps.Set, error) {
 		return nil, nil
 	}
 	options := d.env.loaderOptions()
-	options.Slots = d.conf.TableSlots
+	options.Slots, options.Sockets = d.conf.TableSlots, true
 	instance, err := loader.Open(options)
 	if err != nil {
 		return nil, unprivilegedHint(err)
@@ -177,8 +182,9 @@ func (d *edge) startBackground() {
 	if d.instance == nil {
 		return
 	}
+	d.background.Go(func() { d.queues.Run(ctx) })
 	d.background.Go(func() {
-		if err := d.instance.Watch(ctx, d.logAttachment); err != nil {
+		if err := d.instance.Watch(ctx, d.attachmentChanged); err != nil {
 			d.log.Error("changes of links and addresses are not followed any more", "error", err)
 		}
 	})
@@ -205,14 +211,6 @@ func (d *edge) acceptAll(ctx context.Context) {
 			}
 		})
 	}
-}
-
-func (d *edge) logAttachment(a loader.Attachment) {
-	if a.Degraded == "" {
-		d.log.Info("an interface is attached again", "interface", a.Interface, "mode", a.Mode, "reason", a.Reason)
-		return
-	}
-	d.log.Warn("an interface is degraded: its packets are not filtered", "interface", a.Interface, "cause", a.Degraded)
 }
 
 // logEvents shows the events of the data plane until ctx ends.
@@ -253,6 +251,9 @@ func (d *edge) stop() error {
 	}
 	d.drain.stop()
 	d.background.Wait()
+	if d.queues != nil {
+		errs = append(errs, d.queues.Close())
+	}
 	if d.instance != nil {
 		errs = append(errs, d.instance.Close())
 	}

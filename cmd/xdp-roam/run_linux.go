@@ -32,7 +32,7 @@ itself, too, when that file changes.
 A file gives the settings, flags override it:
   listen = ":7626"
   interfaces = ["eth0"]
-  mode = "auto"                # auto, xdp, generic, socket, none
+  mode = "auto"                # auto, afxdp, xdp, generic, socket, none
   key_file = "server.key"
   previous_key_file = "old.key"         # while the key is rotated
   addresses = ["192.0.2.1", "2001:db8::1"]   # where else clients can go
@@ -45,9 +45,11 @@ A file gives the settings, flags override it:
   name = "echo"                # for authorized_keys; may be left out
   backend = "echo:"            # echo:, discard:, udp://host:port
 
-Modes: xdp is native XDP in the driver; generic is XDP in the stack (slower, any
-NIC); socket steers at the sockets alone; auto takes xdp where the driver has it
-and socket elsewhere, and says why. none uses no BPF and needs no privileges: all
+Modes: xdp is native XDP in the driver; afxdp puts an AF_XDP socket behind it on
+each receive queue, so that packets of established sessions pass the kernel's stack
+by; generic is XDP in the stack (slower, any NIC); socket steers at the sockets
+alone; auto takes the best of afxdp, xdp and socket that driver and kernel have,
+and says why. none uses no BPF and needs no privileges: all
 works, but nothing is filtered before it reaches the daemon.`,
 		Args: arguments(cobra.NoArgs),
 	}

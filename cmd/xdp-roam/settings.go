@@ -29,7 +29,7 @@ func addSettings(e *env, c *cobra.Command) *settings {
 	f.StringVar(&s.file, "config", "", "read this TOML `FILE`; flags override it")
 	f.StringVar(&s.flags.Listen, "listen", d.Listen, "UDP `ADDR:PORT`; no ADDR means all, of both families")
 	f.StringSliceVar(&s.flags.Interfaces, "interface", nil, "attach XDP to this `IFACE` (repeat for more)")
-	f.StringVar(&s.mode, "mode", string(d.Mode), "`MODE`: auto, xdp (in the driver), generic (in the stack), socket (no XDP) or none (no BPF, no privileges)")
+	f.StringVar(&s.mode, "mode", string(d.Mode), "`MODE`: auto, afxdp (in the driver, AF_XDP sockets behind), xdp (in the driver), generic (in the stack), socket (no XDP) or none (no BPF, no privileges)")
 	f.StringVar(&s.flags.KeyFile, "key-file", "", "`FILE` with the server's private key, as keygen writes it")
 	f.StringVar(&s.flags.PreviousKeyFile, "previous-key-file", "", "`FILE` with the key before it, still served while it is rotated")
 	f.StringSliceVar(&s.flags.Addresses, "address", nil, "tell clients that the server is at `ADDR[:PORT]` too (repeat for more)")

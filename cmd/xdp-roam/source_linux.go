@@ -3,11 +3,13 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"strings"
 
 	"github.com/xdp-roam/xdp-roam/cmd/xdp-roam/internal/config"
 	"github.com/xdp-roam/xdp-roam/loader"
+	"github.com/xdp-roam/xdp-roam/maps"
 	"github.com/xdp-roam/xdp-roam/userspace/control"
 	"github.com/xdp-roam/xdp-roam/userspace/server"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
@@ -37,6 +39,7 @@ func (d *source) Status() control.Status {
 		for _, a := range attachments {
 			s.Interfaces = append(s.Interfaces, interfaceItem(a))
 		}
+		d.addQueues(s.Interfaces)
 	}
 	for _, one := range d.conf.Services {
 		s.Services = append(s.Services, control.Service{Port: one.Port, Backend: one.Backend})
@@ -50,6 +53,26 @@ func (d *source) Status() control.Status {
 	return s
 }
 
+// addQueues enters what AF_XDP sockets the interfaces have. One that lacks some is degraded.
+func (d *source) addQueues(items []control.Interface) {
+	if d.queues == nil {
+		return
+	}
+	for _, st := range d.queues.States() {
+		for n := range items {
+			item := &items[n]
+			if item.Name != st.Name {
+				continue
+			}
+			item.AFXDP = queueItem(st)
+			if st.Missing != nil {
+				item.State = "degraded"
+				item.Reason = fmt.Sprintf("packets of %d queues come by UDP sockets: %v", min(st.Queues, maps.XSKQueues)-st.Bound, st.Missing)
+			}
+		}
+	}
+}
+
 func interfaceItem(a loader.Attachment) control.Interface {
 	item := control.Interface{Name: a.Interface, Driver: a.Driver, State: "attached", Reason: a.Reason}
 	switch {
@@ -57,7 +80,7 @@ func interfaceItem(a loader.Attachment) control.Interface {
 		item.State, item.Reason = "degraded", a.Degraded
 	case a.Mode == loader.ModeSocket:
 		item.State = "unattached"
-	case a.Mode == loader.ModeXDP:
+	case a.Mode == loader.ModeXDP, a.Mode == loader.ModeAFXDP:
 		item.Mode = "native"
 	default:
 		item.Mode = string(a.Mode)
@@ -116,6 +139,10 @@ func serverCounters(s server.Stats) []control.Counter {
 	add("drop", "datagram_queue_full", s.DatagramsDropped)
 	add("drop", "datagram_too_large", s.DatagramsTooLarge)
 	add("drop", "send_refused", s.SendRefused)
+	add("drop", "queue_no_frame", s.QueueDrops.NoFrame)
+	add("drop", "queue_ring_full", s.QueueDrops.RingFull)
+	add("drop", "queue_malformed", s.QueueDrops.Malformed)
+	add("event", "queue_fill_ring_empty", s.QueueDrops.FillEmpty)
 	for status, n := range s.Refused {
 		add("event", "refused_"+strings.ReplaceAll(wire.Status(status).String(), " ", "_"), n)
 	}

@@ -77,6 +77,9 @@ func showStatus(e *env, s control.Status) error {
 			value += ", " + i.Mode
 		}
 		lines = append(lines, line{"interface " + i.Name, fmt.Sprintf("%s (%s)", value, i.Reason)})
+		if i.AFXDP != nil {
+			lines = append(lines, line{"AF_XDP " + i.Name, queuesText(i.AFXDP)})
+		}
 	}
 	for _, one := range s.Services {
 		lines = append(lines, line{fmt.Sprintf("service %d", one.Port), one.Backend})

@@ -35,6 +35,8 @@ type Config struct {
 	Rate int
 	// Pause is how long the client keeps still between moves, 2 s when zero.
 	Pause time.Duration
+	// Mode is the edge's: "xdp" when empty, or "afxdp".
+	Mode string
 	// Progress gets a line for each step, with the time since the start. Nil: nobody.
 	Progress func(at time.Duration, line string)
 }
@@ -72,6 +74,9 @@ type director struct {
 func Run(ctx context.Context, config Config) (report *Report, err error) {
 	if config.Rate == 0 {
 		config.Rate = 500
+	}
+	if config.Mode == "" {
+		config.Mode = "xdp"
 	}
 	if config.Pause == 0 {
 		config.Pause = 2 * time.Second
@@ -237,7 +242,7 @@ func (d *director) hear(m Message) {
 
 // startEdge starts the real daemon with XDP in the driver of its link.
 func (d *director) startEdge(key handshake.PrivateKey, client handshake.PublicKey) error {
-	d.step("starting the edge: xdp-roam run, XDP native on its veth, service udp://%s:%d", lab.BackendV4, servicePort)
+	d.step("starting the edge: xdp-roam run, mode %s on its veth, service udp://%s:%d", d.config.Mode, lab.BackendV4, servicePort)
 	keyText, err := key.MarshalText()
 	if err != nil {
 		return err
@@ -253,7 +258,7 @@ func (d *director) startEdge(key handshake.PrivateKey, client handshake.PublicKe
 		return err
 	}
 	cmd := exec.Command(d.config.Binary, append([]string{"run",
-		"--listen", fmt.Sprintf(":%d", wire.DefaultPort), "--interface", lab.EdgeLink, "--mode", "xdp",
+		"--listen", fmt.Sprintf(":%d", wire.DefaultPort), "--interface", lab.EdgeLink, "--mode", d.config.Mode,
 		"--key-file", d.scratch.Path("server.key"), "--authorized-keys", d.scratch.Path("authorized_keys"),
 		"--state-dir", d.scratch.Path("state"), "--cookie", "always",
 		"--service", fmt.Sprintf("%d=udp://%s:%d", roamService, lab.BackendV4, servicePort),

@@ -30,6 +30,9 @@ type Port struct {
 	MAC   net.HardwareAddr // nil: the kernel's choice
 	Addrs []netip.Prefix   // addresses with their prefix lengths
 	Down  bool             // left down
+	// Queues is how many receive queues it has; 0: one. Only the first port of Connect
+	// can have more, as XDP wants no fewer than the other end has to send by.
+	Queues int
 }
 
 // Connect makes a veth pair between a and b, with addresses, and sets both ends
@@ -40,8 +43,9 @@ type Port struct {
 func Connect(a, b Port) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.HardwareAddr, attrs.Index = a.Link, a.MAC, int(nextIndex.Add(1))
+	attrs.NumRxQueues, attrs.NumTxQueues = max(1, a.Queues), 1
 	pair := &netlink.Veth{
-		LinkAttrs: attrs, PeerName: b.Link, PeerHardwareAddr: b.MAC,
+		LinkAttrs: attrs, PeerName: b.Link, PeerHardwareAddr: b.MAC, PeerNumTxQueues: 1, PeerNumRxQueues: 1,
 		PeerNamespace: netlink.NsFd(b.NS.fd),
 	}
 	if err := a.NS.handle.LinkAdd(pair); err != nil {

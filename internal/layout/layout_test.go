@@ -32,6 +32,7 @@ var allowed = map[string][]string{
 	"userspace/relay":               {"userspace/stream"},
 	"userspace/inbox":               {},
 	"userspace/server":              {"userspace/wire", "userspace/session", "userspace/handshake", "userspace/netio", "userspace/inbox", "maps"},
+	"userspace/afxdp":               {"maps", "userspace/netio", "userspace/server"},
 	"userspace/client":              {"userspace/wire", "userspace/session", "userspace/handshake", "userspace/netio", "userspace/inbox"},
 	"userspace/control":             {"userspace/wire", "userspace/handshake"},
 	"internal/testutil":             {},

@@ -60,7 +60,7 @@ type Status struct {
 	Listen   string    `json:"listen"`
 	// PublicKey is the server's, as clients need it.
 	PublicKey string `json:"public_key"`
-	// Mode is xdp, generic, socket, none, or mixed where interfaces differ;
+	// Mode is afxdp, xdp, generic, socket, none, or mixed where interfaces differ;
 	// ModeReason says why it is that one.
 	Mode       string      `json:"mode"`
 	ModeReason string      `json:"mode_reason"`
@@ -93,6 +93,24 @@ type Interface struct {
 	// that one, or what is wrong.
 	State  string `json:"state"`
 	Reason string `json:"reason,omitempty"`
+	// AFXDP is there in mode afxdp.
+	AFXDP *AFXDP `json:"afxdp,omitempty"`
+}
+
+// AFXDP is an interface's AF_XDP sockets: one for each receive queue, as it should be.
+type AFXDP struct {
+	Queues int `json:"queues"`
+	Bound  int `json:"bound"`
+	// ZeroCopy and HugePages count the sockets that have them.
+	ZeroCopy  int `json:"zero_copy"`
+	HugePages int `json:"huge_pages"`
+	Memory    int `json:"memory_bytes"`
+	// Missing says why queues have no socket; empty: all have.
+	Missing string `json:"missing,omitempty"`
+	// NoFrame and RingFull count packets that the kernel dropped at the sockets
+	// that are there now, because their reader was too slow.
+	NoFrame  uint64 `json:"dropped_no_frame"`
+	RingFull uint64 `json:"dropped_ring_full"`
 }
 
 // AuthorizedKeys is the list of clients in force.

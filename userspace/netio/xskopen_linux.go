@@ -50,7 +50,7 @@ func listenXSK(cfg XSKConfig) (*XSK, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := &XSK{port: cfg.Port, frameSize: frameSize(cfg.MTU)}
+	x := &XSK{port: cfg.Port, frameSize: uint64(XSKFrameSize(cfg.MTU))}
 	if err := x.open(fd, cfg, count); err != nil {
 		unix.Close(fd)
 		for _, ring := range x.rings {
@@ -66,15 +66,16 @@ func listenXSK(cfg XSKConfig) (*XSK, error) {
 	return x, nil
 }
 
-// frameSize is the power of two that holds a frame of the interface behind the
-// head room that the kernel keeps free. The kernel takes no more than a page, and
-// programs like ours bound a packet to one too.
-func frameSize(mtu int) uint64 {
+// XSKFrameSize is how many bytes a socket keeps for each frame of an interface with
+// this MTU: a power of two that holds it behind the head room that the kernel
+// leaves free. The kernel takes no more than a page, and our XDP program too gets
+// packets of one page at most.
+func XSKFrameSize(mtu int) int {
 	const headRoom, headers = 256, ethernetLen + vlanTagsMax*vlanTagLen
 	if headRoom+headers+mtu <= 2048 {
 		return 2048
 	}
-	return uint64(os.Getpagesize())
+	return os.Getpagesize()
 }
 
 // open makes the rings and binds.

@@ -104,9 +104,9 @@ func TestRingNeedsWakeup(t *testing.T) {
 	}
 }
 
-func TestFrameSize(t *testing.T) {
-	for mtu, want := range map[int]uint64{68: 2048, 1500: 2048, 1770: 2048, 1771: 4096, 3498: 4096} {
-		if got := frameSize(mtu); got != want {
+func TestXSKFrameSize(t *testing.T) {
+	for mtu, want := range map[int]int{68: 2048, 1500: 2048, 1770: 2048, 1771: 4096, 3498: 4096} {
+		if got := XSKFrameSize(mtu); got != want {
 			t.Errorf("MTU %d: frames of %d bytes, want %d", mtu, got, want)
 		}
 	}

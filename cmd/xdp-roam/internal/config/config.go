@@ -78,13 +78,14 @@ type Mode string
 // The modes, best first; ModeAuto takes the best that the machine can do and says why.
 const (
 	ModeAuto    Mode = "auto"
+	ModeAFXDP   Mode = "afxdp"   // XDP in the driver, AF_XDP sockets behind it
 	ModeXDP     Mode = "xdp"     // XDP in the driver and the socket program
 	ModeGeneric Mode = "generic" // XDP in the stack: works on every NIC, slower
 	ModeSocket  Mode = "socket"  // the socket program alone
 	ModeNone    Mode = "none"    // no BPF, no privileges: plain sockets
 )
 
-var modes = []string{string(ModeAuto), string(ModeXDP), string(ModeGeneric), string(ModeSocket), string(ModeNone)}
+var modes = []string{string(ModeAuto), string(ModeAFXDP), string(ModeXDP), string(ModeGeneric), string(ModeSocket), string(ModeNone)}
 
 // Address is Listen as an address; its unspecified address is IPv6 and means both families.
 func (c *Config) Address() (netip.AddrPort, error) {
@@ -148,11 +149,7 @@ func (c *Config) Validate(checkService func(Service) error) error {
 		add(err)
 	}
 	add(c.checkInterfaces())
-	if c.Mode == "afxdp" {
-		add(invalid("mode", "%q is not in this release; %q is the same filter with UDP sockets behind it", c.Mode, ModeXDP))
-	} else {
-		add(oneOf("mode", string(c.Mode), modes))
-	}
+	add(oneOf("mode", string(c.Mode), modes))
 	add(oneOf("cookie", c.Cookie, []string{"auto", "always", "never"}))
 	if c.KeyFile == "" {
 		add(invalid("key_file", "not set; make one with `xdp-roam keygen -o server.key` and name it"))
@@ -201,7 +198,7 @@ func (c *Config) checkInterfaces() error {
 	if len(c.Interfaces) > 0 && (c.Mode == ModeSocket || c.Mode == ModeNone) {
 		return invalid("interfaces", "mode %q attaches to no interface; remove interfaces or use mode %q", c.Mode, ModeAuto)
 	}
-	if len(c.Interfaces) == 0 && (c.Mode == ModeXDP || c.Mode == ModeGeneric) {
+	if len(c.Interfaces) == 0 && (c.Mode == ModeAFXDP || c.Mode == ModeXDP || c.Mode == ModeGeneric) {
 		return invalid("interfaces", "mode %q needs at least one interface", c.Mode)
 	}
 	return nil
