@@ -165,18 +165,6 @@ func (b *labBench) takeQueue(link string) *netio.XSK {
 	return x
 }
 
-// auto takes AF_XDP where it can, and says so.
-func TestRunAutoTakesAFXDP(t *testing.T) {
-	b := newLabBench(t)
-	edge := b.startEdge("--mode", "auto", "--interface", "edge0")
-	edge.waitFor("mode afxdp on edge0 because driver veth has native XDP and the kernel AF_XDP")
-	b.startClient("-L", "5007:7")
-	ask(t, b.program(5007), "hello")
-	b.checkStats("xdp", "redirect", "main_xsk")
-	edge.stop(syscall.SIGTERM)
-	b.nothingLeft()
-}
-
 // Another program's AF_XDP socket has the queue: with auto that is said, and the
 // queue's packets come by UDP sockets until it is free.
 func TestRunWithoutItsQueue(t *testing.T) {

@@ -324,11 +324,11 @@ func TestRunModes(t *testing.T) {
 		args            []string
 		ready, attached string
 	}{
-		"auto":         {[]string{"--mode", "auto", "--interface", "edge0"}, "mode xdp (native) on edge0 because driver veth has native XDP", "native"},
+		"auto":         {[]string{"--mode", "auto", "--interface", "edge0"}, "mode afxdp on edge0 because driver veth has native XDP and the kernel AF_XDP", "native"},
 		"generic":      {[]string{"--mode", "generic", "--interface", "edge0"}, "mode generic on edge0 because it was asked for; slower", "generic"},
 		"auto, no XDP": {[]string{"--mode", "auto", "--interface", "lo"}, "mode socket because no XDP: driver", ""},
 		"no interface": {[]string{"--mode", "auto"}, "mode socket because no interface is configured", ""},
-		"mixed":        {[]string{"--mode", "auto", "--interface", "edge0,lo"}, "mode mixed on edge0 because edge0: driver veth has native XDP; lo: no XDP", "native"},
+		"mixed":        {[]string{"--mode", "auto", "--interface", "edge0,lo"}, "mode mixed on edge0 because edge0: driver veth has native XDP and the kernel AF_XDP; lo: no XDP", "native"},
 		"none":         {[]string{"--mode", "none"}, "mode none because it was asked for", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -340,10 +340,14 @@ func TestRunModes(t *testing.T) {
 			}
 			b.startClient("-L", "5007:7")
 			ask(t, b.program(5007), "hello")
-			if c.attached != "" {
+			switch {
+			case strings.Contains(c.ready, "AF_XDP"):
+				b.checkStats("xdp", "redirect", "main_xsk")
+				b.checkStats("socket", "deliver", "candidate") // before the path was validated
+			case c.attached != "":
 				b.checkStats("xdp", "pass", "main")
-			}
-			if name != "none" {
+				fallthrough
+			case name != "none":
 				b.checkStats("socket", "deliver", "main")
 			}
 			if code := edge.stop(syscall.SIGTERM); code != exitOK {
