@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/xdp-roam/xdp-roam/userspace/netio"
+	"github.com/xdp-roam/xdp-roam/userspace/session"
 )
 
 // worker owns sessions: their timers are in its wheel, the data plane brings
@@ -32,22 +33,27 @@ func (w *worker) keepTime() {
 		case <-w.wheel.wake:
 		case <-t.C:
 		}
-		now := srv.clock.now()
-		due = w.wheel.expire(now, due[:0])
-		for _, s := range due {
-			s.mu.Lock()
-			s.armedFor = 0
-			if at, ok := s.state.Deadline(); ok && at <= now {
-				s.state.Tick(now, &snd.out)
-			}
-			s.settle(now, &snd.out, w.counts)
-			s.mu.Unlock()
-			if len(snd.out.Packets) >= batchSize {
-				snd.flush(w.counts)
-			}
-		}
-		clear(due)
-		snd.flush(w.counts)
+		due = w.tick(srv.clock.now(), &snd, due[:0])
 		t.Reset(w.wheel.sleep() - srv.clock.now())
 	}
+}
+
+// tick ticks the sessions whose deadlines have come. due is memory for them.
+func (w *worker) tick(now session.Time, snd *sender, due []*Session) []*Session {
+	due = w.wheel.expire(now, due)
+	for _, s := range due {
+		s.mu.Lock()
+		s.armedFor = 0
+		if at, ok := s.state.Deadline(); ok && at <= now {
+			s.state.Tick(now, &snd.out)
+		}
+		s.settle(now, &snd.out, w.counts)
+		s.mu.Unlock()
+		if len(snd.out.Packets) >= batchSize {
+			snd.flush(w.counts)
+		}
+	}
+	clear(due)
+	snd.flush(w.counts)
+	return due
 }

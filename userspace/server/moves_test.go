@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/xdp-roam/xdp-roam/maps"
+	"github.com/xdp-roam/xdp-roam/userspace/netio"
+	"github.com/xdp-roam/xdp-roam/userspace/session"
+)
+
+var moveSessions = flag.Int("moves.sessions", 1<<15, "how many sessions BenchmarkMoves moves")
+
+// BenchmarkMoves is row 14 of docs/BENCHMARKS.md: all that a server spends on a
+// validated move but for its sockets, from the packet that makes a candidate over
+// CHALLENGE and RESPONSE to the commit, the PING behind it and its PONG, and the
+// timers. Sessions move in a random order, each from one new address to the next:
+// by a NAT's doing (rebind), or by their own, which takes new ids on both sides.
+func BenchmarkMoves(b *testing.B) {
+	for _, rebind := range []bool{true, false} {
+		b.Run(fmt.Sprintf("rebind=%v/sessions=%d", rebind, *moveSessions), func(b *testing.B) {
+			benchmarkMoves(b, *moveSessions, rebind)
+		})
+	}
+}
+
+// mover is a fleet of clients that move.
+type mover struct {
+	*bareServer
+	now     session.Time
+	batch   []*peer
+	byAddr  map[netip.AddrPort]*peer
+	answers []netio.Message
+	snd     sender
+	spent   struct{ candidate, response, pong, timers time.Duration }
+}
+
+func benchmarkMoves(b *testing.B, sessions int, rebind bool) {
+	m := &mover{bareServer: newBareServer(b, uint32(max(maps.DefaultSlots>>4, 16*sessions)))}
+	m.snd = sender{srv: m.Server, conn: m.workers[0].conn}
+	peers := make([]*peer, sessions)
+	for i := range peers {
+		peers[i] = m.open(b, i)
+	}
+	m.now = m.clock.now()
+	m.answer = func(msg netio.Message) {
+		msg.Buf = slices.Clone(msg.Buf)
+		m.answers = append(m.answers, msg)
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	moves := 0
+	for ; moves < b.N; moves += batchSize {
+		if moves%sessions == 0 {
+			rand.Shuffle(len(peers), func(i, j int) { peers[i], peers[j] = peers[j], peers[i] })
+		}
+		at := moves % sessions
+		m.move(b, peers[at:min(at+batchSize, len(peers))], rebind)
+	}
+	b.StopTimer()
+	if got, want := m.totals.movesCommitted.Load(), uint64(moves); got != want {
+		b.Fatalf("%d of %d moves committed, %d started, %d refused", got, want, m.totals.movesStarted.Load(), m.totals.movesRefused.Load())
+	}
+	each := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / float64(moves) }
+	b.ReportMetric(each(m.spent.candidate), "ns/candidate")
+	b.ReportMetric(each(m.spent.response), "ns/response")
+	b.ReportMetric(each(m.spent.pong), "ns/pong")
+	b.ReportMetric(each(m.spent.timers), "ns/timers")
+	all := m.spent.candidate + m.spent.response + m.spent.pong + m.spent.timers
+	b.ReportMetric(each(all), "ns/move")
+	b.ReportMetric(1e6/each(all), "kmoves/s")
+	b.ReportMetric(0, "ns/op")
+}
+
+// move moves each of the peers once.
+func (m *mover) move(b *testing.B, peers []*peer, rebind bool) {
+	m.byAddr = make(map[netip.AddrPort]*peer, 2*len(peers))
+	m.now += time.Duration(len(peers)) * 10 * time.Microsecond // 100,000 a second
+	for _, p := range peers {
+		m.byAddr[p.addr] = p
+		if at, ok := p.state.Deadline(); ok && at <= m.now {
+			p.state.Tick(m.now, &p.out)
+		}
+		p.out.Reset()
+		p.addr = netip.AddrPortFrom(p.addr.Addr(), 1024+(p.addr.Port()+1)%60000)
+		m.byAddr[p.addr] = p
+		var err error
+		if rebind {
+			err = p.state.Send(m.now, make([]byte, 64), &p.out)
+		} else {
+			path := p.state.Path()
+			path.Socket++
+			err = p.state.Move(m.now, path, &p.out)
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	m.serve(peers, &m.spent.candidate)
+	m.hear()
+	m.serve(peers, &m.spent.response)
+	m.hear()
+	m.serve(peers, &m.spent.pong)
+	m.hear()
+	for _, p := range peers {
+		for buf := make([]byte, 64); ; {
+			if _, err := p.s.ReceiveDatagram(noWait, buf); err != nil {
+				break
+			}
+		}
+	}
+	t := time.Now()
+	m.workers[0].tick(m.now, &m.snd, nil)
+	m.spent.timers += time.Since(t)
+	m.answers = m.answers[:0] // CHALLENGEs to paths that are gone
+}
+
+// serve brings the server what the peers have to send.
+func (m *mover) serve(peers []*peer, spent *time.Duration) {
+	var ms []netio.Message
+	for _, p := range peers {
+		for _, pkt := range p.out.Packets {
+			ms = append(ms, m.message(p, slices.Clone(pkt.Data)))
+		}
+		p.out.Reset()
+	}
+	t := time.Now()
+	m.reader.batch(m.now, ms)
+	*spent += time.Since(t)
+}
+
+// hear brings the peers what the server has sent to where they are now.
+func (m *mover) hear() {
+	for _, a := range m.answers {
+		if p := m.byAddr[a.Remote]; p != nil && p.addr == a.Remote {
+			from := p.state.Path()
+			from.Remote = benchLocal
+			p.state.Receive(m.now, from, a.Buf, &p.out)
+		}
+	}
+	m.answers = m.answers[:0]
+}
