@@ -193,9 +193,10 @@ func (s *Session) addCandidate(now Time, from Path, in *localID, m mark, n int, 
 		s.dropCandidate(now, oldest, RefusedReplaced, out)
 	}
 	pto := s.rtt.pto()
+	cookies := s.random(2 * len(wire.Cookie{})) // at once: the system's generator is a call away
 	c := candidate{
 		path: from, rid: s.safe(), local: in, newest: m,
-		cookie: s.randomCookie(), oldCookie: s.randomCookie(),
+		cookie: wire.Cookie(cookies[:16]), oldCookie: wire.Cookie(cookies[16:]),
 		resend:   schedule{start: now, pto: pto},
 		deadline: now + 3*max(pto, minDeadline),
 		asked:    now,

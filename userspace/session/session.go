@@ -118,7 +118,7 @@ type Session struct {
 	tallied           *Moves              // once there was one
 	counts            *[NumReasons]uint64 // of the other reasons, once there was one
 
-	scratch [16]byte // would escape to the heap as a local variable
+	scratch [32]byte // would escape to the heap as a local variable
 }
 
 // New returns a session that starts at now. It sends nothing: a client's first
