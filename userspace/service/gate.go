@@ -159,8 +159,25 @@ func (t throttled) SendDatagram(p []byte) error {
 	return t.Conn.SendDatagram(p)
 }
 
+// SendDatagrams drops what is beyond the rates and keeps the order of the rest; n
+// counts the dropped ones as sent.
+func (t throttled) SendDatagrams(ds [][]byte) (n int, err error) {
+	if len(t.rates) == 0 {
+		return t.Conn.SendDatagrams(ds)
+	}
+	for i, p := range ds {
+		if err := t.SendDatagram(p); err != nil {
+			return i, err
+		}
+	}
+	return len(ds), nil
+}
+
 // mayPass tells whether a datagram that came is handed on.
 func (t throttled) mayPass(n int) bool {
+	if len(t.rates) == 0 {
+		return true
+	}
 	now := time.Now()
 	for _, r := range t.rates {
 		if !r.toService.allow(n, now) {

@@ -20,6 +20,10 @@ import (
 type Conn interface {
 	ReceiveDatagram(ctx context.Context, p []byte) (int, error)
 	SendDatagram(p []byte) error
+	// ReceiveDatagrams waits for one and takes what else is there, SendDatagrams
+	// returns how many were sent and why the one behind them was not.
+	ReceiveDatagrams(ctx context.Context, buffers [][]byte, sizes []int) (int, error)
+	SendDatagrams(ds [][]byte) (int, error)
 	Close(code wire.CloseCode, reason string) error
 	// Err is nil while the session lives.
 	Err() error

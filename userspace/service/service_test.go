@@ -58,6 +58,40 @@ func (c *fakeConn) SendDatagram(p []byte) error {
 	}
 }
 
+func (c *fakeConn) ReceiveDatagrams(ctx context.Context, buffers [][]byte, sizes []int) (n int, err error) {
+	for n < len(buffers) {
+		select {
+		case s := <-c.in:
+			sizes[n] = len(s)
+			copy(buffers[n], s)
+			n++
+			continue
+		default:
+		}
+		if n > 0 {
+			return n, nil
+		}
+		if ctx.Err() != nil {
+			return 0, ctx.Err()
+		}
+		sizes[0], err = c.ReceiveDatagram(ctx, buffers[0])
+		if err != nil {
+			return 0, err
+		}
+		n = 1
+	}
+	return n, nil
+}
+
+func (c *fakeConn) SendDatagrams(ds [][]byte) (int, error) {
+	for i, d := range ds {
+		if err := c.SendDatagram(d); err != nil {
+			return i, err
+		}
+	}
+	return len(ds), nil
+}
+
 func (c *fakeConn) Close(code wire.CloseCode, reason string) error {
 	c.once.Do(func() {
 		c.code, c.reason = code, reason
@@ -126,6 +160,36 @@ func wait(t *testing.T, errs <-chan error) error {
 	case <-time.After(5 * time.Second):
 		t.Fatal("Serve does not return")
 		return nil
+	}
+}
+
+// TestEchoBatch has many datagrams wait at once, one of them too large to go back.
+func TestEchoBatch(t *testing.T) {
+	c := newFakeConn()
+	c.in, c.out = make(chan string, 100), make(chan string, 100)
+	for i := range 100 {
+		size := 1 + i
+		if i == 50 {
+			size = 1000
+			c.most.Store(999)
+		}
+		c.in <- strings.Repeat("x", size)
+	}
+	errs := serve(t.Context(), t, "echo:", c)
+	for i := range 100 {
+		if i == 50 {
+			continue
+		}
+		if got := c.next(t); len(got) != 1+i {
+			t.Fatalf("datagram %d came back with %d bytes", i, len(got))
+		}
+	}
+	if n := c.lost.Load(); n != 1 {
+		t.Errorf("%d were too large, want 1", n)
+	}
+	c.Close(wire.CloseDone, "")
+	if err := wait(t, errs); err != nil {
+		t.Errorf("a session that ended is an error: %v", err)
 	}
 }
 
