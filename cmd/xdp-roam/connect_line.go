@@ -19,6 +19,7 @@ type sessionList struct {
 	open   map[int]*client.Session
 	newest int       // of those that are open
 	moved  time.Time // the last move of any
+	cut    bool      // there is no route to the server
 
 	// The interface of the newest one's address, which the system is asked for once.
 	asked netip.Addr
@@ -58,12 +59,17 @@ func (l *sessionList) end(n int) {
 
 // note takes what an event says of the whole.
 func (l *sessionList) note(n int, e client.Event) {
+	l.mu.Lock()
 	switch e.Kind {
 	case client.EventMoved:
-		l.mu.Lock()
 		l.moved = e.At
-		l.mu.Unlock()
-	case client.EventClosed:
+	case client.EventNoRoute:
+		l.cut = true
+	case client.EventRouteBack, client.EventMoving:
+		l.cut = false
+	}
+	l.mu.Unlock()
+	if e.Kind == client.EventClosed {
 		l.end(n)
 	}
 }
@@ -72,7 +78,7 @@ func (l *sessionList) note(n int, e client.Event) {
 // newest session, as all of a host's move together.
 func (l *sessionList) line(now time.Time) string {
 	l.mu.Lock()
-	s, open, moved := l.open[l.newest], len(l.open), l.moved
+	s, open, moved, cut := l.open[l.newest], len(l.open), l.moved, l.cut
 	l.mu.Unlock()
 	if s == nil {
 		return "no session: the next connection opens one"
@@ -80,6 +86,8 @@ func (l *sessionList) line(now time.Time) string {
 	info := s.Info()
 	parts := []string{fmt.Sprintf("%s %v -> %v", l.network(info.Local.Addr()), info.Local.Addr(), info.Path.Remote)}
 	switch {
+	case cut:
+		parts = append(parts, "waiting for a route")
 	case info.Lost != nil || info.Reopening:
 		parts = append(parts, "opening another session")
 	case info.Silent || info.Racing > 0:

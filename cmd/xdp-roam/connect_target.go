@@ -206,7 +206,7 @@ func (k *connection) ask(ctx context.Context, server string, key handshake.Publi
 	select {
 	case <-ctx.Done():
 		fmt.Fprintln(k.env.stderr)
-		return ctx.Err()
+		return &fault{what: "the question was not answered", err: ctx.Err()}
 	case line := <-typed:
 		if a := strings.ToLower(strings.TrimSpace(line)); a == "yes" || a == "y" {
 			return nil
