@@ -45,6 +45,7 @@ type edge struct {
 	queues   *afxdp.Keeper // nil like instance
 	control  *control.Server
 	drain    *drain
+	events   control.Events
 	hangup   <-chan os.Signal // says: read the files again
 
 	// background is every goroutine; end ends those that the server's end does not.
@@ -152,7 +153,7 @@ func (d *edge) startServer(address netip.AddrPort, set *maps.Set) error {
 		return err
 	}
 	c := server.Config{
-		Listen: address, Static: d.key, Previous: d.previous, Addresses: d.addresses, TableSlots: d.conf.TableSlots, Maps: set, Log: d.log,
+		Listen: address, Static: d.key, Previous: d.previous, Addresses: d.addresses, TableSlots: d.conf.TableSlots, Maps: set, Log: d.log, Events: d.recordServer,
 		State: state, SaveState: func(was, now handshake.State) error { return handshake.SaveState(d.conf.StateDir, was, now) },
 		HasService: func(port uint16) bool { return d.backends[port] != nil },
 	}
@@ -188,9 +189,7 @@ func (d *edge) startBackground() {
 			d.log.Error("changes of links and addresses are not followed any more", "error", err)
 		}
 	})
-	if d.env.verbose {
-		d.logEvents(ctx)
-	}
+	d.recordPackets(ctx)
 }
 
 // acceptAll gives each session to the backend of its service.
@@ -211,30 +210,6 @@ func (d *edge) acceptAll(ctx context.Context) {
 			}
 		})
 	}
-}
-
-// logEvents shows the events of the data plane until ctx ends.
-func (d *edge) logEvents(ctx context.Context) {
-	events, err := d.instance.Maps.Events()
-	if err != nil {
-		d.log.Warn("the data plane's events cannot be shown", "error", err)
-		return
-	}
-	context.AfterFunc(ctx, func() { events.Close() })
-	d.background.Go(func() {
-		for {
-			event, err := events.Read()
-			if errors.Is(err, maps.ErrClosed) {
-				return
-			}
-			if err != nil {
-				d.log.Warn("the data plane's events cannot be shown any more", "error", err)
-				return
-			}
-			d.log.Debug("data plane", "stage", event.Stage, "verdict", event.Reason.Verdict(event.Stage), "reason", event.Reason,
-				"from", event.Src, "to", event.Dst, "bytes", event.Length, "id", wire.ID(event.ID))
-		}
-	})
 }
 
 // stop tells every client and leaves nothing behind.

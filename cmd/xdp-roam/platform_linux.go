@@ -22,6 +22,7 @@ func platformCommands(e *env) []*cobra.Command {
 		newSessionCommand(e),
 		newMapCommand(e),
 		newStatsCommand(e),
+		newEventsCommand(e),
 		newDrainCommand(e),
 		newStateCommand(e),
 		newBenchCommand(e),

@@ -44,6 +44,7 @@ func (d *edge) wantQueues() error {
 
 // attachmentChanged follows an interface: it went, is there again, or has other queues.
 func (d *edge) attachmentChanged(a loader.Attachment) {
+	d.recordAttachment(a)
 	if a.Degraded == "" {
 		d.log.Info("an interface is attached", "interface", a.Interface, "mode", a.Mode, "reason", a.Reason)
 	} else {

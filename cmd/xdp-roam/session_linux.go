@@ -16,7 +16,7 @@ import (
 )
 
 func newSessionCommand(e *env) *cobra.Command {
-	return group("session", "The sessions of a running edge", newSessionListCommand(e), newSessionGetCommand(e), newSessionCloseCommand(e))
+	return group("session", "The sessions of a running edge", newSessionListCommand(e), newSessionGetCommand(e), newSessionWatchCommand(e), newSessionCloseCommand(e))
 }
 
 func newSessionListCommand(e *env) *cobra.Command {

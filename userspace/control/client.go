@@ -126,6 +126,26 @@ func (c *Client) Counters(ctx context.Context) ([]Counter, error) {
 	return get[Counter](ctx, c, "stats", KindCounter)
 }
 
+// Workers asks what each worker has done. ErrNotRunning where no daemon answers.
+func (c *Client) Workers(ctx context.Context) ([]Worker, error) {
+	return get[Worker](ctx, c, "workers", KindWorker)
+}
+
+// Events calls f for the events that q wants, as the daemon tells of them, until f
+// fails or, with q.Follow, ctx ends. ErrNotRunning where no daemon answers, or where
+// it ends meanwhile.
+func (c *Client) Events(ctx context.Context, q EventQuery, f func(Event) error) error {
+	if err := q.Check(); err != nil {
+		return err
+	}
+	response, err := c.ask(ctx, http.MethodGet, "events?"+q.values().Encode(), typeLines, nil)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	return c.follow(response, typeLines, func(body io.Reader) error { return readLines(body, f) })
+}
+
 func get[T any](ctx context.Context, c *Client, what, kind string) ([]T, error) {
 	return call[T](ctx, c, http.MethodGet, what, kind, nil)
 }

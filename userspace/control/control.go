@@ -139,6 +139,19 @@ type Counter struct {
 	Value   uint64 `json:"value"`
 }
 
+// KindWorker is the kind of a document of workers.
+const KindWorker = "Worker"
+
+// Worker is what one worker has done since the start.
+type Worker struct {
+	Worker int `json:"worker"`
+	// Packets that its sockets brought, and of them those that it dropped.
+	Packets uint64 `json:"packets"`
+	Dropped uint64 `json:"dropped"`
+	// Lanes counts Packets by the lane of the socket.
+	Lanes map[string]uint64 `json:"lanes"`
+}
+
 // Generation is one state secret, by whose number ids know it.
 type Generation struct {
 	Generation uint8 `json:"generation"`
@@ -162,6 +175,10 @@ type Source interface {
 	// It holds up nobody's packets: sessions that come or go meanwhile may be missed.
 	Sessions(f func(Live) bool)
 	Counters() []Counter
+	// Workers returns what each worker has done.
+	Workers() []Worker
+	// Events is what happened last.
+	Events() *Events
 	// Drain refuses new sessions from now on and lets the daemon end with the
 	// last one, or after timeout if that is not 0. Again: with another timeout.
 	Drain(timeout time.Duration)

@@ -24,6 +24,8 @@ type fixed struct {
 	status   Status
 	sessions []Session
 	counters []Counter
+	workers  []Worker
+	events   *Events
 
 	drained     chan time.Duration
 	generations []Generation
@@ -32,6 +34,8 @@ type fixed struct {
 
 func (f fixed) Status() Status      { return f.status }
 func (f fixed) Counters() []Counter { return f.counters }
+func (f fixed) Workers() []Worker   { return f.workers }
+func (f fixed) Events() *Events     { return f.events }
 func (f fixed) Sessions(yield func(Live) bool) {
 	for i := range f.sessions {
 		if !yield(&fixedSession{session: &f.sessions[i]}) {
@@ -85,6 +89,7 @@ func TestRoundTrip(t *testing.T) {
 			Services:   []Service{{Port: 7, Backend: "echo:"}}, TableSlots: 1024},
 		sessions: []Session{{ID: wire.ID{0, 0xff}, Remote: netip.MustParseAddrPort("192.0.2.1:9"), State: StateOpen, Started: at, LastReceived: at,
 			Moves: 3, Candidates: []netip.AddrPort{}}},
+		workers:  []Worker{{Worker: 1, Packets: 7, Dropped: 2, Lanes: map[string]uint64{"main": 7}}},
 		counters: []Counter{{Stage: "xdp", Verdict: "drop", Reason: "mac1", Value: 1 << 60}},
 	}
 	path := filepath.Join(t.TempDir(), "new", "edge.sock")
@@ -100,6 +105,10 @@ func TestRoundTrip(t *testing.T) {
 	sessions, err := c.Sessions(ctx, SessionQuery{})
 	if diff := cmp.Diff(want.sessions, sessions, plainValues); err != nil || diff != "" {
 		t.Errorf("sessions: %v %s", err, diff)
+	}
+	workers, err := c.Workers(ctx)
+	if diff := cmp.Diff(want.workers, workers); err != nil || diff != "" {
+		t.Errorf("workers: %v %s", err, diff)
 	}
 	counters, err := c.Counters(ctx)
 	if diff := cmp.Diff(want.counters, counters); err != nil || diff != "" {

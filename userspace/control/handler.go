@@ -32,6 +32,8 @@ func NewHandler(source Source) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", a.status)
 	mux.HandleFunc("GET /v1/stats", a.stats)
+	mux.HandleFunc("GET /v1/workers", a.workers)
+	mux.HandleFunc("GET /v1/events", a.events)
 	mux.HandleFunc("POST /v1/drain", a.drain)
 	mux.HandleFunc("POST /v1/state/rotate", a.rotateState)
 	mux.HandleFunc("GET /v1/sessions", a.sessions)
@@ -46,6 +48,26 @@ func (a *api) status(w http.ResponseWriter, _ *http.Request) {
 
 func (a *api) stats(w http.ResponseWriter, _ *http.Request) {
 	answer(w, KindCounter, a.source.Counters())
+}
+
+func (a *api) workers(w http.ResponseWriter, _ *http.Request) {
+	answer(w, KindWorker, a.source.Workers())
+}
+
+// events answers with a line for each: their number has no end.
+func (a *api) events(w http.ResponseWriter, r *http.Request) {
+	q, err := parseEventQuery(r.URL.Query())
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", typeLines)
+	out := newPatientWriter(w)
+	lines := json.NewEncoder(out)
+	err = a.source.Events().follow(r.Context(), &q, func(e *Event) error { return lines.Encode(e) }, out.control.Flush)
+	if err != nil {
+		panic(http.ErrAbortHandler) // as with sessions
+	}
 }
 
 func (a *api) drain(w http.ResponseWriter, r *http.Request) {

@@ -192,14 +192,7 @@ func (q *SessionQuery) values() url.Values {
 // not know is an error: what it would leave out is not what was asked for.
 func parseSessionQuery(v url.Values) (q SessionQuery, err error) {
 	p := parameters{values: v}
-	q.IDs = p.texts("id")
-	for _, n := range p.numbers("service", 16) {
-		q.Services = append(q.Services, uint16(n))
-	}
-	q.Peers = p.texts("peer")
-	for _, n := range p.numbers("worker", 31) {
-		q.Workers = append(q.Workers, int(n))
-	}
+	q = p.sessions()
 	q.States = p.texts("state")
 	q.MovedSince = p.time("moved_since")
 	q.Sort = p.text("sort")
@@ -216,6 +209,19 @@ type parameters struct {
 	values url.Values
 	known  []string
 	err    error
+}
+
+// sessions reads what chooses sessions and what is told of them.
+func (p *parameters) sessions() (q SessionQuery) {
+	q.IDs = p.texts("id")
+	for _, n := range p.numbers("service", 16) {
+		q.Services = append(q.Services, uint16(n))
+	}
+	q.Peers = p.texts("peer")
+	for _, n := range p.numbers("worker", 31) {
+		q.Workers = append(q.Workers, int(n))
+	}
+	return q
 }
 
 func (p *parameters) texts(name string) []string {

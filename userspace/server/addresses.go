@@ -210,6 +210,7 @@ func (srv *Server) source(remote netip.AddrPort) netip.AddrPort {
 
 // addressLost has the janitor see to the sessions at a.
 func (srv *Server) addressLost(a netip.Addr) {
+	srv.tell(Event{Name: "address_lost", Path: netip.AddrPortFrom(a, srv.addr.Port())})
 	srv.cfg.Log.Warn("address_lost", "address", a)
 	select {
 	case srv.readdress <- struct{}{}:
@@ -224,6 +225,7 @@ func (srv *Server) reviewAddresses() {
 		srv.addressLost(a)
 	}
 	for _, a := range back {
+		srv.tell(Event{Name: "address_back", Path: netip.AddrPortFrom(a, srv.addr.Port())})
 		srv.cfg.Log.Info("address_back", "address", a)
 	}
 }

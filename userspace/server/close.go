@@ -30,6 +30,7 @@ const drainReason = "the server is about to shut down and takes no new sessions"
 // ones are refused all the same. The caller goes on to Close.
 func (srv *Server) Drain(ctx context.Context) error {
 	if !srv.draining.Swap(true) {
+		srv.tell(Event{Name: "draining", Reason: "new sessions are refused"})
 		srv.cfg.Log.Info("draining: new sessions are refused", "sessions", srv.directory.len())
 	}
 	t := time.NewTicker(drainLook)

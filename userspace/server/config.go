@@ -61,6 +61,9 @@ type Config struct {
 	// Log gets what an operator wants to know, from a goroutine of its own: what it
 	// is too slow for is dropped, see Stats.LogDropped. Nil: nothing is logged.
 	Log *slog.Logger
+	// Events gets what happens to sessions, with their locks held: it must be quick,
+	// must not call the session, and is called from several goroutines. Nil: nobody.
+	Events func(Event)
 	// Limits bounds what peers can make the server do.
 	Limits Limits
 }

@@ -76,6 +76,8 @@ func (h *handshaker) answer(job *initJob) Reason {
 		}
 		srv.totals.refused[no.status].Add(1)
 		if srv.refusals.take(srv.clock.now()) {
+			srv.tell(Event{Name: "session_refused", Path: job.remote, PeerKey: req.Client, PeerName: access.Name, Service: req.Service,
+				Reason: no.status.String() + ": " + no.text})
 			srv.cfg.Log.Info("session_refused", "remote", job.remote, "peer", access.Name, "peer_key", req.Client, "service", req.Service,
 				"status", no.status.String(), "reason", no.text, "fix", no.fix)
 		}

@@ -101,8 +101,8 @@ type Stats struct {
 	// Policed: ids whose main lane was put under the candidates' limit, because of
 	// packets from the session's own address that do not open.
 	Policed uint64
-	// LogDropped: log lines that were not written, since the log was too slow or a
-	// session had too many moves to tell of.
+	// LogDropped: log lines that were not written, since the log was too slow or there
+	// were too many moves to tell of; events of a session that had too many, too.
 	LogDropped uint64
 	// OrphansFreed: ids in the table that no session owned.
 	OrphansFreed uint64

@@ -18,9 +18,10 @@ const (
 	// journalWait bounds how long Close waits for them.
 	journalWait = time.Second
 
-	// moveRate and moveBurst bound the lines about the moves of one session: how
-	// often it moves, and so how often there is something to say, is its client's
-	// choice. movesRate and movesBurst bound those of all sessions. Each second.
+	// moveRate and moveBurst bound the lines and events about the moves of one
+	// session: how often it moves, and so how often there is something to say, is its
+	// client's choice. movesRate and movesBurst bound the lines of all sessions. Each
+	// second.
 	moveRate, moveBurst   = 1, 16
 	movesRate, movesBurst = 100, 1000
 )
@@ -119,14 +120,13 @@ func (q *journalQueue) close() {
 	}
 }
 
-// mayLog reports whether there may be another line about what the session's
-// client, or who forges its packets, can repeat at will. The counters tell of all.
+// mayLog reports whether there may be another line about what mayTell has let pass.
 // The caller holds s.mu.
 func (s *Session) mayLog(now session.Time, level slog.Level) bool {
 	if !s.srv.cfg.Log.Enabled(context.Background(), level) {
 		return false
 	}
-	if s.lines.take(now, moveRate, moveBurst) && s.srv.moveLines.take(now) {
+	if s.srv.moveLines.take(now) {
 		return true
 	}
 	s.srv.journal.dropped.Add(1)

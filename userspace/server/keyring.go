@@ -5,6 +5,7 @@ package server
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -88,6 +89,7 @@ func (srv *Server) RotateState() (generation uint8, err error) {
 			return now.Newest(), err
 		}
 	}
+	srv.tell(Event{Name: "state_rotated", Reason: fmt.Sprintf("generation %d is the newest", now.Newest())})
 	srv.cfg.Log.Info("state_rotated", "generation", now.Newest())
 	return now.Newest(), nil
 }
@@ -132,6 +134,7 @@ func (srv *Server) retireGenerations(t session.Time) {
 		}
 		return
 	}
+	srv.tell(Event{Name: "state_retired", Reason: "generations " + strings.Trim(fmt.Sprint(retired), "[]")})
 	srv.cfg.Log.Info("state_retired", "generations", fmt.Sprint(retired))
 }
 

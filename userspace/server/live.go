@@ -17,3 +17,17 @@ func (s *Session) IDs() []wire.ID {
 	s.state.LocalIDs(func(id wire.ID) { ids = append(ids, id) })
 	return ids
 }
+
+// SessionOf returns the id that names the session which a packet with this id would
+// be of, or zero where there is none.
+func (srv *Server) SessionOf(id wire.ID) wire.ID {
+	slot, tag := srv.table.Find(id)
+	if tag != tagLive {
+		return wire.ID{}
+	}
+	s := srv.directory.at(slot)
+	if s == nil {
+		return wire.ID{}
+	}
+	return s.first
+}

@@ -44,8 +44,11 @@ func (s *Session) notOpened(now session.Time, from session.Path, pkt []byte, out
 		return
 	}
 	s.srv.totals.policed.Add(1)
-	if s.mayLog(now, slog.LevelWarn) {
-		s.log(slog.LevelWarn, "session_policed", slog.String("id", id.String()), slog.Any("from", from.Remote))
+	if s.mayTell(now) {
+		s.tell("session_policed", s.state.Path().Remote, from.Remote, "a flood under id "+id.String())
+		if s.mayLog(now, slog.LevelWarn) {
+			s.log(slog.LevelWarn, "session_policed", slog.String("id", id.String()), slog.Any("from", from.Remote))
+		}
 	}
 	_ = s.state.Rotate(now, out) // closed or not confirmed: there is nothing to save
 	out.Rearm = true

@@ -83,6 +83,10 @@ func (s *Session) event(now session.Time, e session.Event, out *session.Output) 
 		s.logMove(now, "roam_reverted", e)
 	case session.EventForwardingAlarm:
 		t.forwardingAlarms.Add(1)
+		if !s.mayTell(now) {
+			break
+		}
+		s.tell("forwarding_alarm", e.Path.Remote, e.From.Remote, "")
 		if s.mayLog(now, slog.LevelWarn) {
 			s.log(slog.LevelWarn, "forwarding_alarm", slog.Any("path", e.Path.Remote), slog.Any("current", e.From.Remote))
 		}
@@ -130,6 +134,7 @@ func (s *Session) confirmed(now session.Time, out *session.Output) {
 		_ = s.state.SetAddrs(now, *addrs, out) // it is confirmed, so this succeeds
 	}
 	s.told = nil
+	s.tell("session_opened", s.state.Path().Remote, netip.AddrPort{}, "")
 	s.log(slog.LevelInfo, "session_opened", slog.Any("remote", s.state.Path().Remote), slog.String("peer", s.name),
 		slog.Any("peer_key", s.key), slog.Int("service", int(s.service)))
 }
@@ -163,6 +168,7 @@ func (s *Session) closed(err *ClosedError) {
 		return // never let in
 	}
 	s.srv.totals.closed.Add(1)
+	s.tell("session_closed", s.state.Path().Remote, netip.AddrPort{}, closedBecause(err))
 	s.log(slog.LevelInfo, "session_closed", slog.String("peer", s.name), slog.String("code", err.Code.String()),
 		slog.String("reason", err.Reason), slog.Bool("by_client", err.Remote))
 }
@@ -171,6 +177,7 @@ func (s *Session) closed(err *ClosedError) {
 // server sees of another preshared key.
 func (s *Session) logUnheard(err *ClosedError) {
 	if err.Code == wire.CloseIdle && err.Reason != "" && s.srv.refusals.take(s.srv.clock.now()) {
+		s.tell("session_unconfirmed", s.state.Path().Remote, netip.AddrPort{}, err.Reason)
 		s.log(slog.LevelInfo, "session_unconfirmed", slog.Any("remote", s.state.Path().Remote), slog.String("peer", s.name),
 			slog.Any("peer_key", s.key), slog.String("reason", err.Reason),
 			slog.String("fix", "see whether both ends have the same preshared key, and whether packets reach the client"))
@@ -188,12 +195,20 @@ func (s *Session) discard(c *counters) {
 }
 
 func (s *Session) logMove(now session.Time, name string, e session.Event) {
-	if !s.mayLog(now, slog.LevelInfo) {
+	if !s.mayTell(now) {
 		return // spares the work: there may be 100,000 a second
 	}
-	attrs := []slog.Attr{slog.Any("path", e.Path.Remote), slog.Any("from", e.From.Remote)}
+	reason := ""
 	if e.Kind == session.EventMoveRefused {
-		attrs = append(attrs, slog.String("reason", snake(e.Reason.String())))
+		reason = snake(e.Reason.String())
+	}
+	s.tell(name, e.Path.Remote, e.From.Remote, reason)
+	if !s.mayLog(now, slog.LevelInfo) {
+		return
+	}
+	attrs := []slog.Attr{slog.Any("path", e.Path.Remote), slog.Any("from", e.From.Remote)}
+	if reason != "" {
+		attrs = append(attrs, slog.String("reason", reason))
 	}
 	s.log(slog.LevelInfo, name, attrs...)
 }
