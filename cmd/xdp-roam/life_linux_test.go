@@ -3,8 +3,10 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -82,4 +84,45 @@ func TestTwoInstances(t *testing.T) {
 		t.Errorf("unload of the other: %+v", gone)
 	}
 	b.nothingLeft()
+}
+
+// doctor tells what is amiss by its exit code, and in every form of output.
+func TestDoctor(t *testing.T) {
+	b := newLabBench(t)
+	code, stdout, stderr := b.run("doctor", "edge0")
+	// A veth has no ring for what XDP sends unless its other end runs XDP too.
+	if code != exitFailure || !strings.Contains(stderr, "doctor found 0 failures and ") || !strings.HasPrefix(stdout, "SEVERITY  CHECK") ||
+		!strings.Contains(stdout, "\nwarn: xdp edge0\n  what: RETRY may not reach clients\n  why:  edge0 is a veth") || !strings.Contains(stdout, "  fix:  `xdp-roam load --mode generic edge0`\n") {
+		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
+	}
+	b.nothingLeft()
+	b.startEdge("--mode", "xdp", "--interface", "edge0")
+	_, stdout, _ = b.run("doctor", "-o", "wide")
+	for _, want := range []string{"this instance's roam_xdp (id ", "is the daemon's of this instance", "WHY", "FIX"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("under a daemon it does not say %q:\n%s", want, stdout)
+		}
+	}
+	for name, test := range map[string]struct {
+		args    []string
+		code    int
+		finding findingItem
+	}{
+		"another instance":  {[]string{"--instance", "other", "--listen", ":7627"}, exitConflict, findingItem{Severity: "fail", Check: "program", Interface: "edge0"}},
+		"the port":          {[]string{"--instance", "other", "client0"}, exitConflict, findingItem{Severity: "fail", Check: "port"}},
+		"no BPF files":      {[]string{"--bpffs", "/proc", "--listen", ":7627", "lo"}, exitUnsupported, findingItem{Severity: "fail", Check: "bpffs"}},
+		"no such interface": {[]string{"nosuch0"}, exitUnsupported, findingItem{Severity: "fail", Check: "interface", Interface: "nosuch0"}},
+	} {
+		code, stdout, stderr := b.run(append([]string{"doctor", "-o", "json"}, test.args...)...)
+		var document control.Document[findingItem]
+		if err := json.Unmarshal([]byte(stdout), &document); err != nil || document.Kind != "Finding" {
+			t.Errorf("%s: %v\n%s", name, err, stdout)
+		}
+		found := slices.ContainsFunc(document.Items, func(f findingItem) bool {
+			return f.Severity == test.finding.Severity && f.Check == test.finding.Check && f.Interface == test.finding.Interface && f.Why != "" && f.Fix != ""
+		})
+		if code != test.code || !found || !strings.Contains(stderr, fmt.Sprintf(`"exit_code": %d`, test.code)) {
+			t.Errorf("%s: exit code %d, want %d\n%s%s", name, code, test.code, stdout, stderr)
+		}
+	}
 }

@@ -19,6 +19,7 @@ func platformCommands(e *env) []*cobra.Command {
 		newUpgradeCommand(e),
 		newUnloadCommand(e),
 		newStatusCommand(e),
+		newDoctorCommand(e),
 		newSessionCommand(e),
 		newMapCommand(e),
 		newStatsCommand(e),

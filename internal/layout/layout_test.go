@@ -23,6 +23,7 @@ var allowed = map[string][]string{
 	"bpf":                           {},
 	"maps":                          {"bpf"},
 	"loader":                        {"maps", "bpf"},
+	"loader/doctor":                 {"loader", "maps"},
 	"userspace/wire":                {},
 	"userspace/handshake":           {"userspace/wire"},
 	"userspace/session":             {"userspace/wire", "userspace/handshake"},

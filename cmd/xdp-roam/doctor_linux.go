@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/xdp-roam/xdp-roam/cmd/xdp-roam/internal/config"
+	"github.com/xdp-roam/xdp-roam/loader/doctor"
+)
+
+func newDoctorCommand(e *env) *cobra.Command {
+	var options doctor.Options
+	conf := config.Default()
+	c := &cobra.Command{
+		Use:   "doctor [IFACE...]",
+		Short: "What is missing on this machine, and how to mend it",
+		Long: `doctor looks at the kernel, the capabilities, the BPF file system, memory limits,
+the clock, the port, and each interface: its driver, native XDP, AF_XDP, what is
+attached, queues, RSS, rings, MTU and offloads. Without names it looks at the
+interfaces with a global address. It changes nothing, unless --probe-attach asks
+for a program to be attached for a moment.
+
+Exit codes: 0 nothing worse than info, 1 a warning, else that of the first
+failure: 4 permission, 5 unsupported kernel or NIC, 6 conflict.`,
+		RunE: func(_ *cobra.Command, interfaces []string) error {
+			address, err := conf.Address()
+			if err != nil {
+				return err
+			}
+			options.Instance, options.Listen, options.Interfaces = e.loaderOptions(), address, interfaces
+			options.Instance.Slots, options.Workers = conf.TableSlots, runtime.GOMAXPROCS(0)
+			facts, err := doctor.Collect(options)
+			if err != nil {
+				return err
+			}
+			findings := doctor.Judge(facts)
+			if err := showFindings(e, findings); err != nil {
+				return err
+			}
+			return verdict(findings)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&conf.Listen, "listen", conf.Listen, "`ADDR:PORT` that the edge is to listen on")
+	f.Uint32Var(&conf.TableSlots, "table-slots", conf.TableSlots, "`N` slots that the session table is to have")
+	f.BoolVar(&options.ProbeAttach, "probe-attach", false, "attach an empty program for a moment, to hear what the driver says; some NICs drop packets meanwhile")
+	return c
+}
+
+// verdict turns the worst finding into the exit code.
+func verdict(findings []doctor.Finding) error {
+	worst := doctor.Worst(findings)
+	if worst == nil || worst.Severity < doctor.Warn {
+		return nil
+	}
+	warnings, failures := 0, 0
+	for _, f := range findings {
+		switch f.Severity {
+		case doctor.Warn:
+			warnings++
+		case doctor.Fail:
+			failures++
+		}
+	}
+	f := &fault{what: fmt.Sprintf("doctor found %d failures and %d warnings", failures, warnings), code: exitFailure, fix: worst.Fix}
+	if failures > 0 {
+		f.code = exitCode(worst.Kind)
+	}
+	return f
+}
+
+// findingItem is one finding as `doctor` prints it.
+type findingItem struct {
+	Severity  string `json:"severity"` // ok, info, warn, fail
+	Check     string `json:"check"`
+	Interface string `json:"interface,omitempty"`
+	What      string `json:"what"`
+	Why       string `json:"why,omitempty"`
+	Fix       string `json:"fix,omitempty"`
+}
+
+// showFindings writes the table and, below it, the reasons and remedies of what
+// asks for something: they are too long for columns, which -o wide has.
+func showFindings(e *env, findings []doctor.Finding) error {
+	items := make([]findingItem, len(findings))
+	for i, f := range findings {
+		items[i] = findingItem{Severity: f.Severity.String(), Check: f.Check, Interface: f.On, What: f.What, Why: f.Why, Fix: f.Fix}
+	}
+	err := show(e, "Finding", items, []column[findingItem]{
+		{name: "severity", value: func(f findingItem) string { return f.Severity }},
+		{name: "check", value: func(f findingItem) string { return f.Check }},
+		{name: "interface", value: func(f findingItem) string { return f.Interface }},
+		{name: "what", value: func(f findingItem) string { return f.What }},
+		{name: "why", value: func(f findingItem) string { return f.Why }, wide: true},
+		{name: "fix", value: func(f findingItem) string { return f.Fix }, wide: true},
+	})
+	if err != nil || e.format != formatTable {
+		return err
+	}
+	for _, f := range items {
+		if f.Why == "" && f.Fix == "" {
+			continue
+		}
+		fmt.Fprintf(e.stdout, "\n%s\n", strings.TrimSpace(f.Severity+": "+f.Check+" "+f.Interface))
+		for _, part := range []line{{"what", f.What}, {"why", f.Why}, {"fix", f.Fix}} {
+			if part.value != "" {
+				fmt.Fprintf(e.stdout, "  %-5s %s\n", part.name+":", part.value)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package doctor
+
+import (
+	"runtime"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// ethtool asks about an interface by ioctl: value begins with the command and
+// takes the answer (linux/ethtool.h). It reports whether the driver answered.
+func ethtool[T any](name string, value *T) bool {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	var request struct { // struct ifreq
+		name [unix.IFNAMSIZ]byte
+		data unsafe.Pointer
+		_    [16]byte
+	}
+	copy(request.name[:unix.IFNAMSIZ-1], name)
+	request.data = unsafe.Pointer(value)
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request)))
+	runtime.KeepAlive(value)
+	return errno == 0
+}
+
+// readRings is `ethtool -g`.
+func readRings(name string) Rings {
+	value := struct { // struct ethtool_ringparam
+		command, rxMax, rxMiniMax, rxJumboMax, txMax, rx, rxMini, rxJumbo, tx uint32
+	}{command: unix.ETHTOOL_GRINGPARAM}
+	if !ethtool(name, &value) {
+		return Rings{}
+	}
+	return Rings{Size: int(value.rx), Max: int(value.rxMax)}
+}
+
+// readChannels is `ethtool -l`.
+func readChannels(name string) Channels {
+	value := struct { // struct ethtool_channels
+		command, rxMax, txMax, otherMax, combinedMax, rx, tx, other, combined uint32
+	}{command: unix.ETHTOOL_GCHANNELS}
+	if !ethtool(name, &value) {
+		return Channels{}
+	}
+	return Channels{Count: int(value.rx + value.combined), Max: int(max(value.rxMax, value.combinedMax))}
+}
+
+// readUDPHash is `ethtool -n NAME rx-flow-hash udp4`.
+func readUDPHash(name string) Hash {
+	const (
+		addresses = 1<<4 | 1<<5 // RXH_IP_SRC, RXH_IP_DST
+		ports     = 1<<6 | 1<<7 // RXH_L4_B_0_1, RXH_L4_B_2_3
+	)
+	value := struct { // struct ethtool_rxnfc, of which the kernel copies all
+		command, flow uint32
+		data          uint64
+		_             [176]byte
+	}{command: unix.ETHTOOL_GRXFH, flow: unix.UDP_V4_FLOW}
+	if !ethtool(name, &value) || value.data == 0 {
+		return Hash{}
+	}
+	return Hash{Known: true, Addresses: value.data&addresses == addresses, Ports: value.data&ports == ports}
+}
+
+// readOffloads tells GRO and LRO of `ethtool -k`.
+func readOffloads(name string) (gro, lro bool) {
+	const flagLRO = 1 << 15 // ETH_FLAG_LRO
+	value := struct{ command, data uint32 }{command: unix.ETHTOOL_GGRO}
+	gro = ethtool(name, &value) && value.data != 0
+	value.command, value.data = unix.ETHTOOL_GFLAGS, 0
+	return gro, ethtool(name, &value) && value.data&flagLRO != 0
+}
