@@ -81,8 +81,8 @@ func BenchmarkStream(b *testing.B) {
 			b.ReportAllocs()
 			var wg sync.WaitGroup
 			wg.Go(func() {
-				if n, err := io.CopyN(io.Discard, readOnly{to}, int64(b.N)*chunk); err != nil {
-					b.Errorf("%d bytes came, %v", n, err)
+				if n, err := io.Copy(io.Discard, readOnly{to}); n != int64(b.N)*chunk || err != nil {
+					b.Errorf("%d bytes of %d came, %v", n, int64(b.N)*chunk, err)
 				}
 			})
 			p := make([]byte, chunk)
@@ -91,6 +91,7 @@ func BenchmarkStream(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
+			from.CloseWrite()
 			wg.Wait()
 		})
 	}
