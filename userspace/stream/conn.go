@@ -7,24 +7,15 @@ import (
 	"errors"
 	"io"
 	"net"
-	"sync"
 	"time"
 )
 
-const (
-	// packetSize is that of every QUIC packet that is full: the smallest that QUIC
-	// allows, and one DATA packet on every path but an IPv6 one whose MTU is not
-	// known to exceed 1280 yet (there the session sends two parts, and that makes it
-	// look for the MTU). A larger one would be split after each move, and for good on
-	// a path of a smaller MTU, since QUIC never goes back to smaller packets.
-	packetSize = 1200
-	// recentPackets are kept to be sent again after an outage. One that asks for an
-	// acknowledgement is enough, and QUIC sends its probes in twos; the others are
-	// for those that only acknowledge, and for loss.
-	recentPackets = 8
-	// replayEvery bounds how often the peer can make us do that.
-	replayEvery = 20 * time.Millisecond
-)
+// packetSize is that of every QUIC packet that is full: the smallest that QUIC
+// allows, and one DATA packet on every path but an IPv6 one whose MTU is not
+// known to exceed 1280 yet (there the session sends two parts, and that makes it
+// look for the MTU). A larger one would be split after each move, and for good on
+// a path of a smaller MTU, since QUIC never goes back to smaller packets.
+const packetSize = 1200
 
 // The first byte tells datagrams apart: every QUIC packet of ours has the bit
 // quicBit set (RFC 9000 section 17), and no other datagram has.
@@ -48,16 +39,13 @@ type conn struct {
 	end     context.CancelFunc
 	server  bool
 	begun   bool // something of QUIC has come; the reader's own
-
-	mu       sync.Mutex // guards what follows
-	recent   [recentPackets][]byte
-	next     int // in recent
-	replayed time.Time
+	out     sender
 }
 
 func newConn(s Session, server bool) *conn {
-	c := &conn{session: s, server: server}
+	c := &conn{session: s, server: server, out: newSender(s)}
 	c.life, c.end = context.WithCancel(context.Background())
+	go c.out.run(c.life)
 	return c
 }
 
@@ -82,58 +70,26 @@ func (c *conn) ReadFrom(p []byte) (int, net.Addr, error) {
 		}
 		switch {
 		case n == 1 && p[0] == resume:
-			c.replay(time.Now())
+			c.out.replay(time.Now())
 		case c.server && !c.begun:
 			return 0, nil, ErrNoStreams
 		}
 	}
 }
 
-// WriteTo implements net.PacketConn.
+// WriteTo implements net.PacketConn. An error here would end QUIC, so there is
+// none but the session's end: what is not sent is lost, and QUIC sends it again.
 func (c *conn) WriteTo(p []byte, _ net.Addr) (int, error) {
-	c.mu.Lock()
-	c.recent[c.next] = append(c.recent[c.next][:0], p...)
-	c.next = (c.next + 1) % recentPackets
-	c.mu.Unlock()
-	// An error here would end QUIC. One that is not the session's end is a lost
-	// packet, which QUIC sends again.
-	if err := c.session.SendDatagram(p); errors.Is(err, net.ErrClosed) {
+	if err := c.out.put(c.life, p); err != nil {
 		return 0, err
 	}
 	return len(p), nil
 }
 
-// replay sends the newest packets once more. After an outage all that was under
-// way is lost, and QUIC waits for its probe timer, which has doubled since with
-// each probe: up to as long again as the outage was. A copy of a probe that was
-// lost is acknowledged, which shows all before it as lost and starts the timer
-// anew; a copy of what had come is a duplicate, which QUIC drops. Unlike a path
-// change, this costs QUIC neither its window nor its estimate of the RTT.
-func (c *conn) replay(now time.Time) {
-	var packets [recentPackets][]byte
-	c.mu.Lock()
-	if now.Sub(c.replayed) < replayEvery {
-		c.mu.Unlock()
-		return
-	}
-	c.replayed = now
-	for i := range packets {
-		if p := c.recent[(c.next+i)%recentPackets]; len(p) > 0 {
-			packets[i] = append([]byte(nil), p...)
-		}
-	}
-	c.mu.Unlock()
-	for _, p := range packets {
-		if p != nil {
-			_ = c.session.SendDatagram(p)
-		}
-	}
-}
-
-// recovered is replay here and at the other end.
+// recovered makes both ends send their newest packets again.
 func (c *conn) recovered() {
-	c.replay(time.Now())
-	_ = c.session.SendDatagram([]byte{resume})
+	c.out.replay(time.Now())
+	_, _ = c.session.SendDatagrams([][]byte{{resume}})
 }
 
 // Close implements net.PacketConn.

@@ -7,7 +7,7 @@
 // hears of a move: no path validation of its own, no new congestion window, no
 // connection id spent. What a move costs it is what the move loses, and after an
 // outage the session's end that knows of the recovery makes both resume at once
-// (see conn.replay) rather than when QUIC's doubled timers fire.
+// (see sender.replay) rather than when QUIC's doubled timers fire.
 //
 // QUIC's own timers never end it. Its idle timeout is longer than any session,
 // it has no keepalive (that is the session's, 25 s), and quic-go's probe timer

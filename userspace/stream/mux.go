@@ -17,9 +17,9 @@ import (
 type Session interface {
 	// ReceiveDatagram copies the next datagram into p; io.ErrShortBuffer loses one.
 	ReceiveDatagram(ctx context.Context, p []byte) (int, error)
-	// SendDatagram may lose what it is given. Its error is net.ErrClosed to errors.Is
-	// once the session is over.
-	SendDatagram(p []byte) error
+	// SendDatagrams may lose what it is given. It returns how many it has taken, and
+	// why not the one behind them: net.ErrClosed to errors.Is once the session is over.
+	SendDatagrams(ds [][]byte) (int, error)
 	MaxDatagram() int
 	// Err is nil while the session lives.
 	Err() error

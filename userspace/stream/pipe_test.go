@@ -104,6 +104,15 @@ func (e *pipeEnd) SendDatagram(b []byte) error {
 	return nil
 }
 
+func (e *pipeEnd) SendDatagrams(ds [][]byte) (int, error) {
+	for i, d := range ds {
+		if err := e.SendDatagram(d); err != nil {
+			return i, err
+		}
+	}
+	return len(ds), nil
+}
+
 func (e *pipeEnd) put(b []byte) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

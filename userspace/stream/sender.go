@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package stream
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"time"
+)
+
+const (
+	// batchPackets are sealed and sent together at most, and as many may wait behind
+	// them: QUIC hands its packets over one by one, and those that have gathered while
+	// the last ones were sent leave as one message.
+	batchPackets = 32
+	// recentPackets are kept to be sent again after an outage. One that asks for an
+	// acknowledgement is enough, and QUIC sends its probes in twos; the others are
+	// for those that only acknowledge, and for loss.
+	recentPackets = 8
+	// replayEvery bounds how often the peer can make us do that.
+	replayEvery = 20 * time.Millisecond
+)
+
+// packet is memory for one of QUIC's.
+type packet [packetSize]byte
+
+var packets = sync.Pool{New: func() any { return new(packet) }}
+
+// sender sends QUIC's packets in batches, and the newest of them again.
+type sender struct {
+	session Session
+
+	mu       sync.Mutex // guards what follows
+	waiting  [][]byte   // of packets
+	recent   [recentPackets][]byte
+	next     int // in recent
+	replayed time.Time
+	err      error // the session is over
+
+	work chan struct{} // something waits
+	room chan struct{} // for more
+}
+
+func newSender(s Session) sender {
+	return sender{session: s, work: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+}
+
+// put hands a packet over. It waits while a batch is full, which is how a slow
+// socket slows QUIC down. It is called by one goroutine at a time.
+func (s *sender) put(ctx context.Context, p []byte) error {
+	for {
+		s.mu.Lock()
+		if s.err != nil || len(s.waiting) < batchPackets {
+			break
+		}
+		s.mu.Unlock()
+		select {
+		case <-s.room:
+		case <-ctx.Done():
+			return net.ErrClosed
+		}
+	}
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return s.err
+	}
+	if len(p) > packetSize {
+		return nil // QUIC was told not to; lost
+	}
+	s.waiting = append(s.waiting, append(packets.Get().(*packet)[:0], p...))
+	notify(s.work)
+	return nil
+}
+
+// run sends what is put until ctx ends.
+func (s *sender) run(ctx context.Context) {
+	var batch [][]byte
+	for {
+		select {
+		case <-s.work:
+		case <-ctx.Done():
+			return
+		}
+		s.mu.Lock()
+		batch, s.waiting = s.waiting, batch[:0]
+		s.mu.Unlock()
+		notify(s.room)
+		err := s.send(batch)
+		s.mu.Lock()
+		if errors.Is(err, net.ErrClosed) {
+			s.err = err
+		}
+		for i, p := range batch {
+			s.keep(p)
+			batch[i] = nil
+		}
+		s.mu.Unlock()
+	}
+}
+
+// send sends all that can be sent.
+func (s *sender) send(batch [][]byte) (err error) {
+	for len(batch) > 0 {
+		var n int
+		n, err = s.session.SendDatagrams(batch)
+		if err == nil || errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		batch = batch[n+1:] // that one is lost
+	}
+	return err
+}
+
+// keep makes p one of the recent packets, in the place of the oldest. mu is held.
+func (s *sender) keep(p []byte) {
+	if old := s.recent[s.next]; old != nil {
+		packets.Put((*packet)(old[:packetSize]))
+	}
+	s.recent[s.next] = p
+	s.next = (s.next + 1) % recentPackets
+}
+
+// replay sends the newest packets once more. After an outage all that was under
+// way is lost, and QUIC waits for its probe timer, which has doubled since with
+// each probe: up to as long again as the outage was. A copy of a probe that was
+// lost is acknowledged, which shows all before it as lost and starts the timer
+// anew; a copy of what had come is a duplicate, which QUIC drops. Unlike a path
+// change, this costs QUIC neither its window nor its estimate of the RTT.
+func (s *sender) replay(now time.Time) {
+	s.mu.Lock()
+	if now.Sub(s.replayed) < replayEvery {
+		s.mu.Unlock()
+		return
+	}
+	s.replayed = now
+	var copies [][]byte
+	for i := range s.recent {
+		if p := s.recent[(s.next+i)%recentPackets]; p != nil {
+			copies = append(copies, append([]byte(nil), p...))
+		}
+	}
+	s.mu.Unlock()
+	_ = s.send(copies)
+}
+
+// notify puts a token into a channel of one.
+func notify(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
