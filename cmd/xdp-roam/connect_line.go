@@ -17,9 +17,11 @@ type sessionList struct {
 	mu     sync.Mutex
 	last   int
 	open   map[int]*client.Session
-	newest int       // of those that are open
-	moved  time.Time // the last move of any
-	cut    bool      // there is no route to the server
+	untold map[int]struct{} // begun, and their end was not told yet
+	idle   chan struct{}    // closed when untold is empty; nil: nobody waits
+	newest int              // of those that are open
+	moved  time.Time        // the last move of any
+	cut    bool             // there is no route to the server
 
 	// The interface of the newest one's address, which the system is asked for once.
 	asked netip.Addr
@@ -31,7 +33,28 @@ func (l *sessionList) begin(uint16) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.last++
+	if l.untold == nil {
+		l.untold = make(map[int]struct{})
+	}
+	l.untold[l.last] = struct{}{}
 	return l.last
+}
+
+// settle waits until the end of every session has been told, which happens behind
+// the back of who closes it, but not for long: nothing but words is lost.
+func (l *sessionList) settle(within time.Duration) {
+	l.mu.Lock()
+	if len(l.untold) == 0 {
+		l.mu.Unlock()
+		return
+	}
+	idle := make(chan struct{})
+	l.idle = idle
+	l.mu.Unlock()
+	select {
+	case <-idle:
+	case <-time.After(within):
+	}
 }
 
 func (l *sessionList) opened(n int, s *client.Session) {
@@ -51,6 +74,11 @@ func (l *sessionList) end(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.open, n)
+	delete(l.untold, n)
+	if len(l.untold) == 0 && l.idle != nil {
+		close(l.idle)
+		l.idle = nil
+	}
 	l.newest = 0
 	for n := range l.open {
 		l.newest = max(l.newest, n)

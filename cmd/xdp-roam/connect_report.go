@@ -189,7 +189,7 @@ func (r *reporter) draw() {
 
 // tell tells of what happens to a session.
 func (k *connection) tell(session int, service uint16, e client.Event) {
-	k.sessions.note(session, e)
+	defer k.sessions.note(session, e) // when it is told: see settle
 	item := &connectEvent{
 		Event: strings.ReplaceAll(e.Kind.String(), "-", "_"), Session: session, Service: service,
 		Local: text(e.To.Local), Remote: text(e.To.Remote), FromLocal: text(e.From.Local), FromRemote: text(e.From.Remote),

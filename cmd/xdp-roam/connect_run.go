@@ -46,6 +46,7 @@ type local struct {
 // run forwards until ctx ends, or with -W until the connection does.
 func (k *connection) run(ctx context.Context) error {
 	k.tunnels = make(map[uint16]*tunnel)
+	defer k.sessions.settle(time.Second)
 	defer func() {
 		for _, t := range k.tunnels {
 			t.Close()
