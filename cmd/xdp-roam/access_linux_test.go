@@ -47,7 +47,7 @@ func (p *process) provoke(conn *net.UDPConn, part string) {
 // The list of clients is read again when it changes and at SIGHUP: who is removed
 // loses the session and learns why, everyone else notices nothing, and a list that
 // is wrong changes nothing but the status.
-func TestAuthorizedKeysChange(t *testing.T) {
+func TestThreatKeyTakenAway(t *testing.T) {
 	b := newLabBench(t)
 	bob := handshake.NewPrivateKey()
 	b.write("bob.key", bob)

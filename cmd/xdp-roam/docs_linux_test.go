@@ -38,6 +38,7 @@ var guide = []struct {
 	{begins: "xdp-roam connect ", stays: "forwards to service 7"},
 	{begins: "xdp-roam doctor ", prints: []string{"native XDP", "UDP [::]:7626 is free"}, warns: true},
 	{begins: "xdp-roam upgrade", prints: []string{"eth0", "exchanged"}},
+	{begins: "xdp-roam known list", prints: []string{"edge.example.net:7626"}},
 	{begins: "xdp-roam status", prints: []string{"afxdp on eth0", "1 of 1 queues", "attached, native", "echo:", "1, half open 0"}},
 	{begins: "xdp-roam session list", prints: []string{"alice", clientAddrs[0].String() + ":"}},
 	{begins: "xdp-roam stats", prints: []string{"xdp", "socket", "server", "main", "sessions_opened"}},

@@ -164,7 +164,7 @@ func TestConnectStdio(t *testing.T) {
 
 // A client's preshared key: the right one lets it in; every other way ends with a
 // sentence on both ends, and nothing half-open stays.
-func TestConnectPSK(t *testing.T) {
+func TestThreatPSK(t *testing.T) {
 	b := newLabBench(t)
 	psk, other := handshake.NewPrivateKey(), handshake.NewPrivateKey()
 	b.write("alice.psk", psk)
@@ -201,7 +201,7 @@ func TestConnectPSK(t *testing.T) {
 }
 
 // A key is named once; another one for the same server is refused from then on.
-func TestConnectKnowsServers(t *testing.T) {
+func TestThreatOtherServer(t *testing.T) {
 	b := newLabBench(t)
 	b.startEdge("--mode", "socket")
 	first := b.startClient("-L", "5007:7")
