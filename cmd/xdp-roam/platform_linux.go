@@ -24,6 +24,7 @@ func platformCommands(e *env) []*cobra.Command {
 		newMapCommand(e),
 		newStatsCommand(e),
 		newEventsCommand(e),
+		newTopCommand(e),
 		newDrainCommand(e),
 		newStateCommand(e),
 		newBenchCommand(e),
