@@ -14,6 +14,7 @@ import (
 	"github.com/xdp-roam/xdp-roam/bench/handshakes"
 	"github.com/xdp-roam/xdp-roam/bench/roam"
 	"github.com/xdp-roam/xdp-roam/bench/table"
+	"github.com/xdp-roam/xdp-roam/bench/worker"
 	"github.com/xdp-roam/xdp-roam/internal/bench/dataplane"
 	"github.com/xdp-roam/xdp-roam/internal/bench/harness"
 	"github.com/xdp-roam/xdp-roam/internal/bench/intake"
@@ -35,7 +36,7 @@ type part struct {
 var parts = []part{
 	{"xdp", "the data plane, rows 1-6", 4 * time.Minute, measureXDP},
 	{"rx", "packets into a worker, rows 7 and 8", 4 * time.Minute, measureRX},
-	{"crypto", "handshakes, row 16", 2 * time.Minute, measureCrypto},
+	{"crypto", "a worker beside its decryption, and handshakes, rows 10, 16 and 17", 3 * time.Minute, measureCrypto},
 	{"control", "the session table, row 13", 4 * time.Minute, measureControl},
 	{"roam", "how soon datagrams flow again after a move, row 20", 4 * time.Minute, measureRoam},
 }
@@ -57,11 +58,17 @@ func measureRX(ctx context.Context, o options) (report.Results, error) {
 }
 
 func measureCrypto(ctx context.Context, o options) (report.Results, error) {
-	return handshakes.Measure(ctx, handshakes.Options{Pairs: o.pairs, Handshakes: 2000})
+	r, err := worker.Measure(ctx, worker.Options{Pairs: o.pairs, Datagrams: 1 << 16, Progress: progress})
+	if err != nil {
+		return r, err
+	}
+	more, err := handshakes.Measure(ctx, handshakes.Options{Pairs: o.pairs, Handshakes: 2000})
+	r.Add(more.Rows...)
+	return r, err
 }
 
 func measureControl(ctx context.Context, o options) (report.Results, error) {
-	return table.Measure(ctx, table.Options{Pairs: o.pairs, Slots: 8 << 20, Load: 8 << 20, Writes: 1 << 20})
+	return table.Measure(ctx, table.Options{Pairs: o.pairs, Slots: 1 << 20, Scan: 8 << 20, Load: 8 << 20, Writes: 1 << 20})
 }
 
 func measureRoam(ctx context.Context, o options) (report.Results, error) {

@@ -25,7 +25,8 @@ import (
 // Options are how much is measured.
 type Options struct {
 	Pairs  int // alternating runs of each measurement
-	Slots  int // of the table that is written and scanned, a power of two
+	Slots  int // of the table that is written, a power of two
+	Scan   int // slots of the table that is scanned, likewise
 	Load   int // ids that are loaded, into twice as many slots
 	Writes int // in each run
 }
@@ -34,7 +35,10 @@ const slotSize = 64
 
 // Measure gives row 13.
 func Measure(ctx context.Context, o Options) (r report.Results, err error) {
-	if err := writeAndScan(ctx, o, &r); err != nil {
+	if err := writes(ctx, o, &r); err != nil {
+		return r, err
+	}
+	if err := scans(ctx, o, &r); err != nil {
 		return r, err
 	}
 	runs, err := report.Alternate(ctx, o.Pairs, func() (float64, error) { return load(o.Load) })
@@ -59,7 +63,18 @@ func create(slots int) (set *maps.Set, raw map[string]*ebpf.Map, err error) {
 	return set, raw, nil
 }
 
-func writeAndScan(ctx context.Context, o Options, r *report.Results) (err error) {
+// half gives out as many ids as half of the slots.
+func half(t *maps.Sessions) (ids []maps.ID, slots []uint32, err error) {
+	ids, slots = make([]maps.ID, t.Capacity()/2), make([]uint32, t.Capacity()/2)
+	for i := range ids {
+		if ids[i], slots[i], err = t.Allocate(maps.KindROAM, 0); err != nil {
+			return nil, nil, err
+		}
+	}
+	return ids, slots, nil
+}
+
+func writes(ctx context.Context, o Options, r *report.Results) (err error) {
 	set, raw, err := create(o.Slots)
 	if err != nil {
 		return err
@@ -68,14 +83,11 @@ func writeAndScan(ctx context.Context, o Options, r *report.Results) (err error)
 		harness.CloseMaps(raw)
 		err = errors.Join(err, set.Close())
 	}()
-	t := set.Sessions
 	// An id is at hand when its slot is written, and its slot is anywhere: so the
 	// order is that in which the ids were drawn.
-	ids, slots := make([]maps.ID, o.Slots/2), make([]uint32, o.Slots/2)
-	for i := range ids {
-		if ids[i], slots[i], err = t.Allocate(maps.KindROAM, 0); err != nil {
-			return err
-		}
+	ids, slots, err := half(set.Sessions)
+	if err != nil {
+		return err
 	}
 	write := func(one func(i int) error) func() (float64, error) {
 		first := 0
@@ -97,9 +109,9 @@ func writeAndScan(ctx context.Context, o Options, r *report.Results) (err error)
 	}
 	defer peer.Close()
 	value := make([]byte, slotSize)
-	writes, err := report.Alternate(ctx, o.Pairs,
+	runs, err := report.Alternate(ctx, o.Pairs,
 		write(func(i int) error {
-			return t.Commit(ids[i], netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 40000))
+			return set.Sessions.Commit(ids[i], netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 40000))
 		}),
 		write(func(i int) error {
 			return peer.Update(unsafe.Pointer(&slots[i]), unsafe.Pointer(&value[0]), 0)
@@ -107,16 +119,45 @@ func writeAndScan(ctx context.Context, o Options, r *report.Results) (err error)
 	if err != nil {
 		return err
 	}
-	r.Add(report.AtLeast(13, "writing a slot, "+size(o.Slots)+" slots", "x", report.Ratios(writes[1], writes[0]), 12).
-		Against("Map.Update", "ns", writes[1], writes[0]))
-	scans, err := report.Alternate(ctx, o.Pairs,
-		func() (float64, error) { return scan(t, len(ids)) },
-		func() (float64, error) { return batchLookup(raw["slots"]) })
+	r.Add(report.AtLeast(13, "writing a slot, "+size(o.Slots)+" slots", "x", report.Ratios(runs[1], runs[0]), 12).
+		Against("Map.Update", "ns", runs[1], runs[0]))
+	return nil
+}
+
+func scans(ctx context.Context, o Options, r *report.Results) (err error) {
+	set, raw, err := create(o.Scan)
 	if err != nil {
 		return err
 	}
-	r.Add(report.AtLeast(13, "scanning "+size(o.Slots)+" slots, half of them live", "x", report.Ratios(scans[1], scans[0]), 50).
-		Against("BatchLookup", "ms", scans[1], scans[0]))
+	defer func() {
+		harness.CloseMaps(raw)
+		err = errors.Join(err, set.Close())
+	}()
+	measure := func(what string) (lookups, scans []float64, err error) {
+		live := int(set.Sessions.Len())
+		runs, err := report.Alternate(ctx, o.Pairs,
+			func() (float64, error) { return scan(set.Sessions, live) },
+			func() (float64, error) { return batchLookup(raw["slots"]) })
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", what, err)
+		}
+		return runs[1], runs[0], nil
+	}
+	lookups, empty, err := measure("an empty table")
+	if err != nil {
+		return err
+	}
+	r.AddAside(report.Beside(13, "scanning "+size(o.Scan)+" slots, none of them live", "x", report.Ratios(lookups, empty)).
+		Against("BatchLookup", "ms", lookups, empty))
+	if _, _, err := half(set.Sessions); err != nil {
+		return err
+	}
+	lookups, filled, err := measure("a table half full")
+	if err != nil {
+		return err
+	}
+	r.Add(report.AtLeast(13, "scanning "+size(o.Scan)+" slots, half of them live", "x", report.Ratios(lookups, filled), 50).
+		Against("BatchLookup", "ms", lookups, filled))
 	return nil
 }
 

@@ -12,7 +12,7 @@ import (
 
 func TestMeasure(t *testing.T) {
 	testutil.RequirePrivileged(t)
-	r, err := Measure(t.Context(), Options{Pairs: 1, Slots: 1 << 16, Load: 1 << 15, Writes: 1000})
+	r, err := Measure(t.Context(), Options{Pairs: 1, Slots: 1 << 16, Scan: 1 << 16, Load: 1 << 15, Writes: 1000})
 	if err != nil {
 		t.Fatal(err)
 	}

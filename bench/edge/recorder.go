@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+// Package edge is a whole server with one client, for measurements of the path that
+// every datagram takes. What the client would send can be recorded instead and
+// played to the server later, as fast as it takes it.
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/xdp-roam/xdp-roam/internal/lab"
+	"github.com/xdp-roam/xdp-roam/userspace/client"
+	"github.com/xdp-roam/xdp-roam/userspace/handshake"
+	"github.com/xdp-roam/xdp-roam/userspace/netio"
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
+)
+
+// patience is for what happens in no time unless something is wrong.
+const patience = 10 * time.Second
+
+// Client is a client whose packets can be recorded.
+type Client struct {
+	*client.Session
+	tap *tap
+}
+
+// dial opens a session from a namespace, or from this process's own (nil), and
+// waits until a datagram of size is one packet.
+func dial(ctx context.Context, from *lab.Namespace, at netip.Addr, server netip.AddrPort, key handshake.PublicKey, size int) (*Client, error) {
+	t := &tap{closed: make(chan struct{})}
+	s, err := client.Dial(ctx, client.Config{
+		Servers: []netip.AddrPort{server}, ServerKey: key, NoReopen: true, Keepalive: -1,
+		Network: &home{namespace: from, addr: at, tap: t},
+	})
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{s, t}
+	for end := time.Now().Add(patience); ; time.Sleep(2 * time.Millisecond) {
+		before := t.sent.Load()
+		if err := c.SendDatagram(make([]byte, size)); err != nil {
+			return nil, errors.Join(err, c.Close())
+		}
+		if t.sent.Load() == before+1 && t.last.Load() == int64(packetLen(size)) {
+			return c, nil
+		}
+		if time.Now().After(end) {
+			return nil, errors.Join(fmt.Errorf("the path does not carry datagrams of %d bytes in one packet", size), c.Close())
+		}
+	}
+}
+
+// Record returns the packets of n datagrams of size, which the server has not got:
+// each can be played once, in order. Packets that the session sends beside them are
+// left out, and from then on lost: a later one that came before those that are played
+// would move the replay window beyond them.
+func (c *Client) Record(n, size int, keep func(packet []byte) error) (int, error) {
+	kept := 0
+	_ = c.tap.record(func(packet []byte) error {
+		if len(packet) != packetLen(size) {
+			return nil
+		}
+		kept++
+		return keep(packet)
+	})
+	datagrams := make([][]byte, 64)
+	for i := range datagrams {
+		datagrams[i] = make([]byte, size)
+	}
+	var err error
+	for sent := 0; sent < n && err == nil; {
+		var m int
+		m, err = c.SendDatagrams(datagrams[:min(len(datagrams), n-sent)])
+		sent += m
+	}
+	return kept, errors.Join(err, c.tap.record(lose))
+}
+
+// packetLen is the length of a packet with one datagram and nothing else.
+func packetLen(size int) int { return wire.Overhead + 1 + size }
+
+func lose([]byte) error { return nil }
+
+// Deafen has the client read nothing until it is called with false: what the server
+// sends meanwhile costs no more than the kernel's part.
+func (c *Client) Deafen(deaf bool) { c.tap.deafen(deaf) }
+
+// Close ends the session; its last packets are sent, or it would wait for an answer.
+func (c *Client) Close() error {
+	return errors.Join(c.tap.record(nil), c.Session.Close(wire.CloseDone, ""))
+}
+
+// Addr is the address that the server knows.
+func (c *Client) Addr() netip.AddrPort { return c.tap.LocalAddr() }
+
+// home is a network with one address and no way out of it.
+type home struct {
+	client.HostNetwork
+	namespace *lab.Namespace
+	addr      netip.Addr
+	tap       *tap
+}
+
+// Source implements client.Network.
+func (h *home) Source(netip.AddrPort) (netip.Addr, error) { return h.addr, nil }
+
+// Ways implements client.Network.
+func (h *home) Ways(netip.AddrPort) []client.Way { return []client.Way{{Addr: h.addr}} }
+
+// Watch implements client.Network: nothing ever changes.
+func (h *home) Watch(ctx context.Context, _ func()) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// Listen implements client.Network.
+func (h *home) Listen(way client.Way) (conn netio.Conn, err error) {
+	open := func() error {
+		conn, err = h.HostNetwork.Listen(way)
+		return err
+	}
+	if h.namespace != nil {
+		err = h.namespace.Do(open)
+	} else {
+		err = open()
+	}
+	if err != nil {
+		return nil, err
+	}
+	h.tap.Conn = conn
+	return h.tap, nil
+}
+
+// tap is a socket that can keep what is sent, and turn deaf.
+type tap struct {
+	netio.Conn
+	sent atomic.Uint64 // packets
+	last atomic.Int64  // length of the last one
+
+	mu      sync.Mutex
+	keep    func([]byte) error // nil: packets are sent
+	failure error
+	hears   chan struct{} // closed when it hears again; nil: it does
+	closed  chan struct{}
+	once    sync.Once
+}
+
+// record gives packets to keep, or with nil sends them again and says what went wrong.
+func (t *tap) record(keep func([]byte) error) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.keep = keep
+	err := t.failure
+	t.failure = nil
+	return err
+}
+
+func (t *tap) deafen(deaf bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case deaf && t.hears == nil:
+		t.hears = make(chan struct{})
+	case !deaf && t.hears != nil:
+		close(t.hears)
+		t.hears = nil
+	}
+}
+
+// WriteBatch implements netio.Conn.
+func (t *tap) WriteBatch(ms []netio.Message) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.sent.Add(uint64(len(ms)))
+	t.last.Store(int64(len(ms[len(ms)-1].Buf)))
+	if t.keep == nil {
+		return t.Conn.WriteBatch(ms)
+	}
+	for _, m := range ms {
+		if err := t.keep(m.Buf); err != nil && t.failure == nil {
+			t.failure = err
+		}
+	}
+	return len(ms), nil
+}
+
+// ReadBatch implements netio.Conn.
+func (t *tap) ReadBatch(ms []netio.Message) (int, error) {
+	t.mu.Lock()
+	hears := t.hears
+	t.mu.Unlock()
+	if hears != nil {
+		select {
+		case <-hears:
+		case <-t.closed:
+			return 0, net.ErrClosed
+		}
+	}
+	return t.Conn.ReadBatch(ms)
+}
+
+// Close implements netio.Conn.
+func (t *tap) Close() error {
+	t.once.Do(func() { close(t.closed) })
+	return t.Conn.Close()
+}
