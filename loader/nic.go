@@ -45,6 +45,8 @@ type Interface struct {
 	Native Support
 	// Redirect: the driver can redirect frames, to AF_XDP sockets among others.
 	Redirect Support
+	// ZeroCopy: the driver lets AF_XDP sockets have the NIC's own memory.
+	ZeroCopy Support
 	// Queues is how many receive queues are in use; 1 where the driver does not tell.
 	Queues int
 	XDP    *AttachedProgram // nil: none
@@ -96,7 +98,7 @@ func readInterface(links *netlink.Handle, name string) (*Interface, error) {
 		Name: a.Name, Index: a.Index, Kind: l.Type(), MTU: a.MTU, Encap: a.EncapType,
 		Driver: driverName(a.Name), Queues: receiveQueues(a.Name),
 	}
-	nic.Native, nic.Redirect = xdpSupport(a.Index)
+	nic.readXDPFeatures()
 	if nic.Driver == "" {
 		nic.Driver = nic.Kind
 	}
@@ -233,38 +235,47 @@ func ethtool(name string, value unsafe.Pointer) error {
 	return nil
 }
 
-// xdpSupport asks the netdev family (Linux 6.3) for the driver's XDP features: the
+// readXDPFeatures enters what the driver can do with XDP, where the kernel tells.
+func (nic *Interface) readXDPFeatures() {
+	const (
+		actBasic    = 1 // NETDEV_XDP_ACT_BASIC
+		actRedirect = 2 // NETDEV_XDP_ACT_REDIRECT
+		actZeroCopy = 8 // NETDEV_XDP_ACT_XSK_ZEROCOPY
+	)
+	if features, known := xdpFeatures(nic.Index); known {
+		nic.Native, nic.Redirect, nic.ZeroCopy = supports(features, actBasic), supports(features, actRedirect), supports(features, actZeroCopy)
+	}
+}
+
+// xdpFeatures asks the netdev family (Linux 6.3) for the driver's XDP features: the
 // one way to know without attaching something.
-func xdpSupport(index int) (native, redirect Support) {
+func xdpFeatures(index int) (features uint64, known bool) {
 	const (
 		cmdDevGet       = 1 // NETDEV_CMD_DEV_GET
 		attrIfindex     = 1 // NETDEV_A_DEV_IFINDEX
 		attrXDPFeatures = 3 // NETDEV_A_DEV_XDP_FEATURES
-		actBasic        = 1 // NETDEV_XDP_ACT_BASIC
-		actRedirect     = 2 // NETDEV_XDP_ACT_REDIRECT
 	)
 	family, err := netlink.GenlFamilyGet("netdev")
 	if err != nil {
-		return SupportUnknown, SupportUnknown
+		return 0, false
 	}
 	req := nl.NewNetlinkRequest(int(family.ID), 0)
 	req.AddData(&nl.Genlmsg{Command: cmdDevGet, Version: 1})
 	req.AddData(nl.NewRtAttr(attrIfindex, nl.Uint32Attr(uint32(index))))
 	answers, err := req.Execute(unix.NETLINK_GENERIC, 0)
 	if err != nil || len(answers) != 1 || len(answers[0]) < nl.SizeofGenlmsg {
-		return SupportUnknown, SupportUnknown
+		return 0, false
 	}
 	attrs, err := nl.ParseRouteAttr(answers[0][nl.SizeofGenlmsg:])
 	if err != nil {
-		return SupportUnknown, SupportUnknown
+		return 0, false
 	}
 	for _, a := range attrs {
 		if a.Attr.Type == attrXDPFeatures && len(a.Value) >= 8 {
-			features := binary.NativeEndian.Uint64(a.Value)
-			return supports(features, actBasic), supports(features, actRedirect)
+			return binary.NativeEndian.Uint64(a.Value), true
 		}
 	}
-	return SupportUnknown, SupportUnknown
+	return 0, false
 }
 
 func supports(features, feature uint64) Support {

@@ -5,7 +5,6 @@
 package doctor
 
 import (
-	"encoding/binary"
 	"errors"
 	"math"
 	"net/netip"
@@ -15,7 +14,6 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/xdp-roam/xdp-roam/loader"
@@ -90,8 +88,8 @@ func readInterface(name string, status *loader.Status, probeIt bool) Interface {
 		return Interface{Interface: &loader.Interface{Name: name}, Err: err}
 	}
 	i := Interface{
-		Interface: nic, ZeroCopy: zeroCopy(nic.Index),
-		Rings: readRings(name), Channels: readChannels(name), UDPHash: readUDPHash(name),
+		Interface: nic,
+		Rings:     readRings(name), Channels: readChannels(name), UDPHash: readUDPHash(name),
 	}
 	if l, err := netlink.LinkByName(name); err == nil {
 		i.Up = l.Attrs().RawFlags&unix.IFF_UP != 0
@@ -114,42 +112,6 @@ func readPort(address netip.AddrPort, owner int) Port {
 		}
 	}
 	return p
-}
-
-// zeroCopy asks the netdev family (Linux 6.3) whether the driver lets AF_XDP
-// sockets have the NIC's own memory.
-func zeroCopy(index int) loader.Support {
-	const (
-		cmdDevGet       = 1      // NETDEV_CMD_DEV_GET
-		attrIfindex     = 1      // NETDEV_A_DEV_IFINDEX
-		attrXDPFeatures = 3      // NETDEV_A_DEV_XDP_FEATURES
-		actZeroCopy     = 1 << 3 // NETDEV_XDP_ACT_XSK_ZEROCOPY
-	)
-	family, err := netlink.GenlFamilyGet("netdev")
-	if err != nil {
-		return loader.SupportUnknown
-	}
-	request := nl.NewNetlinkRequest(int(family.ID), 0)
-	request.AddData(&nl.Genlmsg{Command: cmdDevGet, Version: 1})
-	request.AddData(nl.NewRtAttr(attrIfindex, nl.Uint32Attr(uint32(index))))
-	answers, err := request.Execute(unix.NETLINK_GENERIC, 0)
-	if err != nil || len(answers) != 1 || len(answers[0]) < nl.SizeofGenlmsg {
-		return loader.SupportUnknown
-	}
-	attrs, err := nl.ParseRouteAttr(answers[0][nl.SizeofGenlmsg:])
-	if err != nil {
-		return loader.SupportUnknown
-	}
-	for _, a := range attrs {
-		if a.Attr.Type != attrXDPFeatures || len(a.Value) < 8 {
-			continue
-		}
-		if binary.NativeEndian.Uint64(a.Value)&actZeroCopy != 0 {
-			return loader.SupportYes
-		}
-		return loader.SupportNo
-	}
-	return loader.SupportUnknown
 }
 
 func readJIT() int {

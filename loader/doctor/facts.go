@@ -58,7 +58,6 @@ type Interface struct {
 	Err      error // why there is nothing else to know
 	Up       bool
 	Ours     bool // what is attached is this instance's
-	ZeroCopy loader.Support
 	Rings    Rings
 	Channels Channels
 	UDPHash  Hash // of IPv4

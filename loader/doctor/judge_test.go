@@ -29,8 +29,8 @@ func healthy() *Facts {
 		Port:    Port{Address: "[::]:7626"},
 		Workers: 8,
 		Interfaces: []Interface{{
-			Interface: &loader.Interface{Name: "eth0", Index: 2, Kind: "device", Driver: "mlx5_core", MTU: 1500, Encap: "ether", Native: loader.SupportYes},
-			Up:        true, ZeroCopy: loader.SupportYes, Rings: Rings{2048, 8192}, Channels: Channels{8, 16},
+			Interface: &loader.Interface{Name: "eth0", Index: 2, Kind: "device", Driver: "mlx5_core", MTU: 1500, Encap: "ether", Native: loader.SupportYes, ZeroCopy: loader.SupportYes},
+			Up:        true, Rings: Rings{2048, 8192}, Channels: Channels{8, 16},
 			UDPHash: Hash{Known: true, Addresses: true, Ports: true}, GRO: true,
 		}},
 	}
