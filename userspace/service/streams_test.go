@@ -532,7 +532,7 @@ func TestDatagramsToStreams(t *testing.T) {
 }
 
 // Nothing half-open stays, however streams end.
-func TestNothingStays(t *testing.T) {
+func TestThreatStreamsLeft(t *testing.T) {
 	l, spec := newBackend(t)
 	var open atomic.Int64
 	go func() {

@@ -315,6 +315,27 @@ func (c *counter) load() int {
 	return c.n
 }
 
+// A peer that says RESUME without end does not make us send without end.
+func TestThreatResumeFlood(t *testing.T) {
+	bubble(t, time.Millisecond, func(t *testing.T, p *pipe) {
+		client, server := p.connect(t, Config{})
+		streams(t, client, server)
+		time.Sleep(time.Second)
+		var before, after int
+		p.set(func(p *pipe) { before = p.sent })
+		const asked = 10_000
+		for range asked { // in a second
+			p.client.SendDatagram([]byte{resume})
+			time.Sleep(100 * time.Microsecond)
+		}
+		time.Sleep(time.Second)
+		p.set(func(p *pipe) { after = p.sent })
+		if n := after - before - asked; n < recentPackets || n > 52*recentPackets {
+			t.Errorf("%d datagrams for %d RESUMEs in a second, want at most %d", n, asked, 50*recentPackets)
+		}
+	})
+}
+
 // The end of the session is the end of all streams, and says why.
 func TestSessionEnds(t *testing.T) {
 	bubble(t, time.Millisecond, func(t *testing.T, p *pipe) {
