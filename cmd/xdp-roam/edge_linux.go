@@ -156,6 +156,7 @@ func (d *edge) startServer(address netip.AddrPort, set *maps.Set) error {
 		Listen: address, Static: d.key, Previous: d.previous, Addresses: d.addresses, TableSlots: d.conf.TableSlots, Maps: set, Log: d.log, Events: d.recordServer,
 		State: state, SaveState: func(was, now handshake.State) error { return handshake.SaveState(d.conf.StateDir, was, now) },
 		HasService: func(port uint16) bool { return d.backends[port] != nil },
+		NoGRO:      d.conf.Mode == config.ModeGeneric,
 	}
 	if d.authority != nil {
 		c.Authorize = d.authority.Authorize

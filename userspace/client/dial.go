@@ -261,17 +261,18 @@ func (d *dialer) send(t *target) {
 
 // readDial hands packets on until the read deadline or stop.
 func readDial(s *socket, packets chan<- inbound, stop <-chan struct{}) {
-	// A handshake packet is at most MaxResp bytes; a longer one is none.
-	msgs := make([]netio.Message, 8)
-	for i := range msgs {
-		msgs[i].Buf = make([]byte, wire.MaxResp+1)
-	}
+	msgs := netio.MakeMessages(2, netio.TrainRoom)
+	var parts []netio.Message
 	for {
 		n, err := s.conn.ReadBatch(msgs)
 		if err != nil {
 			return
 		}
-		for _, m := range msgs[:n] {
+		parts = netio.Split(parts[:0], msgs[:n])
+		for _, m := range parts {
+			if m.N > wire.MaxResp {
+				continue // no packet of a handshake
+			}
 			// The receiver is done with the packet when the next is taken, but this
 			// buffer may be read into before: so a copy.
 			pkt := append([]byte(nil), m.Data()...)

@@ -107,7 +107,7 @@ const readBuffer = 1 << 20
 // otherwise packets under the old id would leave from the new address between a
 // change and our notice of it, which would link the two for every observer.
 func (HostNetwork) Listen(way Way) (netio.Conn, error) {
-	return netio.ListenUDP(netio.Config{Addr: netip.AddrPortFrom(way.Addr, 0), Device: way.Device, ReadBuffer: readBuffer})
+	return netio.ListenUDP(netio.Config{Addr: netip.AddrPortFrom(way.Addr, 0), Device: way.Device, ReadBuffer: readBuffer, GRO: true})
 }
 
 // Resolve is the function Resolve, and asks for a translator (NAT64) where there is

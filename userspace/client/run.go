@@ -228,17 +228,14 @@ func notify(c chan<- struct{}) {
 	}
 }
 
-// readBatch is how many packets are read at once.
-const readBatch = 32
+// readBatch is how many packets, or trains of them, are read at once.
+const readBatch = 16
 
 // readLoop brings the packets of one socket to the state machine until the
 // socket is closed.
 func (s *Session) readLoop(socket *socket) {
-	msgs := make([]netio.Message, readBatch)
-	buffers := make([]byte, readBatch*wire.MaxPacket)
-	for i := range msgs {
-		msgs[i].Buf = buffers[i*wire.MaxPacket : (i+1)*wire.MaxPacket]
-	}
+	msgs := netio.MakeMessages(readBatch, netio.TrainRoom)
+	var packets []netio.Message
 	var w work
 	for {
 		n, err := socket.conn.ReadBatch(msgs)
@@ -257,8 +254,9 @@ func (s *Session) readLoop(socket *socket) {
 		if s.sockets[socket.number] == nil {
 			n = 0 // of a session that another one has replaced
 		}
-		for i := range msgs[:n] {
-			s.receive(now, socket, &msgs[i], &w)
+		packets = netio.Split(packets[:0], msgs[:n])
+		for i := range packets {
+			s.receive(now, socket, &packets[i], &w)
 		}
 		s.gather(&w)
 		s.mu.Unlock()

@@ -49,6 +49,23 @@ type Message struct {
 // Data returns the bytes that a read left in the message.
 func (m *Message) Data() []byte { return m.Buf[:m.N] }
 
+// TrainRoom is the room in bytes that a socket with GRO needs in each Message.
+const TrainRoom = 1 << 16
+
+// MakeMessages returns n messages to read into, with room for size bytes each.
+func MakeMessages(n, size int) []Message {
+	// An odd number of cache lines apart: a power of two apart, the first lines of
+	// all, and of small packets there are no others, would crowd a few sets of the
+	// cache.
+	stride := (size+63)&^63 | 64
+	memory := make([]byte, n*stride)
+	ms := make([]Message, n)
+	for i := range ms {
+		ms[i].Buf = memory[i*stride : i*stride+size : i*stride+size]
+	}
+	return ms
+}
+
 // Split appends the packets of ms to dst, one message each, which alias the
 // buffers of ms. Only a socket with GRO needs it.
 func Split(dst, ms []Message) []Message {
@@ -103,9 +120,10 @@ type Config struct {
 	// ReadBuffer is the receive buffer in bytes; 0 leaves the system's
 	// default. Beyond net.core.rmem_max it needs CAP_NET_ADMIN, else it is capped.
 	ReadBuffer int
-	// GRO lets the kernel join datagrams of one flow (Message.Segment); buffers
-	// must then have 64 KiB. Of a reuseport group all sockets or none: the
-	// kernel picks the socket of a joined train by hash. Linux only.
+	// GRO lets the kernel join datagrams of one flow (Message.Segment) where it can
+	// (UDP_GRO, Linux 5.0): each Message then needs room for TrainRoom bytes. Of a
+	// reuseport group all sockets or none: the kernel picks the socket of a joined
+	// train by hash.
 	GRO bool
 	// Device binds the socket to a network interface. Linux only.
 	Device string

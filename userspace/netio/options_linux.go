@@ -45,9 +45,7 @@ func setOptions(fd uintptr, cfg Config, six bool) error {
 		}
 	}
 	if cfg.GRO {
-		if err := set("UDP_GRO", unix.IPPROTO_UDP, unix.UDP_GRO, 1); err != nil {
-			return err
-		}
+		_ = set("UDP_GRO", unix.IPPROTO_UDP, unix.UDP_GRO, 1) // without it datagrams come one by one
 	}
 	if cfg.Device != "" {
 		if err := unix.BindToDevice(int(fd), cfg.Device); err != nil {

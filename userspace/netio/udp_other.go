@@ -82,9 +82,6 @@ func (c *udpConn) WriteBatch(ms []Message) (int, error) {
 
 // checkPortable refuses what only Linux has.
 func checkPortable(cfg Config) error {
-	if cfg.GRO {
-		return fmt.Errorf("UDP_GRO: %w", ErrUnsupported)
-	}
 	if cfg.Device != "" {
 		return fmt.Errorf("binding to device %q: %w", cfg.Device, ErrUnsupported)
 	}

@@ -58,6 +58,10 @@ type Config struct {
 	// Maps is the data plane that steers packets to this server. Nil: none;
 	// the kernel's hash chooses the socket then, and all works, only unfiltered.
 	Maps *maps.Set
+	// NoGRO keeps the kernel from joining packets of one flow before they reach the
+	// server (UDP_GRO). It is for interfaces whose XDP program the kernel runs behind
+	// that (generic XDP): it would judge a whole train by its first packet.
+	NoGRO bool
 	// Log gets what an operator wants to know, from a goroutine of its own: what it
 	// is too slow for is dropped, see Stats.LogDropped. Nil: nothing is logged.
 	Log *slog.Logger

@@ -126,6 +126,7 @@ func TestHalfOpenMemory(t *testing.T) {
 		t.Errorf("%d slots, stats %+v", srv.table.Len(), srv.Stats())
 	}
 	runtime.KeepAlive(packets)
+	runtime.KeepAlive(r)
 }
 
 // silent is a connection that takes what is sent and drops it.

@@ -43,16 +43,15 @@ type reader struct {
 const maxAnswer = max(wire.RetryLen, handshake.MaxReset)
 
 func newReader(w *worker, lane maps.Lane, conn netio.Conn, c *counters) *reader {
-	r := &reader{
+	size := wire.MaxPacket
+	if !w.srv.cfg.NoGRO {
+		size = netio.TrainRoom // of which single packets touch no more than they need
+	}
+	return &reader{
 		worker: w, srv: w.srv, lane: lane, conn: conn, source: conn, counts: c,
-		in: make([]netio.Message, batchSize), snd: sender{srv: w.srv, conn: conn},
+		in: netio.MakeMessages(batchSize, size), snd: sender{srv: w.srv, conn: conn},
 		answers: make([]byte, 0, batchSize*maxAnswer),
 	}
-	memory := make([]byte, batchSize*wire.MaxPacket)
-	for i := range r.in {
-		r.in[i].Buf = memory[i*wire.MaxPacket : (i+1)*wire.MaxPacket : (i+1)*wire.MaxPacket]
-	}
-	return r
 }
 
 // run reads until the socket is closed.
@@ -120,6 +119,9 @@ func (r *reader) packets(now session.Time, in []netio.Message) {
 
 // lookup returns the session that a packet names, or nil.
 func (srv *Server) lookup(pkt []byte) *Session {
+	if len(pkt) > wire.MaxPacket {
+		return nil
+	}
 	_, id, err := wire.ParseData(pkt)
 	if err != nil {
 		return nil

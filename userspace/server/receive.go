@@ -18,8 +18,8 @@ const notCounted Reason = 0
 func (r *reader) packet(now session.Time, m *netio.Message) Reason {
 	pkt := m.Data()
 	switch {
-	case len(pkt) == 0:
-		return Truncated
+	case len(pkt) == 0 || len(pkt) > wire.MaxPacket:
+		return Truncated // the rooms of a socket with GRO hold longer ones than we take
 	case m.Remote.Port() == 0:
 		return SourcePortZero
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/xdp-roam/xdp-roam/internal/testutil"
 	"github.com/xdp-roam/xdp-roam/userspace/netio"
+	"github.com/xdp-roam/xdp-roam/userspace/session"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
@@ -125,6 +126,53 @@ func BenchmarkSend(b *testing.B) {
 				}
 				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*batch), "ns/datagram")
 			})
+		}
+	}
+}
+
+// TestTrain sends what a kernel without UDP_GRO would take for single packets: with
+// it they come as one, and the session gets each of them. One in the midst of them
+// is forged.
+func TestTrain(t *testing.T) {
+	for _, off := range []bool{false, true} {
+		srv := listen(t, func(c *Config) { c.NoGRO = off })
+		c := dial(t, srv, "127.0.0.1", nil)
+		s := accept(t, srv)
+		talk(t, s, c, "hello")
+		const n, forged = 40, 17
+		var ms []netio.Message
+		c.mu.Lock()
+		var out session.Output
+		for i := range n {
+			if err := c.state.Send(c.now(), fmt.Appendf(nil, "number %02d", i), &out); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i, p := range out.Packets {
+			if i == forged {
+				p.Data[len(p.Data)-1] ^= 1
+			}
+			ms = append(ms, netio.Message{Buf: p.Data, Remote: p.Path.Remote})
+		}
+		if sent, err := c.sockets[0].conn.WriteBatch(ms); sent != n || err != nil {
+			t.Fatalf("%d sent, %v", sent, err)
+		}
+		c.mu.Unlock()
+		for i := range n {
+			if want := fmt.Sprintf("number %02d", i); i == forged {
+				continue
+			} else if got := receive(t, s); got != want {
+				t.Fatalf("%q, want %q", got, want)
+			}
+		}
+		count(t, srv, AuthFailed, 1)
+		srv.Close()
+		trains := false
+		for _, r := range srv.readers {
+			trains = trains || cap(r.parts) > 0
+		}
+		if want := !off && runtime.GOOS == "linux"; trains != want {
+			t.Errorf("NoGRO %v: packets came in trains: %v", off, trains)
 		}
 	}
 }

@@ -26,7 +26,7 @@ func (srv *Server) openSockets() error {
 		}
 	}
 	open := func(w *worker, lane maps.Lane) error {
-		conn, err := netio.ListenUDP(netio.Config{Addr: addr, ReusePort: grouped, ReadBuffer: socketBuffer})
+		conn, err := netio.ListenUDP(netio.Config{Addr: addr, ReusePort: grouped, ReadBuffer: socketBuffer, GRO: !srv.cfg.NoGRO})
 		if err != nil {
 			return err
 		}
