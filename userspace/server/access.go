@@ -5,6 +5,7 @@ package server
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 
 	"github.com/xdp-roam/xdp-roam/userspace/handshake"
 	"github.com/xdp-roam/xdp-roam/userspace/session"
@@ -36,13 +37,23 @@ type refusal struct {
 	fix    string
 }
 
+// tellRefusal tells the operator, though not of each in a flood.
+func (srv *Server) tellRefusal(no *refusal, remote netip.AddrPort, name string, key handshake.PublicKey, service uint16) {
+	if !srv.refusals.take(srv.clock.now()) {
+		return
+	}
+	srv.tell(Event{Name: "session_refused", Path: remote, PeerKey: key, PeerName: name, Service: service,
+		Reason: no.status.String() + ": " + no.text})
+	srv.cfg.Log.Info("session_refused", "remote", remote, "peer", name, "peer_key", key, "service", service,
+		"status", no.status.String(), "reason", no.text, "fix", no.fix)
+}
+
 // admit decides whether the client gets a session.
 func (h *handshaker) admit(req *handshake.Request, job *initJob) (Access, *refusal) {
 	srv := h.srv
 	access := srv.cfg.Authorize(req.Client, req.Service)
 	if !access.Allowed {
-		return access, &refusal{wire.StatusNotAuthorised, wire.CloseNotAuthorised, access.refused(),
-			"if it is to be let in, add its key and the service to those authorised"}
+		return access, notAuthorised(access)
 	}
 	if !srv.cfg.HasService(req.Service) {
 		return access, &refusal{wire.StatusNoService, wire.CloseServiceGone, fmt.Sprintf("no service on port %d", req.Service),
@@ -52,19 +63,26 @@ func (h *handshaker) admit(req *handshake.Request, job *initJob) (Access, *refus
 		return access, &refusal{wire.StatusBusy, wire.CloseShuttingDown, drainReason, "none needed: it comes back"}
 	}
 	if text := srv.caps.room(req.Client, job.remote.Addr(), access.Sessions); text != "" {
-		return access, &refusal{wire.StatusBusy, wire.CloseLimit, text, "raise the limit, or find out why the client does not end its sessions"}
+		return access, overLimit(text)
 	}
 	return access, nil
 }
 
-func (a Access) refused() string { return cmp.Or(a.Reason, "this key is not authorised here") }
+func notAuthorised(a Access) *refusal {
+	return &refusal{wire.StatusNotAuthorised, wire.CloseNotAuthorised, cmp.Or(a.Reason, "this key is not authorised here"),
+		"if it is to be let in, add its key and the service to those authorised"}
+}
+
+func overLimit(text string) *refusal {
+	return &refusal{wire.StatusBusy, wire.CloseLimit, text, "raise the limit, or find out why the client does not end its sessions"}
+}
 
 // stillAllowed asks once more when a session is confirmed: a list that changed
 // since its handshake must not let it slip in between.
 func (s *Session) stillAllowed() (Access, *refusal) {
 	access := s.srv.cfg.Authorize(s.key, s.service)
 	if !access.Allowed {
-		return access, &refusal{code: wire.CloseNotAuthorised, text: access.refused()}
+		return access, notAuthorised(access)
 	}
 	return access, nil
 }

@@ -75,12 +75,7 @@ func (h *handshaker) answer(job *initJob) Reason {
 			return HandshakeFailed
 		}
 		srv.totals.refused[no.status].Add(1)
-		if srv.refusals.take(srv.clock.now()) {
-			srv.tell(Event{Name: "session_refused", Path: job.remote, PeerKey: req.Client, PeerName: access.Name, Service: req.Service,
-				Reason: no.status.String() + ": " + no.text})
-			srv.cfg.Log.Info("session_refused", "remote", job.remote, "peer", access.Name, "peer_key", req.Client, "service", req.Service,
-				"status", no.status.String(), "reason", no.text, "fix", no.fix)
-		}
+		srv.tellRefusal(no, job.remote, access.Name, req.Client, req.Service)
 	}
 	if !srv.attempts.answered(job.attempt, resp, s) {
 		// It waited here for longer than it may be half-open.

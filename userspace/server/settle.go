@@ -113,10 +113,11 @@ func (s *Session) confirmed(now session.Time, out *session.Output) {
 	access, no := s.stillAllowed()
 	if no == nil {
 		if text := srv.caps.add(s.key, addr, access.Sessions); text != "" {
-			no = &refusal{code: wire.CloseLimit, text: text}
+			no = overLimit(text)
 		}
 	}
 	if no != nil {
+		srv.tellRefusal(no, s.state.Path().Remote, s.name, s.key, s.service)
 		s.state.Close(now, no.code, no.text, out)
 		return
 	}
