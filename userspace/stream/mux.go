@@ -46,7 +46,7 @@ const (
 	defaultStreams = 256
 	// handshakePatience is how long the peer may be silent during the handshake, which
 	// is how a service is found out that carries no streams.
-	handshakePatience = 20 * time.Second
+	handshakePatience = 10 * time.Second
 	// forever is longer than any session: QUIC may not end before it.
 	forever = 100 * 365 * 24 * time.Hour
 
@@ -79,7 +79,7 @@ type Mux struct {
 
 // Client opens the streams of a session that was dialled. It fails with ctx's
 // error, the session's, ErrSmallDatagrams, or ErrNoStreams when the other end
-// has not answered for 20 s.
+// has not answered for 10 s.
 func Client(ctx context.Context, s ClientSession, cfg Config) (*Mux, error) {
 	m, err := newMux(s, false)
 	if err != nil {
@@ -104,7 +104,7 @@ func Server(ctx context.Context, s Session, cfg Config) (*Mux, error) {
 	}
 	identity, err := serverTLS()
 	if err != nil {
-		return nil, err
+		return nil, m.abandon(ctx, err)
 	}
 	listener, err := m.transport.Listen(identity, cfg.quic(m))
 	if err != nil {

@@ -74,14 +74,15 @@ func (s *sender) put(ctx context.Context, p []byte) error {
 	return nil
 }
 
-// run sends what is put until ctx ends.
+// run sends what is put, until ctx ends and all that was put before is sent:
+// QUIC's last packet tells the peer that it was the last.
 func (s *sender) run(ctx context.Context) {
 	var batch [][]byte
-	for {
+	for over := false; !over; {
 		select {
 		case <-s.work:
 		case <-ctx.Done():
-			return
+			over = true
 		}
 		s.mu.Lock()
 		batch, s.waiting = s.waiting, batch[:0]
