@@ -3,6 +3,10 @@
 package server
 
 import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -82,7 +86,11 @@ func TestRevoke(t *testing.T) {
 func TestRevokedBeforeConfirmation(t *testing.T) {
 	key := handshake.NewPrivateKey()
 	list := newAccessList(map[handshake.PublicKey]Access{key.Public(): {Allowed: true}})
-	srv := listen(t, func(c *Config) { c.Authorize = list.authorize })
+	var mu sync.Mutex
+	var log bytes.Buffer
+	srv := listen(t, func(c *Config) {
+		c.Authorize, c.Log = list.authorize, slog.New(slog.NewTextHandler(lockedWriter{&mu, &log}, nil))
+	})
 	init, cfg := newAttempt(t, srv, func(c *handshake.ClientConfig) { c.Static = key })
 	socket := newSocket(t, "127.0.0.1", srv)
 	reply, _ := exchange(t, socket, init)
@@ -94,6 +102,11 @@ func TestRevokedBeforeConfirmation(t *testing.T) {
 	if st := srv.Stats(); st.Opened != 0 {
 		t.Errorf("%d sessions opened", st.Opened)
 	}
+	eventually(t, "the log tells of the refusal", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return strings.Contains(log.String(), "msg=session_refused") && strings.Contains(log.String(), `reason="not any more"`)
+	})
 }
 
 // A client's own bound on its sessions goes before that of all keys.
