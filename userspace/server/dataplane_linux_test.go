@@ -277,14 +277,12 @@ func TestThreatSpoofFlood(t *testing.T) {
 		}
 	})
 	before := limited()
+	eventually(t, "the flood has used up what the bucket had gathered", func() bool { return limited() > before })
 	flooded := p99()
 	talk(t, v, victim, "in the flood")
 	stop()
 	wg.Wait()
 	t.Logf("p99 of a bystander: %v quiet, %v in a flood of %d packets that were dropped", quiet, flooded, limited()-before)
-	if limited() == before {
-		t.Error("there was no flood")
-	}
 	const noise = 10 * time.Millisecond // of a machine with other work to do
 	if flooded > 2*quiet+noise {
 		t.Errorf("p99 of a bystander: %v quiet, %v in the flood", quiet, flooded)
