@@ -30,16 +30,15 @@ func (b *Inbox) Limit(bytes int) { b.queue.limit = queueLimit(bytes) }
 // Push copies datagrams in and returns how many did not fit.
 func (b *Inbox) Push(datagrams ...[]byte) (dropped int) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.why != nil {
-		return len(datagrams)
-	}
 	for _, d := range datagrams {
-		if !b.queue.put(d) {
+		if b.why != nil || !b.queue.put(d) {
 			dropped++ // a smaller one may still fit
 		}
 	}
-	b.wake()
+	if b.waiting > 0 {
+		b.wake()
+	}
+	b.mu.Unlock()
 	return dropped
 }
 

@@ -166,8 +166,8 @@ func (b *bareServer) message(p *peer, packet []byte) netio.Message {
 // runs of so many packets. Bare keys are as many as there are sessions.
 func BenchmarkReceive(b *testing.B) {
 	for _, size := range []int{64, 1400} {
-		for _, load := range []struct{ sessions, run int }{{1, 64}, {64, 1}, {64, 8}, {1 << 14, 1}} {
-			b.Run(fmt.Sprintf("size=%d/sessions=%d/run=%d", size, load.sessions, load.run), func(b *testing.B) {
+		for _, load := range []struct{ sessions, run int }{{1, 64}, {64, 8}, {64, 1}, {1 << 14, 1}} {
+			b.Run(fmt.Sprintf("size=%d/sessions=%d/run=%d/", size, load.sessions, load.run), func(b *testing.B) {
 				benchmarkReceive(b, size, load.sessions, load.run)
 			})
 		}

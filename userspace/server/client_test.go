@@ -69,8 +69,9 @@ func (s *socket) silence(what string) {
 // judge works off one packet, returns what became of it, and leaves its answers in
 // r.snd.
 func (r *reader) judge(now session.Time, m *netio.Message) Reason {
-	if s := r.srv.lookup(m.Data()); s != nil {
-		r.data(now, []netio.Message{*m}, s)
+	in := []netio.Message{*m}
+	if r.find(in); r.sessions[0] != nil {
+		r.data(now, in, r.sessions[0])
 	} else {
 		r.tally.add(r.packet(now, m), r.counts)
 	}

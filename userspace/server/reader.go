@@ -94,9 +94,7 @@ func (r *reader) batch(now session.Time, in []netio.Message) {
 func (r *reader) packets(now session.Time, in []netio.Message) {
 	// First touch the sessions of all, so that their cache misses overlap
 	// instead of adding up.
-	for i := range in {
-		r.sessions[i] = r.srv.lookup(in[i].Data())
-	}
+	r.find(in)
 	for i := 0; i < len(in); {
 		s := r.sessions[i]
 		if s == nil {
@@ -117,16 +115,28 @@ func (r *reader) packets(now session.Time, in []netio.Message) {
 	r.answers = r.answers[:0]
 }
 
-// lookup returns the session that a packet names, or nil.
-func (srv *Server) lookup(pkt []byte) *Session {
-	if len(pkt) > wire.MaxPacket {
-		return nil
+// find notes the session that each packet names, or nil. Packets of one session
+// often follow each other.
+func (r *reader) find(in []netio.Message) {
+	var last wire.ID // none is zero
+	var s *Session
+	for i := range in {
+		pkt := in[i].Data()
+		_, id, err := wire.ParseData(pkt)
+		if err != nil || len(pkt) > wire.MaxPacket {
+			r.sessions[i] = nil
+			continue
+		}
+		if id != last {
+			last, s = id, r.srv.lookup(&id)
+		}
+		r.sessions[i] = s
 	}
-	_, id, err := wire.ParseData(pkt)
-	if err != nil {
-		return nil
-	}
-	slot, live := srv.table.Lookup((*maps.ID)(&id))
+}
+
+// lookup returns the session of an id, or nil.
+func (srv *Server) lookup(id *wire.ID) *Session {
+	slot, live := srv.table.Lookup((*maps.ID)(id))
 	if !live {
 		return nil
 	}

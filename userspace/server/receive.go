@@ -40,12 +40,15 @@ func (r *reader) packet(now session.Time, m *netio.Message) Reason {
 	return UnknownProtocol
 }
 
+// deliverAt datagrams of a session are put into its inbox together: enough to share
+// a lock, few enough that large ones are still in the nearest cache.
+const deliverAt = 8
+
 // data lets a session open packets of its own that came one after the other, and
 // does what comes of them. Mostly that is datagrams: these it delivers together.
 func (r *reader) data(now session.Time, in []netio.Message, s *Session) {
 	out := &r.snd.out
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	for i := range in {
 		m := &in[i]
 		path := session.Path{Remote: m.Remote, Local: m.Local}
@@ -58,9 +61,12 @@ func (r *reader) data(now session.Time, in []netio.Message, s *Session) {
 		}
 		if out.Rearm || len(out.Events) > 0 {
 			s.settle(now, out, r.counts)
+		} else if len(out.Datagrams) == deliverAt {
+			s.deliver(out, r.counts)
 		}
 	}
 	s.deliver(out, r.counts)
+	s.mu.Unlock()
 }
 
 // stray says why a DATA packet has no session, and tells its sender if it may
