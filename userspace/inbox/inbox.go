@@ -66,6 +66,9 @@ func (b *Inbox) ReceiveBatch(ctx context.Context, buffers [][]byte, sizes []int)
 	if n, err := b.pop(buffers, sizes); n > 0 || err != nil || len(buffers) == 0 {
 		return n, err
 	}
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
 	ready := b.arrive()
 	defer b.leave()
 	for {

@@ -62,7 +62,7 @@ func (h *handshaker) admit(req *handshake.Request, job *initJob) (Access, *refus
 	if srv.draining.Load() {
 		return access, &refusal{wire.StatusBusy, wire.CloseShuttingDown, drainReason, "none needed: it comes back"}
 	}
-	if text := srv.caps.room(req.Client, job.remote.Addr(), access.Sessions); text != "" {
+	if text := srv.caps.room(req.Client, makePrefix(job.remote.Addr(), sessionPrefixBits), access.Sessions); text != "" {
 		return access, overLimit(text)
 	}
 	return access, nil

@@ -240,7 +240,7 @@ func TestPrefix(t *testing.T) {
 func TestCaps(t *testing.T) {
 	c := newCaps(Limits{KeySessions: 2, PrefixSessions: 3})
 	one, two := [32]byte{1}, [32]byte{2}
-	home, away := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.1")
+	home, away := makePrefix(netip.MustParseAddr("192.0.2.1"), sessionPrefixBits), makePrefix(netip.MustParseAddr("198.51.100.1"), sessionPrefixBits)
 	for range 2 {
 		if no := c.add(one, home, 0); no != "" {
 			t.Fatal(no)

@@ -5,7 +5,7 @@ package server
 import (
 	"cmp"
 	"fmt"
-	"net/netip"
+	"hash/maphash"
 	"sync"
 
 	"github.com/xdp-roam/xdp-roam/userspace/handshake"
@@ -18,42 +18,44 @@ type caps struct {
 	maxKey, maxPrefix int
 
 	mu       sync.Mutex
-	keys     map[handshake.PublicKey]int32
-	prefixes map[prefix]int32
+	keys     map[uint64]int32 // by a keyed hash: a million keys are 32 MB, and nobody can make two of them meet
+	prefixes map[uint64]int32 // likewise
+	seed     maphash.Seed
 }
 
 func newCaps(l Limits) *caps {
 	return &caps{
 		maxKey: l.KeySessions, maxPrefix: l.PrefixSessions,
-		keys: make(map[handshake.PublicKey]int32), prefixes: make(map[prefix]int32),
+		keys: make(map[uint64]int32), prefixes: make(map[uint64]int32), seed: maphash.MakeSeed(),
 	}
 }
 
 // room says whether another session would be within the caps, and if not, why
 // in words for its client. own is the key's own cap; 0: that of all keys.
-func (c *caps) room(key handshake.PublicKey, addr netip.Addr, own int) (refusal string) {
+func (c *caps) room(key handshake.PublicKey, p prefix, own int) (refusal string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.check(key, makePrefix(addr, sessionPrefixBits), own)
+	return c.check(key, p, own)
 }
 
 // add counts a confirmed session, or says why not.
-func (c *caps) add(key handshake.PublicKey, addr netip.Addr, own int) (refusal string) {
-	p := makePrefix(addr, sessionPrefixBits)
+func (c *caps) add(key handshake.PublicKey, p prefix, own int) (refusal string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if refusal = c.check(key, p, own); refusal == "" {
-		c.keys[key]++
-		c.prefixes[p]++
+		c.keys[hash(c, key)]++
+		c.prefixes[hash(c, p)]++
 	}
 	return refusal
 }
 
+func hash[T comparable](c *caps, of T) uint64 { return maphash.Comparable(c.seed, of) }
+
 func (c *caps) check(key handshake.PublicKey, p prefix, own int) string {
 	switch most := cmp.Or(own, c.maxKey); {
-	case int(c.keys[key]) >= most:
+	case int(c.keys[hash(c, key)]) >= most:
 		return fmt.Sprintf("this key has %d sessions, as many as it may have: end one first", most)
-	case int(c.prefixes[p]) >= c.maxPrefix:
+	case int(c.prefixes[hash(c, p)]) >= c.maxPrefix:
 		return fmt.Sprintf("this network has %d sessions, as many as one may have: end one first", c.maxPrefix)
 	}
 	return ""
@@ -61,26 +63,25 @@ func (c *caps) check(key handshake.PublicKey, p prefix, own int) string {
 
 // move counts a session in another network from now on. It refuses nothing: a
 // session that roams is not to be lost for where it comes to.
-func (c *caps) move(from, to netip.Addr) {
-	p, q := makePrefix(from, sessionPrefixBits), makePrefix(to, sessionPrefixBits)
-	if p == q {
+func (c *caps) move(from, to prefix) {
+	if from == to {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	release(c.prefixes, p)
-	c.prefixes[q]++
+	release(c.prefixes, hash(c, from))
+	c.prefixes[hash(c, to)]++
 }
 
 // remove takes a session that add counted off again.
-func (c *caps) remove(key handshake.PublicKey, addr netip.Addr) {
+func (c *caps) remove(key handshake.PublicKey, p prefix) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	release(c.keys, key)
-	release(c.prefixes, makePrefix(addr, sessionPrefixBits))
+	release(c.keys, hash(c, key))
+	release(c.prefixes, hash(c, p))
 }
 
-func release[K comparable](m map[K]int32, k K) {
+func release(m map[uint64]int32, k uint64) {
 	if m[k]--; m[k] <= 0 {
 		delete(m, k)
 	}

@@ -76,7 +76,7 @@ func TestMovedSessionCounts(t *testing.T) {
 		srv.caps.mu.Lock()
 		defer srv.caps.mu.Unlock()
 		p := makePrefix(at.Remote.Addr(), sessionPrefixBits)
-		if len(srv.caps.prefixes) != 1 || srv.caps.prefixes[p] != 1 {
+		if len(srv.caps.prefixes) != 1 || srv.caps.prefixes[hash(srv.caps, p)] != 1 {
 			t.Errorf("%v: %v, want one in %v", e.Kind, srv.caps.prefixes, p)
 		}
 	}

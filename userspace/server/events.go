@@ -69,7 +69,7 @@ func closedBecause(err *ClosedError) string {
 // session's client, or who forges its packets, can repeat at will. The counters
 // tell of all. The caller holds s.mu.
 func (s *Session) mayTell(now session.Time) bool {
-	if s.lines.take(now, moveRate, moveBurst) {
+	if s.past().lines.take(now, moveRate, moveBurst) {
 		return true
 	}
 	s.srv.journal.dropped.Add(1)

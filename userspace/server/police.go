@@ -31,14 +31,14 @@ type failures struct {
 // under the same limit. The session leaves the id: its client comes along by one of
 // its own ids that whoever forges has not seen.
 func (s *Session) notOpened(now session.Time, from session.Path, pkt []byte, out *session.Output) {
-	if !from.Same(s.state.Path()) || s.failures.bucket.take(now, failureRate, failureBurst) {
+	if !from.Same(s.state.Path()) || s.past().failures.bucket.take(now, failureRate, failureBurst) {
 		return
 	}
 	_, id, err := wire.ParseData(pkt)
-	if err != nil || id == s.failures.policed {
+	if err != nil || id == s.history.failures.policed {
 		return
 	}
-	s.failures.policed = id
+	s.history.failures.policed = id
 	if err := s.srv.table.SetFlags(id, maps.FlagPolice); err != nil {
 		s.srv.cfg.Log.Error("an id was not policed", "id", id, "error", err)
 		return

@@ -61,7 +61,7 @@ func (r *reader) data(now session.Time, in []netio.Message, s *Session) {
 		}
 		if out.Rearm || len(out.Events) > 0 {
 			s.settle(now, out, r.counts)
-		} else if len(out.Datagrams) == deliverAt {
+		} else if len(out.Datagrams) >= deliverAt {
 			s.deliver(out, r.counts)
 		}
 	}

@@ -17,34 +17,48 @@ import (
 
 // Session is a client's session at the server. Its methods may be called from
 // several goroutines.
+//
+// A million of them are idle at a time: what most never need is behind a pointer.
 type Session struct {
-	srv     *Server
-	number  uint32 // in the directory
-	first   wire.ID
-	key     handshake.PublicKey
-	name    string
-	service uint16
-
+	srv   *Server
+	first wire.ID
+	key   handshake.PublicKey
+	name  string
 	inbox inbox.Inbox
-	timer timer         // the wheel's
-	done  chan struct{} // closed when the session is over
+	timer timer // the wheel's
+
+	number  uint32 // in the directory
+	service uint16
+	heard   bool // mu guards: its client has spoken
+	open    bool // mu guards: it was let in
 
 	// mu guards all below. Any worker may open the session's packets, so it is
 	// there for the case that two do; it is seldom contended.
 	mu       sync.Mutex
 	state    *session.Session
-	worker   *worker  // whose wheel and sockets are its own
-	suitor   suitor   // the worker that opens its packets instead
-	failures failures // of packets from its own path
-	attempt  *attempt // of its handshake; nil once it is over
-	heard    bool     // its client has spoken
-	// told are the server's addresses that RESP named.
-	told     *[]netip.AddrPort
-	armedFor session.Time // when timer fires; 0: unarmed
-	capped   netip.Addr   // the network that it is counted in; invalid: not counted
-	open     bool         // it was let in
-	lines    bucket       // log lines about its moves
-	err      error        // why it is over
+	worker   *worker           // whose wheel and sockets are its own
+	attempt  *attempt          // of its handshake; nil once it is over
+	told     *[]netip.AddrPort // the server's addresses that RESP named
+	armedFor session.Time      // when timer fires; 0: unarmed
+	capped   prefix            // the network that it is counted in; zero: not counted
+	history  *history          // nil while nothing of the kind has happened
+	err      *ClosedError      // why it is over
+}
+
+// history is what has happened to a session that happens to few.
+type history struct {
+	suitor   suitor        // the worker that opens its packets instead
+	failures failures      // of packets from its own path
+	lines    bucket        // log lines about its moves
+	done     chan struct{} // made by the first who asks for it
+}
+
+// past returns the session's history, to add to it.
+func (s *Session) past() *history {
+	if s.history == nil {
+		s.history = new(history)
+	}
+	return s.history
 }
 
 // newSession makes a session of w with its first id, which leads nowhere until
@@ -52,7 +66,7 @@ type Session struct {
 func (srv *Server) newSession(w *worker, key handshake.PublicKey, name string, service uint16) (*Session, session.LocalID, error) {
 	s := &Session{
 		srv: srv, worker: w, number: srv.directory.reserve(),
-		key: key, name: name, service: service, done: make(chan struct{}),
+		key: key, name: name, service: service,
 	}
 	s.inbox.Limit(srv.cfg.Limits.ReceiveBuffer)
 	s.timer.session = s
@@ -192,12 +206,26 @@ func (s *Session) finish(snd *sender, now session.Time, err error) error {
 }
 
 // Done is closed when the session is over: Err says why.
-func (s *Session) Done() <-chan struct{} { return s.done }
+func (s *Session) Done() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := s.past()
+	if h.done == nil {
+		h.done = make(chan struct{})
+		if s.err != nil {
+			close(h.done)
+		}
+	}
+	return h.done
+}
 
 // Err returns a *ClosedError once the session is over, nil before.
 func (s *Session) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.err == nil {
+		return nil
+	}
 	return s.err
 }
 

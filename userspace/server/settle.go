@@ -94,9 +94,9 @@ func (s *Session) event(now session.Time, e session.Event, out *session.Output) 
 		s.closed(&ClosedError{Code: e.Code, Reason: e.Text, Remote: e.Remote})
 	case session.EventEnded:
 		s.worker.wheel.disarm(&s.timer)
-		if s.capped.IsValid() { // until now, for as long as it holds slots
+		if s.capped != (prefix{}) { // until now, for as long as it holds slots
 			s.srv.caps.remove(s.key, s.capped)
-			s.capped = netip.Addr{}
+			s.capped = prefix{}
 		}
 		s.srv.directory.remove(s.number)
 	}
@@ -109,10 +109,10 @@ func (s *Session) confirmed(now session.Time, out *session.Output) {
 	if s.attempt != nil {
 		srv.attempts.confirmed(s.attempt)
 	}
-	addr := s.state.Path().Remote.Addr()
+	network := makePrefix(s.state.Path().Remote.Addr(), sessionPrefixBits)
 	access, no := s.stillAllowed()
 	if no == nil {
-		if text := srv.caps.add(s.key, addr, access.Sessions); text != "" {
+		if text := srv.caps.add(s.key, network, access.Sessions); text != "" {
 			no = overLimit(text)
 		}
 	}
@@ -121,7 +121,7 @@ func (s *Session) confirmed(now session.Time, out *session.Output) {
 		s.state.Close(now, no.code, no.text, out)
 		return
 	}
-	s.capped = addr
+	s.capped = network
 	select {
 	case srv.accepted <- s:
 		s.open = true
@@ -142,9 +142,10 @@ func (s *Session) confirmed(now session.Time, out *session.Output) {
 
 // counted counts the session in the network that it is in now.
 func (s *Session) counted(addr netip.Addr) {
-	if s.capped.IsValid() {
-		s.srv.caps.move(s.capped, addr)
-		s.capped = addr
+	if s.capped != (prefix{}) {
+		network := makePrefix(addr, sessionPrefixBits)
+		s.srv.caps.move(s.capped, network)
+		s.capped = network
 	}
 }
 
@@ -156,7 +157,9 @@ func (s *Session) closed(err *ClosedError) {
 	}
 	s.err = err
 	s.inbox.Close(err)
-	close(s.done)
+	if s.history != nil && s.history.done != nil {
+		close(s.history.done)
+	}
 	if s.attempt != nil {
 		s.srv.attempts.forget(s.attempt)
 		s.attempt = nil

@@ -30,13 +30,16 @@ type suitor struct {
 func (s *Session) opened(now session.Time, w *worker, reason session.Reason) {
 	switch {
 	case w == s.worker:
-		s.suitor.packets = 0
+		if s.history != nil {
+			s.history.suitor.packets = 0
+		}
 	case reason > session.Probed: // not authentic, or not new
-	case s.suitor.worker != w:
-		s.suitor.worker, s.suitor.packets = w, 1
+	case s.past().suitor.worker != w:
+		s.history.suitor.worker, s.history.suitor.packets = w, 1
 	default:
-		s.suitor.packets++
-		if s.suitor.packets >= takeoverPackets && now-s.suitor.owned >= takeoverPause {
+		suitor := &s.history.suitor
+		suitor.packets++
+		if suitor.packets >= takeoverPackets && now-suitor.owned >= takeoverPause {
 			s.hand(now, w)
 		}
 	}
@@ -47,7 +50,7 @@ func (s *Session) opened(now session.Time, w *worker, reason session.Reason) {
 func (s *Session) hand(now session.Time, w *worker) {
 	s.worker.wheel.disarm(&s.timer)
 	s.worker, s.armedFor = w, 0
-	s.suitor = suitor{owned: now}
+	s.past().suitor = suitor{owned: now}
 	s.state.LocalIDs(func(id wire.ID) {
 		if err := s.srv.table.SetOwner(id, w.index); err != nil {
 			s.srv.cfg.Log.Error("the owner of an id was not changed", "id", id, "error", err)

@@ -25,6 +25,8 @@ type finder struct {
 	told     []netip.AddrPort // where it says it is, by ADDRS
 	observed netip.AddrPort   // where it says we are
 	silence  silence
+	// lastDatagram is when the last one went either way.
+	lastDatagram Time
 	// movedFrom, if any, is the path that Move left for one that nothing has been
 	// heard on yet; left are all that it left a short while ago.
 	movedFrom *Path

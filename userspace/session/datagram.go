@@ -48,7 +48,7 @@ func (s *Session) Send(now Time, datagram []byte, out *Output) error {
 	if len(datagram) > int(s.peerMaxDatagram) {
 		return ErrTooLarge
 	}
-	if s.role == Client && s.state == StateOpen && now-s.lastDatagram >= idleRotate {
+	if s.role == Client && s.state == StateOpen && now-s.finder.lastDatagram >= idleRotate {
 		s.rotate() // what comes after a pause cannot be linked to what was before
 	}
 	if s.guard(now, out) {
@@ -73,7 +73,7 @@ func (s *Session) Send(now Time, datagram []byte, out *Output) error {
 	s.sendDatagram(now, s.path, s.rid, s.mtu.size, datagram, out)
 	if need := len(datagram) + wire.MinData; need > s.mtu.size {
 		s.searchMTU(now, need, out)
-	} else if need > s.mtu.floor {
+	} else if need > floorOf(s.path) {
 		s.testMTU(now, out)
 	}
 	return nil
@@ -119,7 +119,12 @@ func (s *Session) sendDatagram(now Time, path Path, rid *remoteID, mtu int, data
 }
 
 // noteUse notes that the session is of use: it carries a datagram or a part of one.
-func (s *Session) noteUse(now Time) { s.carried, s.worn, s.lastDatagram = true, true, now }
+func (s *Session) noteUse(now Time) {
+	s.carried, s.worn = true, true
+	if s.finder != nil {
+		s.finder.lastDatagram = now
+	}
+}
 
 // deliver hands a datagram of the peer out.
 func (s *Session) deliver(now Time, data []byte, out *Output) {

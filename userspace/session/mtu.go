@@ -29,7 +29,6 @@ const (
 // sessions of small datagrams never search.
 type mtu struct {
 	size   int // known to pass
-	floor  int // passes by definition
 	search *mtuSearch
 }
 
@@ -70,7 +69,7 @@ func headers(p Path) int {
 
 // reset starts over on another path.
 func (m *mtu) reset(p Path) {
-	*m = mtu{size: floorOf(p), floor: floorOf(p)}
+	*m = mtu{size: floorOf(p)}
 }
 
 // floorOf is the MTU of a path of which nothing is known.
@@ -135,7 +134,7 @@ func (s *Session) searchMTU(now Time, need int, out *Output) {
 // testMTU tests a raised MTU that is in use.
 func (s *Session) testMTU(now Time, out *Output) {
 	m := &s.mtu
-	if _, probing := m.probing(); !probing && m.size > m.floor && now >= m.begin().test && len(s.candidates) == 0 {
+	if _, probing := m.probing(); !probing && m.size > floorOf(s.path) && now >= m.begin().test && len(s.candidates) == 0 {
 		m.search.tries = 0
 		s.probeMTU(now, m.size, out)
 	}
@@ -167,7 +166,7 @@ func (s *Session) tickMTU(now Time, out *Output) {
 		return
 	}
 	if h.probe <= m.size {
-		m.size = m.floor // it passed once and does no longer
+		m.size = floorOf(s.path) // it passed once and does no longer
 	}
 	h.tooBig = min(h.tooBig, h.probe)
 	h.probe = 0

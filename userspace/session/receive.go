@@ -300,6 +300,6 @@ func (s *Session) params(f *wire.Frame) {
 		s.idle = min(s.idle, t)
 	}
 	if f.MaxDatagram > 0 {
-		s.peerMaxDatagram = int32(f.MaxDatagram)
+		s.peerMaxDatagram = f.MaxDatagram
 	}
 }

@@ -61,8 +61,6 @@ const (
 // Session is one end of a session. Make it with New; see the package comment for
 // how to drive it.
 type Session struct {
-	role     Role
-	state    State
 	c2s, s2c [32]byte
 	ids      IDs
 	source   io.Reader
@@ -94,14 +92,15 @@ type Session struct {
 	mtu mtu
 	ctl control
 
-	parts                        *partials // unless there is none
-	maxDatagram, peerMaxDatagram int32
+	parts *partials // unless there is none
 
 	alarm *alarm // the last one
 
 	started, lastReceived, lastSent Time
-	lastDatagram                    Time // either way
 	idle, keepalive                 time.Duration
+	role                            Role
+	state                           State
+	maxDatagram, peerMaxDatagram    uint16
 	grease                          bool
 	heardAny                        bool
 	carried                         bool // a DATAGRAM, ever
@@ -140,8 +139,8 @@ func New(cfg Config, now Time) (*Session, error) {
 		role: cfg.Role, c2s: cfg.C2S, s2c: cfg.S2C, ids: cfg.IDs,
 		source: cfg.Random, grease: !cfg.NoGrease, path: cfg.Path,
 		idle: cfg.IdleTimeout, keepalive: cfg.Keepalive,
-		maxDatagram: int32(cfg.MaxDatagram), peerMaxDatagram: int32(cfg.PeerMaxDatagram),
-		started: now, lastReceived: now, lastSent: now, lastDatagram: now, epoch: epochs{begun: now},
+		maxDatagram: cfg.MaxDatagram, peerMaxDatagram: cfg.PeerMaxDatagram,
+		started: now, lastReceived: now, lastSent: now, epoch: epochs{begun: now},
 	}
 	for i, id := range cfg.Local {
 		if id.Seq != uint32(i) {
@@ -151,6 +150,7 @@ func New(cfg Config, now Time) (*Session, error) {
 		s.local = append(s.local, &localID{LocalID: id, heard: now, acked: true})
 		s.localTop = id.Seq
 	}
+	s.remote = make([]*remoteID, 0, len(cfg.Remote)) // as many as an idle one holds
 	for i, id := range cfg.Remote {
 		if id.Seq != uint32(i) {
 			return nil, fmt.Errorf("%w: Remote[%d] has seq %d", ErrConfig, i, id.Seq)
@@ -178,7 +178,7 @@ func New(cfg Config, now Time) (*Session, error) {
 	}
 	s.mtu.reset(s.path)
 	if s.role == Client {
-		s.finder = new(finder)
+		s.finder = &finder{lastDatagram: now}
 	}
 	s.learn(cfg.Path.Remote)
 	for _, a := range cfg.Known {

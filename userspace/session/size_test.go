@@ -40,7 +40,7 @@ func TestIdleSize(t *testing.T) {
 		name  string
 		moves int
 		limit uint64
-	}{{"that never moved", 0, 1350}, {"that moved", 3, 1750}} {
+	}{{"that never moved", 0, 1216}, {"that moved", 3, 1320}} {
 		sessions := make([]*Session, 0, n)
 		before := heap()
 		for i := range n {
