@@ -111,7 +111,7 @@ func TestAdversaryBothEnds(t *testing.T) {
 		m.flush(&m.c)
 		m.run(4 * time.Second) // a move of the server's own comes to its end
 		victim := a.victim()
-		if m.s.backedOff(m.now, Path{Remote: victim}) || slices.ContainsFunc(m.c.backoffs, func(b backoff) bool { return m.now < b.until }) {
+		if m.s.backedOff(m.now, Path{Remote: victim}) || slices.ContainsFunc(m.c.backedOffs(), func(b backoff) bool { return m.now < b.until }) {
 			m.run(maxBackoff)
 		}
 		m.clientSend("alone at last")

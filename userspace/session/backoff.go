@@ -20,10 +20,18 @@ type backoff struct {
 	period time.Duration
 }
 
+// backedOffs returns all of them.
+func (s *Session) backedOffs() []backoff {
+	if s.backoffs == nil {
+		return nil
+	}
+	return *s.backoffs
+}
+
 func (s *Session) backedOff(now Time, p Path) bool {
-	for i := range s.backoffs {
-		if s.backoffs[i].path.Same(p) {
-			return now < s.backoffs[i].until
+	for _, b := range s.backedOffs() {
+		if b.path.Same(p) {
+			return now < b.until
 		}
 	}
 	return false
@@ -32,9 +40,10 @@ func (s *Session) backedOff(now Time, p Path) bool {
 // backOff begins a back-off, or doubles the period of one that ended less than
 // maxBackoff ago.
 func (s *Session) backOff(now Time, p Path) {
+	all := s.backedOffs()
 	slot := -1
-	for i := range s.backoffs {
-		if b := &s.backoffs[i]; b.path.Same(p) {
+	for i := range all {
+		if b := &all[i]; b.path.Same(p) {
 			if now < b.until+maxBackoff {
 				b.period = min(2*b.period, maxBackoff)
 			} else {
@@ -43,14 +52,15 @@ func (s *Session) backOff(now Time, p Path) {
 			b.until = now + b.period
 			return
 		}
-		if slot < 0 || s.backoffs[i].until < s.backoffs[slot].until {
+		if slot < 0 || all[i].until < all[slot].until {
 			slot = i
 		}
 	}
 	b := backoff{p, now + minBackoff, minBackoff}
-	if len(s.backoffs) < maxBackoffs {
-		s.backoffs = append(s.backoffs, b)
+	if len(all) < maxBackoffs {
+		all = append(all, b)
+		s.backoffs = &all
 		return
 	}
-	s.backoffs[slot] = b
+	all[slot] = b
 }

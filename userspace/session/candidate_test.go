@@ -72,15 +72,15 @@ func TestBackoffsAreBounded(t *testing.T) {
 	for n := range 10 {
 		s.backOff(Time(n), at(n))
 	}
-	if len(s.backoffs) != maxBackoffs || !s.backedOff(10, at(9)) || !s.backedOff(10, at(6)) || s.backedOff(10, at(5)) {
-		t.Errorf("%v", s.backoffs)
+	if len(s.backedOffs()) != maxBackoffs || !s.backedOff(10, at(9)) || !s.backedOff(10, at(6)) || s.backedOff(10, at(5)) {
+		t.Errorf("%v", s.backedOffs())
 	}
 	// Long forgotten: the period starts over.
 	s.backOff(time.Second, at(9))
 	var later Time
-	for i := range s.backoffs {
-		if s.backoffs[i].path == at(9) {
-			later = s.backoffs[i].until + maxBackoff
+	for i := range s.backedOffs() {
+		if s.backedOffs()[i].path == at(9) {
+			later = s.backedOffs()[i].until + maxBackoff
 		}
 	}
 	s.backOff(later, at(9))

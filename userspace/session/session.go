@@ -82,7 +82,7 @@ type Session struct {
 	newest     mark // the newest non-probing packet, if heardAny
 	candidates []candidate
 	departures []departure
-	backoffs   []backoff
+	backoffs   *[]backoff // of few
 	localMove  *localMove // server
 
 	finder *finder // client
