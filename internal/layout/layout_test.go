@@ -51,6 +51,11 @@ var allowed = map[string][]string{
 	"cmd/xdp-roam/internal/config":  {"userspace/handshake", "userspace/server", "userspace/service", "loader"},
 	"cmd/xdp-roam/internal/forward": {"userspace/wire", "userspace/stream", "userspace/relay"},
 
+	"examples":          {},
+	"examples/chat":     {"userspace/handshake", "userspace/relay", "userspace/server", "userspace/stream", "userspace/wire"},
+	"examples/recvfile": {"userspace/handshake", "userspace/server", "userspace/stream", "userspace/wire"},
+	"examples/sendfile": {"userspace/client", "userspace/handshake", "userspace/stream", "userspace/wire"},
+
 	"cmd/xdp-roam/internal/authority": {"cmd/xdp-roam/internal/config", "userspace/handshake", "userspace/server"},
 	"cmd/xdp-roam/internal/known":     {"userspace/client", "userspace/handshake"},
 	"cmd/xdp-roam/internal/profile":   {"cmd/xdp-roam/internal/config", "cmd/xdp-roam/internal/forward", "userspace/handshake"},
