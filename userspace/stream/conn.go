@@ -86,10 +86,11 @@ func (c *conn) WriteTo(p []byte, _ net.Addr) (int, error) {
 	return len(p), nil
 }
 
-// recovered makes both ends send their newest packets again.
+// recovered makes both ends send their newest packets again. RESUME goes first: the
+// peer's answers to ours would soon be its newest.
 func (c *conn) recovered() {
-	c.out.replay(time.Now())
 	_, _ = c.session.SendDatagrams([][]byte{{resume}})
+	c.out.replay(time.Now())
 }
 
 // Close implements net.PacketConn.

@@ -15,10 +15,13 @@ const (
 	// them: QUIC hands its packets over one by one, and those that have gathered while
 	// the last ones were sent leave as one message.
 	batchPackets = 32
-	// recentPackets are kept to be sent again after an outage. One that asks for an
-	// acknowledgement is enough, and QUIC sends its probes in twos; the others are
-	// for those that only acknowledge, and for loss.
+	// recentPackets of each size are kept to be sent again after an outage. One that
+	// asks for an acknowledgement is enough, and QUIC sends its probes in twos; the
+	// others are for those that only acknowledge, and for loss.
 	recentPackets = 8
+	// largePacket parts the sizes: packets that only acknowledge are small, and a row
+	// of them must not push out the probes of a transfer.
+	largePacket = packetSize / 2
 	// replayEvery bounds how often the peer can make us do that.
 	replayEvery = 20 * time.Millisecond
 )
@@ -32,12 +35,11 @@ var packets = sync.Pool{New: func() any { return new(packet) }}
 type sender struct {
 	session Session
 
-	mu       sync.Mutex // guards what follows
-	waiting  [][]byte   // of packets
-	recent   [recentPackets][]byte
-	next     int // in recent
-	replayed time.Time
-	err      error // the session is over
+	mu           sync.Mutex // guards what follows
+	waiting      [][]byte   // of packets
+	small, large recent
+	replayed     time.Time
+	err          error // the session is over
 
 	work chan struct{} // something waits
 	room chan struct{} // for more
@@ -94,7 +96,11 @@ func (s *sender) run(ctx context.Context) {
 			s.err = err
 		}
 		for i, p := range batch {
-			s.keep(p)
+			if len(p) < largePacket {
+				s.small.keep(p)
+			} else {
+				s.large.keep(p)
+			}
 			batch[i] = nil
 		}
 		s.mu.Unlock()
@@ -114,13 +120,29 @@ func (s *sender) send(batch [][]byte) (err error) {
 	return err
 }
 
-// keep makes p one of the recent packets, in the place of the oldest. mu is held.
-func (s *sender) keep(p []byte) {
-	if old := s.recent[s.next]; old != nil {
+// recent are the newest packets of a size, the oldest of them at next.
+type recent struct {
+	packets [recentPackets][]byte
+	next    int
+}
+
+// keep takes p in the place of the oldest.
+func (r *recent) keep(p []byte) {
+	if old := r.packets[r.next]; old != nil {
 		packets.Put((*packet)(old[:packetSize]))
 	}
-	s.recent[s.next] = p
-	s.next = (s.next + 1) % recentPackets
+	r.packets[r.next] = p
+	r.next = (r.next + 1) % recentPackets
+}
+
+// appendTo appends copies, the oldest first.
+func (r *recent) appendTo(list [][]byte) [][]byte {
+	for i := range r.packets {
+		if p := r.packets[(r.next+i)%recentPackets]; p != nil {
+			list = append(list, append([]byte(nil), p...))
+		}
+	}
+	return list
 }
 
 // replay sends the newest packets once more. After an outage all that was under
@@ -136,12 +158,7 @@ func (s *sender) replay(now time.Time) {
 		return
 	}
 	s.replayed = now
-	var copies [][]byte
-	for i := range s.recent {
-		if p := s.recent[(s.next+i)%recentPackets]; p != nil {
-			copies = append(copies, append([]byte(nil), p...))
-		}
-	}
+	copies := s.small.appendTo(s.large.appendTo(nil))
 	s.mu.Unlock()
 	_ = s.send(copies)
 }
