@@ -165,7 +165,6 @@ func allocate(ctx context.Context, o Options) (each []float64, err error) {
 		}
 		defer func() { err = errors.Join(err, l.Close()) }()
 		read(l)
-		l.Clients[0].Deafen(true)
 		datagrams := make([][]byte, many)
 		for i := range datagrams {
 			datagrams[i] = make([]byte, size)
