@@ -83,7 +83,7 @@ bench: bin/xdp-roam-bench
 bench-xdp: bin/xdp-roam-bench
 	$(BENCH) xdp
 
-## bench-rx: packets into a worker alone (root)
+## bench-rx: rows 7 to 9, 11 and 12 alone: packets into a worker, and the whole path against peers (root)
 bench-rx: bin/xdp-roam-bench
 	$(BENCH) rx
 

@@ -21,6 +21,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/xdp-roam/xdp-roam/bench/peer"
 	"github.com/xdp-roam/xdp-roam/internal/bench/report"
 )
 
@@ -36,6 +37,7 @@ func main() {
 	results := flag.String("results", "results.json", "`file` that the rows are written to")
 	docs := flag.String("docs", "", "measure nothing: fill the tables of this `file` from the results")
 	child := flag.Bool("child", false, "measure one part and write it to stdout as JSON: what bench starts itself as")
+	quic := flag.Int("quic", 0, "send QUIC datagrams of this `size`, forever: what bench starts itself as")
 	var o options
 	flag.IntVar(&o.pairs, "pairs", 5, "alternating runs of each measurement, at least 5")
 	flag.Usage = func() {
@@ -49,6 +51,10 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	if *quic > 0 {
+		fmt.Fprintln(os.Stderr, "bench: quic-go's client:", peer.SendQUIC(ctx, *quic))
+		os.Exit(1)
+	}
 	if err := run(ctx, o, *results, *docs, *child, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)

@@ -8,10 +8,13 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"runtime"
+	"strconv"
 	"time"
 
 	"github.com/xdp-roam/xdp-roam/bench/handshakes"
+	"github.com/xdp-roam/xdp-roam/bench/path"
 	"github.com/xdp-roam/xdp-roam/bench/roam"
 	"github.com/xdp-roam/xdp-roam/bench/table"
 	"github.com/xdp-roam/xdp-roam/bench/worker"
@@ -35,7 +38,7 @@ type part struct {
 
 var parts = []part{
 	{"xdp", "the data plane, rows 1-6", 4 * time.Minute, measureXDP},
-	{"rx", "packets into a worker, rows 7 and 8", 4 * time.Minute, measureRX},
+	{"rx", "packets into a worker, and the whole path for each core, rows 7-9, 11 and 12", 5 * time.Minute, measureRX},
 	{"crypto", "a worker beside its decryption, and handshakes, rows 10, 16 and 17", 3 * time.Minute, measureCrypto},
 	{"control", "the session table, row 13", 4 * time.Minute, measureControl},
 	{"roam", "how soon datagrams flow again after a move, row 20", 4 * time.Minute, measureRoam},
@@ -54,8 +57,18 @@ func measureXDP(ctx context.Context, o options) (report.Results, error) {
 }
 
 func measureRX(ctx context.Context, o options) (report.Results, error) {
-	return intake.Measure(ctx, intake.Options{Pairs: o.pairs, Frames: 1 << 20, Sessions: 1 << 10, Progress: progress})
+	r, err := intake.Measure(ctx, intake.Options{Pairs: o.pairs, Frames: 1 << 20, Sessions: 1 << 10, Progress: progress})
+	if err != nil {
+		return r, err
+	}
+	more, err := path.Measure(ctx, path.Options{Pairs: o.pairs, Datagrams: 1 << 15, QUIC: quicClient, Progress: progress})
+	r.Add(more.Rows...)
+	r.AddAside(more.Asides...)
+	return r, err
 }
+
+// quicClient is this program again.
+func quicClient(size int) *exec.Cmd { return exec.Command("/proc/self/exe", "-quic", strconv.Itoa(size)) }
 
 func measureCrypto(ctx context.Context, o options) (report.Results, error) {
 	r, err := worker.Measure(ctx, worker.Options{Pairs: o.pairs, Datagrams: 1 << 16, Progress: progress})

@@ -7,7 +7,6 @@ package edge
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"time"
 
@@ -59,31 +58,31 @@ func NewLoopback(ctx context.Context, sessions, size int) (l *Loopback, err erro
 	return l, nil
 }
 
-// Record has the clients take turns to send n datagrams of size in all, each at
-// least one, and returns their packets.
-func (l *Loopback) Record(n, size int) ([]Packet, error) {
-	each := max(n/len(l.Clients), 1)
-	all := make([]Packet, each*len(l.Clients))
-	memory := make([]byte, 0, len(all)*(size+64))
-	for i, c := range l.Clients {
-		at := i
-		got, err := c.Record(each, size, func(packet []byte) error {
-			start := len(memory)
-			memory = append(memory, packet...)
-			if at < len(all) {
-				all[at] = Packet{memory[start:len(memory):len(memory)], c.Addr()}
+// Play has the clients take turns to make datagrams of size, at least n in all, and
+// plays them to the worker. It returns how many there were and how long the worker was
+// busy with them.
+func (l *Loopback) Play(n, size int) (played int, busy time.Duration, err error) {
+	each := Burst / len(l.Clients)
+	list := make([]Packet, each*len(l.Clients))
+	memory := make([]byte, 0, len(list)*packetLen(size))
+	for ; played < n; played += len(list) {
+		memory = memory[:0]
+		for i, c := range l.Clients {
+			at := i
+			err := c.Record(each, size, func(packet []byte) error {
+				start := len(memory)
+				memory = append(memory, packet...)
+				list[at] = Packet{memory[start:len(memory):len(memory)], c.Addr()}
+				at += len(l.Clients)
+				return nil
+			})
+			if err != nil {
+				return played, busy, err
 			}
-			at += len(l.Clients)
-			return nil
-		})
-		if err != nil {
-			return nil, err
 		}
-		if got != each {
-			return nil, fmt.Errorf("%d datagrams of %d bytes gave %d packets", each, size, got)
-		}
+		busy += l.Player.Play(list)
 	}
-	return all, nil
+	return played, busy, nil
 }
 
 // Close ends all.

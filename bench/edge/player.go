@@ -14,8 +14,8 @@ import (
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
-// batchSize is that of the server's workers.
-const batchSize = 64
+// Batch is how many packets the server's workers take at a time.
+const Batch = 64
 
 // Player is a queue of a server (server.Queue) that plays recorded packets out of
 // memory: no kernel has a part in it. It measures how long the worker takes.
@@ -25,9 +25,9 @@ type Player struct {
 	// the time that is measured: the application reads there.
 	Between func()
 
-	frames [batchSize][wire.MaxPacket]byte // as the memory of a network card's ring
-	given  time.Time                       // when the worker got its last batch
-	busy   time.Duration                   // of the worker since Play
+	frames [Batch][wire.MaxPacket]byte // as the memory of a network card's ring
+	given  time.Time                   // when the worker got its last batch
+	busy   time.Duration               // of the worker since Play
 
 	mu     sync.Mutex
 	list   []Packet
@@ -81,7 +81,7 @@ func (p *Player) ReadBatch(ms []netio.Message) (int, error) {
 	if p.closed {
 		return 0, net.ErrClosed
 	}
-	n := min(len(ms), batchSize, len(p.list)-p.next)
+	n := min(len(ms), Batch, len(p.list)-p.next)
 	for i := range n {
 		packet := &p.list[p.next+i]
 		frame := p.frames[i][:copy(p.frames[i][:], packet.Data)]

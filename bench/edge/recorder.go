@@ -59,18 +59,22 @@ func dial(ctx context.Context, from *lab.Namespace, at netip.Addr, server netip.
 	}
 }
 
-// Record returns the packets of n datagrams of size, which the server has not got:
-// each can be played once, in order. Packets that the session sends beside them are
-// left out, and from then on lost: a later one that came before those that are played
-// would move the replay window beyond them.
-func (c *Client) Record(n, size int, keep func(packet []byte) error) (int, error) {
+// Burst is how many packets are recorded, and played, at a time: less than a replay
+// window, as the session's own packets go their way meanwhile, and less than what any
+// socket here has room for.
+const Burst = 2048
+
+// Record gives the packets of n datagrams of size to keep, which the server has not
+// got: each can be played once, in order, before n is recorded again. n is at most
+// Burst.
+func (c *Client) Record(n, size int, keep func(packet []byte) error) error {
 	kept := 0
-	_ = c.tap.record(func(packet []byte) error {
+	c.tap.record(func(packet []byte) (bool, error) {
 		if len(packet) != packetLen(size) {
-			return nil
+			return false, nil
 		}
 		kept++
-		return keep(packet)
+		return true, keep(packet)
 	})
 	datagrams := make([][]byte, 64)
 	for i := range datagrams {
@@ -82,22 +86,24 @@ func (c *Client) Record(n, size int, keep func(packet []byte) error) (int, error
 		m, err = c.SendDatagrams(datagrams[:min(len(datagrams), n-sent)])
 		sent += m
 	}
-	return kept, errors.Join(err, c.tap.record(lose))
+	if err := errors.Join(err, c.tap.record(nil)); err != nil {
+		return err
+	}
+	if kept != n {
+		return fmt.Errorf("%d datagrams of %d bytes gave %d packets of their own", n, size, kept)
+	}
+	return nil
 }
 
 // packetLen is the length of a packet with one datagram and nothing else.
 func packetLen(size int) int { return wire.Overhead + 1 + size }
 
-func lose([]byte) error { return nil }
-
 // Deafen has the client read nothing until it is called with false: what the server
 // sends meanwhile costs no more than the kernel's part.
 func (c *Client) Deafen(deaf bool) { c.tap.deafen(deaf) }
 
-// Close ends the session; its last packets are sent, or it would wait for an answer.
-func (c *Client) Close() error {
-	return errors.Join(c.tap.record(nil), c.Session.Close(wire.CloseDone, ""))
-}
+// Close ends the session.
+func (c *Client) Close() error { return c.Session.Close(wire.CloseDone, "") }
 
 // Addr is the address that the server knows.
 func (c *Client) Addr() netip.AddrPort { return c.tap.LocalAddr() }
@@ -147,15 +153,16 @@ type tap struct {
 	last atomic.Int64  // length of the last one
 
 	mu      sync.Mutex
-	keep    func([]byte) error // nil: packets are sent
+	keep    func([]byte) (bool, error) // nil: all packets are sent
 	failure error
 	hears   chan struct{} // closed when it hears again; nil: it does
 	closed  chan struct{}
 	once    sync.Once
 }
 
-// record gives packets to keep, or with nil sends them again and says what went wrong.
-func (t *tap) record(keep func([]byte) error) error {
+// record gives packets to keep and sends those that it does not want, or with nil
+// sends all again. It returns what went wrong with those before.
+func (t *tap) record(keep func([]byte) (bool, error)) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.keep = keep
@@ -185,8 +192,12 @@ func (t *tap) WriteBatch(ms []netio.Message) (int, error) {
 	if t.keep == nil {
 		return t.Conn.WriteBatch(ms)
 	}
-	for _, m := range ms {
-		if err := t.keep(m.Buf); err != nil && t.failure == nil {
+	for i := range ms {
+		kept, err := t.keep(ms[i].Buf)
+		if !kept {
+			_, err = t.Conn.WriteBatch(ms[i : i+1])
+		}
+		if err != nil && t.failure == nil {
 			t.failure = err
 		}
 	}

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+// Package path measures the whole path of a datagram for each core, kernel included:
+// rows 9, 11 and 12 of the goals in docs/BENCHMARKS.md. Received packets are frames
+// that come in as if from a network card, so that only the receiver's CPU is counted.
+package path
+
+import (
+	"context"
+	"errors"
+	"os/exec"
+	"runtime/debug"
+	"sync/atomic"
+
+	"github.com/xdp-roam/xdp-roam/bench/edge"
+	"github.com/xdp-roam/xdp-roam/bench/peer"
+	"github.com/xdp-roam/xdp-roam/internal/bench/harness"
+	"github.com/xdp-roam/xdp-roam/internal/bench/network"
+	"github.com/xdp-roam/xdp-roam/internal/bench/report"
+)
+
+// Options are how much is measured.
+type Options struct {
+	Pairs     int // alternating runs of each measurement
+	Datagrams int // in each run
+	// QUIC makes the command that runs peer.SendQUIC for datagrams of a size.
+	QUIC func(size int) *exec.Cmd
+	// Progress is told what is measured next; nil: nobody is.
+	Progress func(string)
+}
+
+const (
+	large = 1400
+	small = 64
+)
+
+// Measure gives rows 9, 11 and 12.
+func Measure(ctx context.Context, o Options) (r report.Results, err error) {
+	defer debug.SetGCPercent(debug.SetGCPercent(800)) // its signals interrupt the generator
+	for _, row := range []struct {
+		what string
+		f    func(context.Context, Options, *report.Results) error
+	}{
+		{"receiving 1400 bytes", receive},
+		{"requests and answers of 64 bytes", echo},
+		{"sending 1400 bytes", send},
+	} {
+		if o.Progress != nil {
+			o.Progress(row.what)
+		}
+		if err := row.f(ctx, o, &r); err != nil {
+			return r, err
+		}
+	}
+	r.Sort()
+	return r, nil
+}
+
+// onWire runs f with an edge on a wire of its own.
+func onWire(ctx context.Context, kind network.Kind, size int, f func(*edge.Edge) error) (err error) {
+	w, err := network.New(kind)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.Close()) }()
+	e, err := edge.New(ctx, w, size)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, e.Close()) }()
+	return f(e)
+}
+
+// receive gives row 9.
+func receive(ctx context.Context, o Options, r *report.Results) error {
+	return onWire(ctx, network.LikeWire, large, func(e *edge.Edge) (err error) {
+		wg, err := peer.NewWireGuard(e.Wire, large)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, wg.Close()) }()
+		var received atomic.Uint64
+		go func() {
+			buffers, sizes := edge.Buffers(edge.Batch)
+			for {
+				n, err := e.Session.ReceiveDatagrams(context.Background(), buffers, sizes)
+				if err != nil {
+					return
+				}
+				received.Add(uint64(n))
+			}
+		}()
+		ours := func() (float64, error) {
+			c, err := e.Play(o.Datagrams, large, received.Load)
+			return c.CPU, err
+		}
+		ends := e.Wire.Ends(peer.ClientPort, peer.ServerPort)
+		wireguard := func() (float64, error) {
+			c, err := e.Injector.Play(harness.OnlyPass, o.Datagrams, wg.Server.Received, func() error {
+				return wg.Client.Record(edge.Burst, large, func(p []byte) error { return e.Recording.Append(ends, p) })
+			})
+			return c.CPU, err
+		}
+		quic := func() (float64, error) { return receiveQUIC(ctx, o, e.Wire) }
+		runs, err := report.Alternate(ctx, o.Pairs, ours, wireguard, quic)
+		if err != nil {
+			return err
+		}
+		r.Add(report.AtLeast(9, "receiving and opening 1400 B for each core / wireguard-go", "x", report.Ratios(runs[1], runs[0]), 3).
+			Against("wireguard-go", "ns", runs[1], runs[0]))
+		r.Add(report.AtLeast(9, "receiving and opening 1400 B for each core / quic-go datagrams", "x", report.Ratios(runs[2], runs[0]), 8).
+			Against("quic-go", "ns", runs[2], runs[0]))
+		return nil
+	})
+}
+
+// receiveQUIC returns the CPU time of the server for each datagram, ns. Its client
+// has to be there and gets its acknowledgements, so what the kernel does when
+// packets come in is on the client's account: the figure is too good for quic-go.
+func receiveQUIC(ctx context.Context, o Options, w *network.Wire) (ns float64, err error) {
+	q, err := peer.NewQUIC(ctx, w, o.QUIC(large))
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, q.Close()) }()
+	if err := q.Wait(ctx, o.Datagrams/10); err != nil { // until it has found its pace
+		return 0, err
+	}
+	before, cpu := q.Received(), harness.ProcessTime()
+	if err := q.Wait(ctx, o.Datagrams); err != nil {
+		return 0, err
+	}
+	return float64(harness.ProcessTime()-cpu) / float64(q.Received()-before), nil
+}
+
+// echo gives row 12.
+func echo(ctx context.Context, o Options, r *report.Results) error {
+	return onWire(ctx, network.LikeWire, small, func(e *edge.Edge) (err error) {
+		plain, err := peer.NewEcho(e.Wire)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, plain.Close()) }()
+		e.Client.Deafen(true)
+		var echoed atomic.Uint64
+		go func() {
+			buffers, sizes := edge.Buffers(edge.Batch)
+			answers := make([][]byte, edge.Batch)
+			for {
+				n, err := e.Session.ReceiveDatagrams(context.Background(), buffers, sizes)
+				if err != nil {
+					return
+				}
+				for i := range n {
+					answers[i] = buffers[i][:sizes[i]]
+				}
+				m, err := e.Session.SendDatagrams(answers[:n])
+				if err != nil {
+					return
+				}
+				echoed.Add(uint64(m))
+			}
+		}()
+		ends, question := e.Wire.Ends(peer.EchoClientPort, peer.EchoPort), make([]byte, small)
+		runs, err := report.Alternate(ctx, o.Pairs,
+			func() (float64, error) {
+				c, err := e.Play(o.Datagrams, small, echoed.Load)
+				return c.CPU, err
+			},
+			func() (float64, error) {
+				c, err := e.Injector.Play(harness.OnlyPass, o.Datagrams, plain.Echoed, func() error {
+					for range edge.Burst {
+						if err := e.Recording.Append(ends, question); err != nil {
+							return err
+						}
+					}
+					return nil
+				})
+				return c.CPU, err
+			})
+		if err != nil {
+			return err
+		}
+		r.Add(report.AtLeast(12, "requests and answers of 64 B for each core / plain Go UDP echo", "x", report.Ratios(runs[1], runs[0]), 2.5).
+			Against("net.UDPConn", "ns", runs[1], runs[0]))
+		return nil
+	})
+}
+
+// send gives row 11, on both kinds of wire.
+func send(ctx context.Context, o Options, r *report.Results) error {
+	gso, theirs, err := sendOver(ctx, o, network.WithGSO)
+	if err != nil {
+		return err
+	}
+	r.Add(report.AtLeast(11, "sealing and sending 1400 B for each core, trains cross whole / wireguard-go", "x", report.Ratios(theirs, gso), 2).
+		Against("wireguard-go", "ns", theirs, gso))
+	wire, theirs, err := sendOver(ctx, o, network.LikeWire)
+	if err != nil {
+		return err
+	}
+	r.AddAside(report.Beside(11, "the same, the kernel cuts trains up before the wire", "x", report.Ratios(theirs, wire)).
+		Against("wireguard-go", "ns", theirs, wire))
+	return nil
+}
+
+func sendOver(ctx context.Context, o Options, kind network.Kind) (ours, theirs []float64, err error) {
+	err = onWire(ctx, kind, large, func(e *edge.Edge) (err error) {
+		wg, err := peer.NewWireGuard(e.Wire, large)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, wg.Close()) }()
+		if err := e.WaitWide(large); err != nil {
+			return err
+		}
+		wg.Client.Deafen()
+		runs, err := report.Alternate(ctx, o.Pairs,
+			func() (float64, error) { return e.Send(o.Datagrams, large) },
+			func() (float64, error) { return wg.Server.TimeSend(o.Datagrams) })
+		if err == nil {
+			ours, theirs = runs[0], runs[1]
+		}
+		return err
+	})
+	return ours, theirs, err
+}
