@@ -68,7 +68,9 @@ func measureRX(ctx context.Context, o options) (report.Results, error) {
 }
 
 // quicClient is this program again.
-func quicClient(size int) *exec.Cmd { return exec.Command("/proc/self/exe", "-quic", strconv.Itoa(size)) }
+func quicClient(size int) *exec.Cmd {
+	return exec.Command("/proc/self/exe", "-quic", strconv.Itoa(size))
+}
 
 func measureCrypto(ctx context.Context, o options) (report.Results, error) {
 	r, err := worker.Measure(ctx, worker.Options{Pairs: o.pairs, Datagrams: 1 << 16, Progress: progress})
