@@ -27,8 +27,8 @@ import (
 	"time"
 )
 
-// packages are what runs on each kernel: everything that talks to the kernel through BPF.
-var packages = []string{"bpf", "maps", "loader"}
+// packages are what runs on each kernel: everything that talks to the kernel through BPF or AF_XDP.
+var packages = []string{"bpf", "maps", "loader", "userspace/netio"}
 
 // modules are what those tests need and Debian's cloud kernels build as modules, in order of insertion.
 var modules = []string{"veth"}
@@ -153,15 +153,16 @@ func buildInitramfs(path, work, tree string) error {
 		}
 	}
 	for _, p := range packages {
-		bin := filepath.Join(work, p+".test")
+		name := filepath.Base(p)
+		bin := filepath.Join(work, name+".test")
 		if err := goBuild(bin, "test", "-c", "./"+p); err != nil {
 			return err
 		}
-		if err := ar.file("tests/"+p+"/test", bin, 0o755); err != nil {
+		if err := ar.file("tests/"+name+"/test", bin, 0o755); err != nil {
 			return err
 		}
 		// Tests read sources and fixtures relative to their directory.
-		if err := ar.tree("src/"+p, p); err != nil {
+		if err := ar.tree("src/"+name, p); err != nil {
 			return err
 		}
 	}
