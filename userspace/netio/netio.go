@@ -44,6 +44,10 @@ type Message struct {
 	// that holds several, the last one perhaps shorter (see Split); 0 for one
 	// packet. Unused for a write, which joins packets by itself.
 	Segment int
+	// Link is, read from an AF_XDP socket, the link-layer header by which the
+	// datagram's frame would be answered; written to one, that of the frame. Others
+	// leave it alone.
+	Link Link
 }
 
 // Data returns the bytes that a read left in the message.

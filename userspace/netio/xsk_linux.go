@@ -44,6 +44,8 @@ type XSK struct {
 	touched   byte                  // what touch read, so that it is not compiled away
 	ready     func(fd uintptr) bool // made once: a closure for each wait would be an allocation
 
+	out sending
+
 	malformed atomic.Uint64
 	sleeps    atomic.Uint64 // how often the reader went to sleep
 }
@@ -74,10 +76,13 @@ func (x *XSK) Close() error {
 	err := x.file.Close() // the reader leaves
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.out.mu.Lock()
+	defer x.out.mu.Unlock()
 	for _, ring := range x.rings { // each holds the socket as a descriptor does
 		err = errors.Join(err, unix.Munmap(ring))
 	}
 	x.rings, x.fill, x.rx = nil, ring[uint64]{}, ring[unix.XDPDesc]{}
+	x.out.tx, x.out.completed = ring[unix.XDPDesc]{}, ring[uint64]{}
 	if err != nil {
 		return fmt.Errorf("close AF_XDP socket: %w", err)
 	}
@@ -166,11 +171,12 @@ func (x *XSK) take(ms []Message, n uint32) (got int) {
 		x.held[i] = d.Addr &^ (x.frameSize - 1)
 		// Sources with a zone are the stack's: it alone knows which interface
 		// they came by, where that is part of a bridge or carries VLANs.
-		if !f.parse(x.umem[d.Addr:d.Addr+uint64(d.Len)]) || f.local.Port() != x.port || f.remote.Addr().IsLinkLocalUnicast() && f.remote.Addr().Is6() {
+		b := x.umem[d.Addr : d.Addr+uint64(d.Len)]
+		if !f.parse(b) || f.local.Port() != x.port || f.remote.Addr().IsLinkLocalUnicast() && f.remote.Addr().Is6() {
 			x.malformed.Add(1)
 			continue
 		}
-		ms[got] = Message{Buf: f.payload, N: len(f.payload), Remote: f.remote, Local: f.local}
+		ms[got] = Message{Buf: f.payload, N: len(f.payload), Remote: f.remote, Local: f.local, Link: answerLink(b, f.network)}
 		got++
 	}
 	x.numHeld = n

@@ -16,9 +16,6 @@ import (
 const (
 	defaultFrames = 4096
 	maxFrames     = 1 << 20
-	// completions is the size of the ring that reports sent frames: the kernel
-	// wants one of every socket.
-	completions = 64
 )
 
 // ErrMemoryLimit means that the memory for frames may not be locked.
@@ -50,7 +47,7 @@ func listenXSK(cfg XSKConfig) (*XSK, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := &XSK{port: cfg.Port, frameSize: uint64(XSKFrameSize(cfg.MTU))}
+	x := &XSK{port: cfg.Port, frameSize: uint64(XSKFrameSize(cfg.MTU)), out: sending{mtu: cfg.MTU}}
 	if err := x.open(fd, cfg, count); err != nil {
 		unix.Close(fd)
 		for _, ring := range x.rings {
@@ -80,7 +77,7 @@ func XSKFrameSize(mtu int) int {
 
 // open makes the rings and binds.
 func (x *XSK) open(fd int, cfg XSKConfig, count uint32) error {
-	if err := x.register(fd, int(count)*int(x.frameSize)); err != nil {
+	if err := x.register(fd, int(count+sendFrames)*int(x.frameSize)); err != nil {
 		return err
 	}
 	for _, ring := range []struct {
@@ -89,8 +86,9 @@ func (x *XSK) open(fd int, cfg XSKConfig, count uint32) error {
 		size   uint32
 	}{
 		{"fill", unix.XDP_UMEM_FILL_RING, count},
-		{"completion", unix.XDP_UMEM_COMPLETION_RING, completions},
+		{"completion", unix.XDP_UMEM_COMPLETION_RING, sendFrames},
 		{"receive", unix.XDP_RX_RING, count},
+		{"transmit", unix.XDP_TX_RING, sendFrames},
 	} {
 		if err := setsockopt(fd, ring.option, &ring.size); err != nil {
 			return fmt.Errorf("%s ring of %d: %w", ring.name, ring.size, err)
@@ -114,7 +112,34 @@ func (x *XSK) open(fd int, cfg XSKConfig, count uint32) error {
 		*x.fill.at(i) = uint64(i) * x.frameSize
 	}
 	x.fill.produce(count)
+	if err := x.openSending(fd, &at, count); err != nil {
+		return err
+	}
 	return x.bind(fd, cfg)
+}
+
+// openSending makes the way out, with the frames behind those to receive into.
+func (x *XSK) openSending(fd int, at *unix.XDPMmapOffsets, first uint32) error {
+	tx, err := x.mapRing(fd, unix.XDP_PGOFF_TX_RING, ringBytes[unix.XDPDesc](at.Tx, sendFrames))
+	if err != nil {
+		return err
+	}
+	completed, err := x.mapRing(fd, unix.XDP_UMEM_PGOFF_COMPLETION_RING, ringBytes[uint64](at.Cr, sendFrames))
+	if err != nil {
+		return err
+	}
+	s := &x.out
+	s.tx, s.completed = newRing[unix.XDPDesc](tx, at.Tx, sendFrames), newRing[uint64](completed, at.Cr, sendFrames)
+	s.kick, s.free = s.send, make([]uint64, 0, sendFrames)
+	for i := range uint64(sendFrames) {
+		s.free = append(s.free, (uint64(first)+i)*x.frameSize)
+	}
+	// In copy mode a frame on its way is a packet in the socket's send buffer.
+	const truesize = 8192
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sendFrames*truesize)
+	budget := uint32(sendBudget)
+	_ = setsockopt(fd, unix.XDP_MAX_TX_SKB_BUDGET, &budget)
+	return nil
 }
 
 // register makes the memory for frames and gives it to the socket.
