@@ -88,6 +88,7 @@ func TestRunAFXDP(t *testing.T) {
 		b.accounted()
 	}
 	talk("settled", 50)
+	b.checkStats("server", "event", "packets_sent_by_queue")
 	session := b.sessions(1)[0]
 
 	for i := range 2 {

@@ -143,6 +143,7 @@ func serverCounters(s server.Stats) []control.Counter {
 	add("drop", "queue_ring_full", s.QueueDrops.RingFull)
 	add("drop", "queue_malformed", s.QueueDrops.Malformed)
 	add("event", "queue_fill_ring_empty", s.QueueDrops.FillEmpty)
+	add("event", "packets_sent_by_queue", s.SentDirect)
 	for status, n := range s.Refused {
 		add("event", "refused_"+strings.ReplaceAll(wire.Status(status).String(), " ", "_"), n)
 	}

@@ -18,10 +18,10 @@ type Link struct {
 // IsZero reports whether there is none.
 func (l *Link) IsZero() bool { return l.length == 0 }
 
-// answerLink returns the header by which the frame b, whose IP header starts at
+// AnswerLink returns the header by which the frame b, whose IP header starts at
 // network, is answered: the addresses the other way round, the same VLANs, with
 // no priority.
-func answerLink(b []byte, network int) (l Link) {
+func AnswerLink(b []byte, network int) (l Link) {
 	l.length = uint8(copy(l.header[:], b[:network]))
 	copy(l.header[0:6], b[6:12])
 	copy(l.header[6:12], b[0:6])

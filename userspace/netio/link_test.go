@@ -30,7 +30,7 @@ func TestHeaders(t *testing.T) {
 				ether += "86dd"
 			}
 			header := unhex(t, ether)
-			link := answerLink(header, len(header))
+			link := AnswerLink(header, len(header))
 			for n := range 200 {
 				payload := make([]byte, n)
 				for i := range payload {

@@ -6,7 +6,8 @@
 //
 // On Linux a batch is one system call (recvmmsg, sendmmsg) behind Go's
 // network poller, without an allocation for each packet; elsewhere the same
-// interface stands on net.UDPConn, one datagram a call.
+// interface stands on net.UDPConn, one datagram a call. XSK is an AF_XDP socket, whose
+// batches take no system call while packets come.
 //
 // ICMP never changes anything: an error that only reports what some router or
 // host said about an earlier datagram is swallowed.

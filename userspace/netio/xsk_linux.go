@@ -176,7 +176,7 @@ func (x *XSK) take(ms []Message, n uint32) (got int) {
 			x.malformed.Add(1)
 			continue
 		}
-		ms[got] = Message{Buf: f.payload, N: len(f.payload), Remote: f.remote, Local: f.local, Link: answerLink(b, f.network)}
+		ms[got] = Message{Buf: f.payload, N: len(f.payload), Remote: f.remote, Local: f.local, Link: AnswerLink(b, f.network)}
 		got++
 	}
 	x.numHeld = n

@@ -89,6 +89,7 @@ func (srv *Server) closeSessions(code wire.CloseCode, which func(*Session) (reas
 			now := srv.clock.now()
 			s.state.Close(now, code, reason, &snd.out)
 			s.settle(now, &snd.out, counts)
+			snd.address(s)
 			if s.state.State() == session.StateClosing {
 				told = append(told, goodbye{s, now})
 			}

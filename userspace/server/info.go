@@ -76,6 +76,8 @@ type Stats struct {
 	DatagramsTooLarge uint64
 	// SendRefused: packets that the kernel did not take, for instance for want of a route.
 	SendRefused uint64
+	// SentDirect: packets that left by a Queue that sends.
+	SentDirect uint64
 	// Queues are those of AddQueue that are read now; QueueDrops is what they, and
 	// those before them, lost before any reader saw it.
 	Queues     int
@@ -120,6 +122,7 @@ func (st *Stats) add(c *counters) {
 	st.DatagramsDropped += c.datagramsDropped.Load()
 	st.DatagramsTooLarge += c.datagramsTooLarge.Load()
 	st.SendRefused += c.sendRefused.Load()
+	st.SentDirect += c.sentDirect.Load()
 }
 
 // Stats returns the counts. Counts of one moment may be a packet apart.

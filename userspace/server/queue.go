@@ -32,7 +32,8 @@ type queues struct {
 
 // AddQueue lets a worker read a queue until remove is called, or the server
 // closed, which closes the queue. Its packets are trusted as little as any
-// others, and any worker opens them; answers leave by the worker's UDP socket.
+// others, and any worker opens them. If it is a Transmitter, single packets to the
+// sessions whose packets come by it leave by it; all others by the worker's UDP socket.
 // It fails with ErrClosed, and leaves the queue open then.
 func (srv *Server) AddQueue(q Queue) (remove func() error, err error) {
 	qs := &srv.queues
@@ -45,6 +46,7 @@ func (srv *Server) AddQueue(q Queue) (remove func() error, err error) {
 	qs.next++
 	r := newReader(w, maps.LaneMain, w.conn, new(counters))
 	r.source, r.in = q, make([]netio.Message, batchSize) // into the queue's own memory
+	r.via, _ = q.(Transmitter)
 	if qs.open == nil {
 		qs.open = make(map[*reader]Queue)
 	}
@@ -72,6 +74,7 @@ func (srv *Server) forget(r *reader) {
 		return
 	}
 	delete(qs.open, r)
+	srv.ForgetWays() // that lead through it
 	qs.gone.add(r.counts)
 	qs.goneDrops.Add(q.Drops())
 }

@@ -186,7 +186,9 @@ type counters struct {
 	datagramsTooLarge atomic.Uint64
 	// sendRefused: packets that the kernel did not take.
 	sendRefused atomic.Uint64
-	_           [64]byte
+	// sentDirect: packets that left by a queue.
+	sentDirect atomic.Uint64
+	_          [64]byte
 }
 
 func (c *counters) add(o *counters) {
@@ -196,4 +198,5 @@ func (c *counters) add(o *counters) {
 	c.datagramsDropped.Add(o.datagramsDropped.Load())
 	c.datagramsTooLarge.Add(o.datagramsTooLarge.Load())
 	c.sendRefused.Add(o.sendRefused.Load())
+	c.sentDirect.Add(o.sentDirect.Load())
 }

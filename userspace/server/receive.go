@@ -59,6 +59,9 @@ func (r *reader) data(now session.Time, in []netio.Message, s *Session) {
 		} else {
 			s.opened(now, r.worker, reason)
 		}
+		if r.via != nil && reason <= session.Probed {
+			s.learn(r.via, m)
+		}
 		if out.Rearm || len(out.Events) > 0 {
 			s.settle(now, out, r.counts)
 		} else if len(out.Datagrams) >= deliverAt {
@@ -66,6 +69,7 @@ func (r *reader) data(now session.Time, in []netio.Message, s *Session) {
 		}
 	}
 	s.deliver(out, r.counts)
+	r.snd.address(s)
 	s.mu.Unlock()
 }
 

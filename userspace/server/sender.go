@@ -15,16 +15,34 @@ type sender struct {
 	conn netio.Conn
 	out  session.Output
 	msgs []netio.Message // ready-made ones first; out's are added by flush
+
+	// ways are those of out's packets, as far as address has come; ready are messages
+	// for the queue via.
+	ways  []*way
+	ready []netio.Message
+	via   Transmitter
 }
 
 func (snd *sender) flush(c *counters) {
-	for _, p := range snd.out.Packets {
+	for i, p := range snd.out.Packets {
 		m := netio.Message{Buf: p.Data, Remote: p.Path.Remote, Local: p.Path.Local}
-		if snd.srv.lost.has(m.Local.Addr()) {
+		w := snd.direct(i)
+		switch {
+		case snd.srv.lost.has(m.Local.Addr()):
 			m.Local = netip.AddrPort{} // the kernel's choice
+		case w != nil:
+			if w.via != snd.via {
+				snd.transmit(c)
+			}
+			m.Link, snd.via = w.link, w.via
+			snd.ready = append(snd.ready, m)
+			continue
 		}
 		snd.msgs = append(snd.msgs, m)
 	}
+	snd.transmit(c)
+	clear(snd.ways)
+	snd.ways = snd.ways[:0]
 	if len(snd.msgs) > 0 {
 		// What the kernel refuses is lost like any packet; the session repeats what matters.
 		if n, err := snd.conn.WriteBatch(snd.msgs); err != nil {

@@ -60,7 +60,8 @@ type Server struct {
 	workers  []*worker
 	readers  []*reader
 	queues   queues
-	sink     io.Closer // where the data plane sends what it drops; nil without one
+	wayEpoch atomic.Uint32 // see ForgetWays
+	sink     io.Closer     // where the data plane sends what it drops; nil without one
 	counts   []*counters
 	totals   totals
 	accepted chan *Session

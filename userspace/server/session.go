@@ -51,6 +51,7 @@ type history struct {
 	failures failures      // of packets from its own path
 	lines    bucket        // log lines about its moves
 	done     chan struct{} // made by the first who asks for it
+	way      *way          // past the stack; nil: none known
 }
 
 // past returns the session's history, to add to it.
@@ -195,6 +196,7 @@ func (s *Session) begin() (*sender, session.Time) {
 func (s *Session) finish(snd *sender, now session.Time, err error) error {
 	w := s.worker
 	s.settle(now, &snd.out, w.counts)
+	snd.address(s)
 	if err != nil && s.err != nil {
 		err = s.err // why it is closed, rather than that it is
 	}

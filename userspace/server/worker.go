@@ -48,6 +48,7 @@ func (w *worker) tick(now session.Time, snd *sender, due []*Session) []*Session 
 			s.state.Tick(now, &snd.out)
 		}
 		s.settle(now, &snd.out, w.counts)
+		snd.address(s)
 		s.mu.Unlock()
 		if len(snd.out.Packets) >= batchSize {
 			snd.flush(w.counts)

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"github.com/xdp-roam/xdp-roam/userspace/netio"
+	"github.com/xdp-roam/xdp-roam/userspace/session"
+)
+
+// Transmitter is a Queue that also sends, past the kernel's stack: netio.XSK.
+type Transmitter interface {
+	// WriteBatch sends messages that have a Link, in order, and returns how many:
+	// the others are for a socket.
+	WriteBatch([]netio.Message) int
+}
+
+// way is how a session's packets leave past the stack: by the queue that its
+// packets come by, in frames like those the other way round. It is never changed;
+// another takes its place.
+type way struct {
+	via   Transmitter
+	path  session.Path
+	link  netio.Link
+	epoch uint32 // of Server.wayEpoch
+}
+
+// learn takes the way from an authentic packet that is on the validated path. It
+// has to be learnt anew after a move, and when routes or neighbours have changed.
+// The caller holds s.mu.
+func (s *Session) learn(via Transmitter, m *netio.Message) {
+	path := session.Path{Remote: m.Remote, Local: m.Local}
+	if m.Link.IsZero() || path != s.state.Path() {
+		return
+	}
+	if w := s.wayTo(path); w != nil && w.via == via && w.link == m.Link {
+		return
+	}
+	s.past().way = &way{via: via, path: path, link: m.Link, epoch: s.srv.wayEpoch.Load()}
+}
+
+// wayTo returns the way of a packet to the path; nil: by a socket.
+func (s *Session) wayTo(path session.Path) *way {
+	if s.history == nil || s.history.way == nil {
+		return nil
+	}
+	if w := s.history.way; w.path == path && w.epoch == s.srv.wayEpoch.Load() {
+		return w
+	}
+	return nil
+}
+
+// ForgetWays has all sessions learn anew how packets to them are framed: routes or
+// neighbours have changed. Meanwhile they leave by UDP sockets.
+func (srv *Server) ForgetWays() { srv.wayEpoch.Add(1) }
+
+// address gives the packets that s has added to out their ways. The caller holds s.mu.
+func (snd *sender) address(s *Session) {
+	for i := len(snd.ways); i < len(snd.out.Packets); i++ {
+		snd.ways = append(snd.ways, s.wayTo(snd.out.Packets[i].Path))
+	}
+}
+
+// direct returns the way of a packet that is to go past the stack. One that is in
+// a row with others of its session is not: UDP sockets send such a train as one
+// packet of the stack's, for less.
+func (snd *sender) direct(i int) *way {
+	if i >= len(snd.ways) || snd.ways[i] == nil {
+		return nil
+	}
+	w := snd.ways[i]
+	if i > 0 && snd.ways[i-1] == w || i+1 < len(snd.ways) && snd.ways[i+1] == w {
+		return nil
+	}
+	return w
+}
+
+// transmit sends what is ready for a queue; what that does not take goes to msgs.
+func (snd *sender) transmit(c *counters) {
+	if len(snd.ready) == 0 {
+		return
+	}
+	n := snd.via.WriteBatch(snd.ready)
+	c.sentDirect.Add(uint64(n))
+	snd.msgs = append(snd.msgs, snd.ready[n:]...)
+	clear(snd.ready)
+	snd.ready = snd.ready[:0]
+}
