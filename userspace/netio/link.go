@@ -32,8 +32,8 @@ func AnswerLink(b []byte, network int) (l Link) {
 }
 
 const (
-	ttl          = 64
-	dontFragment = 0x40
+	ttl            = 64
+	ipDontFragment = 0x40
 )
 
 // appendHeaders appends what precedes a datagram in a frame: link, IP and UDP
@@ -49,7 +49,7 @@ func appendHeaders(b []byte, l *Link, local, remote netip.AddrPort, payload []by
 		src, dst := local.Addr().As4(), remote.Addr().As4()
 		b = append(b, 0x45, 0)
 		b = binary.BigEndian.AppendUint16(b, uint16(ipv4Len+udp))
-		b = append(b, 0, 0, dontFragment, 0, ttl, protoUDP, 0, 0)
+		b = append(b, 0, 0, ipDontFragment, 0, ttl, protoUDP, 0, 0)
 		b = append(append(b, src[:]...), dst[:]...)
 		binary.BigEndian.PutUint16(b[start+10:], ^fold(sum(0, b[start:])))
 		pseudo = sum(0, b[start+12:])
