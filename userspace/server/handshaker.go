@@ -154,4 +154,5 @@ type totals struct {
 	movesStarted, movesCommitted, movesRefused       atomic.Uint64
 	movesReverted, forwardingAlarms, acceptQueueFull atomic.Uint64
 	previousKey, orphans, takeovers, policed         atomic.Uint64
+	switches                                         histogram
 }

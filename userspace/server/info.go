@@ -93,7 +93,10 @@ type Stats struct {
 	AcceptQueueFull uint64
 
 	RoamsStarted, RoamsCommitted, RoamsRefused, RoamsReverted uint64
-	ForwardingAlarms                                          uint64
+	// Switches is how long committed moves took: from the first packet of the new
+	// path to its validation, at the server.
+	Switches         Histogram
+	ForwardingAlarms uint64
 
 	// PreviousKey: handshakes by a previous key of the server; when there are none
 	// any more, its rotation is complete.
@@ -133,8 +136,8 @@ func (srv *Server) Stats() Stats {
 		AcceptQueueFull: t.acceptQueueFull.Load(),
 		RoamsStarted:    t.movesStarted.Load(), RoamsCommitted: t.movesCommitted.Load(),
 		RoamsRefused: t.movesRefused.Load(), RoamsReverted: t.movesReverted.Load(),
-		ForwardingAlarms: t.forwardingAlarms.Load(),
-		PreviousKey:      t.previousKey.Load(), Takeovers: t.takeovers.Load(), Policed: t.policed.Load(),
+		ForwardingAlarms: t.forwardingAlarms.Load(), Switches: t.switches.read(),
+		PreviousKey: t.previousKey.Load(), Takeovers: t.takeovers.Load(), Policed: t.policed.Load(),
 		OrphansFreed: t.orphans.Load(), LogDropped: srv.journal.dropped.Load(),
 		HalfOpen:  uint64(srv.attempts.open()),
 		TableUsed: uint64(srv.table.Len()), TableSlots: uint64(srv.table.Capacity()), TableFull: t.tableFull.Load(),

@@ -72,6 +72,8 @@ func TestMove(t *testing.T) {
 	}
 	if st := srv.Stats(); st.RoamsStarted != 3 || st.RoamsCommitted != 3 {
 		t.Errorf("%d roams started, %d committed", st.RoamsStarted, st.RoamsCommitted)
+	} else if n := st.Switches.Count(); n != 3 || st.Switches.Sum <= 0 || st.Switches.Sum > time.Minute {
+		t.Errorf("%d switches took %v", n, st.Switches.Sum)
 	}
 	info := s.Info()
 	if info.Moves.Committed != 3 || time.Since(info.MoveCommitted) > time.Minute || info.MoveCommitted.Before(info.MoveStarted) {

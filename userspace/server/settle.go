@@ -72,6 +72,7 @@ func (s *Session) event(now session.Time, e session.Event, out *session.Output) 
 		s.logMove(now, "roam_started", e)
 	case session.EventMoveCommitted:
 		t.movesCommitted.Add(1)
+		t.switches.observe(e.Took)
 		s.counted(e.Path.Remote.Addr())
 		s.logMove(now, "roam_committed", e)
 	case session.EventMoveRefused:

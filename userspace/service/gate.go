@@ -17,6 +17,7 @@ type gate struct {
 
 	mu      sync.Mutex // guards what follows
 	total   use
+	counts  Use                            // but for what total has
 	clients map[handshake.PublicKey]*share // those with a session
 }
 
@@ -45,10 +46,15 @@ func (g *gate) session(key handshake.PublicKey) (leave func(), refusal string) {
 	}
 	switch {
 	case full(g.total.sessions, g.limits.Sessions):
-		return nil, fmt.Sprintf("the service has its %d sessions already; try again later", g.limits.Sessions)
+		refusal = fmt.Sprintf("the service has its %d sessions already; try again later", g.limits.Sessions)
 	case full(s.sessions, g.limits.ClientSessions):
-		return nil, fmt.Sprintf("your key has its %d sessions with the service already", g.limits.ClientSessions)
+		refusal = fmt.Sprintf("your key has its %d sessions with the service already", g.limits.ClientSessions)
 	}
+	if refusal != "" {
+		g.counts.SessionsRefused++
+		return nil, refusal
+	}
+	g.counts.SessionsServed++
 	g.clients[key] = s
 	s.sessions++
 	g.total.sessions++
@@ -69,10 +75,15 @@ func (g *gate) stream(key handshake.PublicKey) (leave func(), refusal string) {
 	s := g.clients[key]
 	switch {
 	case full(g.total.streams, g.limits.Streams):
-		return nil, fmt.Sprintf("the service has its %d connections already; try again later", g.limits.Streams)
+		refusal = fmt.Sprintf("the service has its %d connections already; try again later", g.limits.Streams)
 	case full(s.streams, g.limits.ClientStreams):
-		return nil, fmt.Sprintf("your key has its %d connections with the service already", g.limits.ClientStreams)
+		refusal = fmt.Sprintf("your key has its %d connections with the service already", g.limits.ClientStreams)
 	}
+	if refusal != "" {
+		g.counts.StreamsRefused++
+		return nil, refusal
+	}
+	g.counts.StreamsServed++
 	s.streams++
 	g.total.streams++
 	return func() {

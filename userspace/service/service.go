@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"sync/atomic"
 
 	"github.com/xdp-roam/xdp-roam/userspace/handshake"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
@@ -45,6 +46,8 @@ type Service struct {
 	backend backend
 	gate    *gate
 	log     *slog.Logger
+
+	failures atomic.Uint64 // of the backend
 }
 
 // backend serves sessions.
@@ -89,7 +92,11 @@ func (s *Service) Serve(ctx context.Context, c Conn) error {
 		return c.Close(wire.CloseLimit, refusal)
 	}
 	defer leave()
-	return s.backend.serve(ctx, s, c)
+	err := s.backend.serve(ctx, s, c)
+	if err != nil {
+		s.failures.Add(1)
+	}
+	return err
 }
 
 // finish ends a session whose client is gone, whose context is done or whose

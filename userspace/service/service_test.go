@@ -391,6 +391,9 @@ func TestSessionLimits(t *testing.T) {
 	if n := len(s.gate.clients); n != 0 || s.gate.total != (use{}) {
 		t.Errorf("%d clients and %+v are left", n, s.gate.total)
 	}
+	if got, want := s.Use(), (Use{SessionsServed: 3, SessionsRefused: 2}); got != want {
+		t.Errorf("counted %+v, want %+v", got, want)
+	}
 }
 
 // Datagrams beyond the rate are lost, in each direction for itself.

@@ -140,6 +140,7 @@ func writeProxy(conn net.Conn, c Conn) error {
 // failed and worked log when the backend goes and when it comes back, and not
 // every connection between.
 func (b *streams) failed(s *Service, err error) {
+	s.failures.Add(1)
 	if !b.down.Swap(true) {
 		s.log.Warn("backend_down", "error", err)
 	}

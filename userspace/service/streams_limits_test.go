@@ -40,6 +40,9 @@ func TestStreamLimits(t *testing.T) {
 		if err := connect(t, m).Answer(); !errors.As(err, &refused) || refused.Status != relay.StatusLimit || !strings.Contains(refused.Reason, want) {
 			t.Errorf("one too many: %v, want %q", err, want)
 		}
+		if u := e.service.Use(); u.Streams != 2 || u.StreamsServed != 2 || u.StreamsRefused != 1 {
+			t.Errorf("counted %+v", u)
+		}
 		first.Write([]byte("on"))
 		if _, err := io.ReadFull(far, make([]byte, 2)); err != nil {
 			t.Errorf("the others: %v", err)

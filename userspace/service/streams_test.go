@@ -302,7 +302,8 @@ func TestTCPBackendDown(t *testing.T) {
 	l, spec := newBackend(t)
 	address := l.Addr().String()
 	l.Close()
-	s, m := newEdge(t, spec, Limits{}).dial()
+	e := newEdge(t, spec, Limits{})
+	s, m := e.dial()
 	for range 2 {
 		c := connect(t, m)
 		var refused *relay.RefusedError
@@ -325,6 +326,9 @@ func TestTCPBackendDown(t *testing.T) {
 	}
 	if err := s.Err(); err != nil {
 		t.Errorf("the session ended with its backend: %v", err)
+	}
+	if u := e.service.Use(); u.Failures != 2 || u.StreamsServed != 3 || u.SessionsServed != 1 || u.Sessions != 1 {
+		t.Errorf("counted %+v", u)
 	}
 }
 

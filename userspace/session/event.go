@@ -4,6 +4,7 @@ package session
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
@@ -21,7 +22,7 @@ const (
 	// MoveLocal did.
 	EventMoveStarted
 	// EventMoveCommitted: Path is validated and the session is on it; it was on
-	// From.
+	// From. Took is the time since EventMoveStarted.
 	EventMoveCommitted
 	// EventMoveRefused: Path is no candidate any more; the session stays on From.
 	// Reason says why: one of the Refused reasons.
@@ -102,6 +103,7 @@ type Event struct {
 	Kind       EventKind
 	Path, From Path
 	Reason     Reason
+	Took       time.Duration
 	Addr       netip.AddrPort
 	Remote     bool
 	Code       wire.CloseCode

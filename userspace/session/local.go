@@ -11,7 +11,8 @@ type localMove struct {
 	from    netip.AddrPort // the address that was left
 	rid     *remoteID      // what was sent on from there
 	pending bool           // the client has not followed yet
-	until   Time           // to follow; then, to go on answering at the old address
+	started Time
+	until   Time // to follow; then, to go on answering at the old address
 }
 
 // MoveLocal makes a server send from another of its addresses, which the client
@@ -32,7 +33,7 @@ func (s *Session) MoveLocal(now Time, local netip.AddrPort, out *Output) error {
 		return ErrSamePath
 	}
 	old := s.path
-	m := &localMove{from: old.Local, rid: s.rid, pending: true, until: now + 3*max(s.rtt.pto(), minDeadline)}
+	m := &localMove{from: old.Local, rid: s.rid, pending: true, started: now, until: now + 3*max(s.rtt.pto(), minDeadline)}
 	to := old
 	to.Local = local
 	s.rid = s.take(to)
@@ -67,7 +68,7 @@ func (s *Session) follow(now Time, from Path, out *Output) {
 		s.tally().LastCommitted = now
 		old := s.path
 		old.Local = m.from
-		out.event(Event{Kind: EventMoveCommitted, Path: s.path, From: old})
+		out.event(Event{Kind: EventMoveCommitted, Path: s.path, From: old, Took: now - m.started})
 	case from.Local != s.path.Local && !m.pending:
 		s.path.Local = from.Local // the client has gone elsewhere since
 		s.localMove = nil

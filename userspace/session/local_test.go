@@ -109,6 +109,9 @@ func TestMoveLocal(t *testing.T) {
 	m.s.wants(t, "moved", EventMoveStarted, 1)
 	m.s.wants(t, "moved", EventMoveCommitted, 1)
 	m.c.wants(t, "moved", EventMoveCommitted, 1)
+	if took := m.s.last(EventMoveCommitted).Took; took != m.rtt {
+		t.Errorf("the server's move took %v with a round trip of %v", took, m.rtt)
+	}
 	if m.c.rid.ID == before[0] || m.s.rid.ID == before[1] {
 		t.Error("an id went along")
 	}

@@ -128,7 +128,7 @@ func (s *Session) switchTo(now Time, i int, out *Output) {
 	}
 	s.tally().Committed++
 	s.tally().LastCommitted = now
-	out.event(Event{Kind: EventMoveCommitted, Path: s.path, From: old})
+	out.event(Event{Kind: EventMoveCommitted, Path: s.path, From: old, Took: now - c.resend.start})
 	s.commit(out)
 	// Its packets are newer than those of other candidates: as from any current
 	// path, that cancels them. Newer ones stay: a train of moves goes on.

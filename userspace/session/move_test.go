@@ -18,6 +18,9 @@ func TestRebinding(t *testing.T) {
 	m.clientSend("moved")
 	m.run(m.rtt * 2)
 	m.s.wants(t, "rebinding", EventMoveCommitted, 1)
+	if took := m.s.last(EventMoveCommitted).Took; took != m.rtt {
+		t.Errorf("the move took %v with a round trip of %v", took, m.rtt)
+	}
 	if m.slots[m.s.Info().LocalID] != addrB || m.s.Path().Remote != addrB {
 		t.Errorf("path %v, slots %v", m.s.Path(), m.slots)
 	}

@@ -353,6 +353,16 @@ func (e *end) count(k EventKind) (n int) {
 	return n
 }
 
+// last is the last event of its kind; zero where there is none.
+func (e *end) last(k EventKind) (last Event) {
+	for _, ev := range e.events {
+		if ev.Kind == k {
+			last = ev
+		}
+	}
+	return last
+}
+
 func (e *end) wants(t testing.TB, what string, k EventKind, n int) {
 	t.Helper()
 	if got := e.count(k); got != n {
