@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/xdp-roam/xdp-roam/bench/peer"
+	"github.com/xdp-roam/xdp-roam/bench/worker"
 	"github.com/xdp-roam/xdp-roam/internal/bench/report"
 )
 
@@ -36,9 +37,11 @@ Parts:
 func main() {
 	results := flag.String("results", "results.json", "`file` that the rows are written to")
 	docs := flag.String("docs", "", "measure nothing: fill the tables of this `file` from the results")
+	profile := flag.String("profile", "", "measure nothing: write CPU profiles of a worker to this `directory`")
 	child := flag.Bool("child", false, "measure one part and write it to stdout as JSON: what bench starts itself as")
 	quic := flag.Int("quic", 0, "send QUIC datagrams of this `size`, forever: what bench starts itself as")
 	var o options
+	flag.StringVar(&o.source, "source", ".", "the source tree's `directory`, whose own benchmarks give rows 14 and 18")
 	flag.IntVar(&o.pairs, "pairs", 5, "alternating runs of each measurement, at least 5")
 	flag.Usage = func() {
 		fmt.Fprint(flag.CommandLine.Output(), usage)
@@ -54,6 +57,13 @@ func main() {
 	if *quic > 0 {
 		fmt.Fprintln(os.Stderr, "bench: quic-go's client:", peer.SendQUIC(ctx, *quic))
 		os.Exit(1)
+	}
+	if *profile != "" {
+		if _, err := worker.Profile(ctx, *profile, 5*time.Second); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
 	}
 	if err := run(ctx, o, *results, *docs, *child, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -149,7 +159,7 @@ func inProcess(ctx context.Context, p part, o options) (r report.Results, err er
 	if err != nil {
 		return r, err
 	}
-	cmd := exec.CommandContext(ctx, self, "-child", "-pairs", fmt.Sprint(o.pairs), p.name)
+	cmd := exec.CommandContext(ctx, self, "-child", "-pairs", fmt.Sprint(o.pairs), "-source", o.source, p.name)
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.Output()

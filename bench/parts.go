@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/xdp-roam/xdp-roam/bench/handshakes"
+	"github.com/xdp-roam/xdp-roam/bench/inside"
 	"github.com/xdp-roam/xdp-roam/bench/path"
 	"github.com/xdp-roam/xdp-roam/bench/roam"
 	"github.com/xdp-roam/xdp-roam/bench/table"
@@ -26,7 +27,8 @@ import (
 
 // options are the command's flags that change what is measured.
 type options struct {
-	pairs int
+	pairs  int
+	source string
 }
 
 // part is some rows that are measured together.
@@ -40,7 +42,7 @@ var parts = []part{
 	{"xdp", "the data plane, rows 1-6", 4 * time.Minute, measureXDP},
 	{"rx", "packets into a worker, and the whole path for each core, rows 7-9, 11 and 12", 5 * time.Minute, measureRX},
 	{"crypto", "a worker beside its decryption, and handshakes, rows 10, 16 and 17", 3 * time.Minute, measureCrypto},
-	{"control", "the session table, row 13", 4 * time.Minute, measureControl},
+	{"control", "the session table, moves and memory, rows 13, 14 and 18", 5 * time.Minute, measureControl},
 	{"roam", "how soon datagrams flow again after a move, row 20", 4 * time.Minute, measureRoam},
 }
 
@@ -83,7 +85,13 @@ func measureCrypto(ctx context.Context, o options) (report.Results, error) {
 }
 
 func measureControl(ctx context.Context, o options) (report.Results, error) {
-	return table.Measure(ctx, table.Options{Pairs: o.pairs, Slots: 1 << 20, Scan: 8 << 20, Load: 8 << 20, Writes: 1 << 20})
+	r, err := table.Measure(ctx, table.Options{Pairs: o.pairs, Slots: 1 << 20, Scan: 8 << 20, Load: 8 << 20, Writes: 1 << 20})
+	if err != nil {
+		return r, err
+	}
+	more, err := inside.Measure(ctx, inside.Options{Pairs: o.pairs, Sessions: 1 << 17, Moves: 1 << 18, Source: o.source, Progress: progress})
+	r.Add(more.Rows...)
+	return r, err
 }
 
 func measureRoam(ctx context.Context, o options) (report.Results, error) {

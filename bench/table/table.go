@@ -83,6 +83,16 @@ func writes(ctx context.Context, o Options, r *report.Results) (err error) {
 		harness.CloseMaps(raw)
 		err = errors.Join(err, set.Close())
 	}()
+	info, err := raw["slots"].Info()
+	if err != nil {
+		return err
+	}
+	memory, known := info.Memlock()
+	if !known {
+		return errors.New("the kernel does not say how much memory the table takes")
+	}
+	// In whole bytes: the map has a header, once.
+	r.Add(report.AtMost(18, "kernel memory for each id", "B", []float64{float64(memory / uint64(o.Slots))}, slotSize))
 	// An id is at hand when its slot is written, and its slot is anywhere: so the
 	// order is that in which the ids were drawn.
 	ids, slots, err := half(set.Sessions)

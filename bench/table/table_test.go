@@ -16,12 +16,14 @@ func TestMeasure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Rows) != 3 {
-		t.Errorf("rows: %+v", r.Rows)
-	}
+	got := map[int]int{}
 	for _, row := range r.Rows {
-		if row.Row != 13 || row.Value <= 0 {
+		got[row.Row]++
+		if row.Value <= 0 {
 			t.Errorf("%+v", row)
 		}
+	}
+	if got[13] != 3 || got[18] != 1 {
+		t.Errorf("rows: %v", got)
 	}
 }

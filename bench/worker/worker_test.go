@@ -4,7 +4,11 @@
 
 package worker
 
-import "testing"
+import (
+	"os"
+	"testing"
+	"time"
+)
 
 // Every recorded datagram reaches the application, which the measurement insists on.
 func TestMeasure(t *testing.T) {
@@ -18,5 +22,20 @@ func TestMeasure(t *testing.T) {
 	}
 	if got[10] != 2 || got[17] != 1 || len(r.Asides) != 2 {
 		t.Errorf("rows: %v, asides: %d", got, len(r.Asides))
+	}
+}
+
+func TestProfile(t *testing.T) {
+	files, err := Profile(t.Context(), t.TempDir(), 10*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range files {
+		if info, err := os.Stat(name); err != nil || info.Size() == 0 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if len(files) != 2 {
+		t.Errorf("%v", files)
 	}
 }

@@ -3,15 +3,20 @@
 package server
 
 import (
+	"flag"
+	"math/bits"
 	"runtime"
 	"testing"
 	"time"
 )
 
+// Fewer would show what a server needs without any.
+var memorySessions = flag.Int("memory.sessions", 20_000, "how many idle sessions TestIdleMemory keeps")
+
 // Row 18 of docs/BENCHMARKS.md: the Go heap of an idle session, all that a server
 // keeps for it but the table, which is the data plane's.
 func TestIdleMemory(t *testing.T) {
-	const n = 20_000 // fewer would show what a server needs without any
+	n := *memorySessions
 	// A million sessions of three ids need four million slots, and each a number.
 	const slotIndex = 16
 	heap := func() uint64 {
@@ -21,7 +26,7 @@ func TestIdleMemory(t *testing.T) {
 		runtime.ReadMemStats(&ms)
 		return ms.HeapAlloc
 	}
-	srv := newBareServer(t, 1<<17)
+	srv := newBareServer(t, uint32(1)<<bits.Len(uint(4*n)))
 	sessions := make([]*Session, n)
 	before := heap()
 	for i := range sessions {
