@@ -185,11 +185,7 @@ func (d *edge) startBackground() {
 		return
 	}
 	d.background.Go(func() { d.queues.Run(ctx) })
-	d.background.Go(func() {
-		if err := afxdp.WatchRoutes(ctx, d.server.ForgetWays); err != nil {
-			d.log.Error("changes of routes and neighbours are not followed", "error", err)
-		}
-	})
+	d.background.Go(func() { d.followRoutes(ctx) })
 	d.background.Go(func() {
 		if err := d.instance.Watch(ctx, d.attachmentChanged); err != nil {
 			d.log.Error("changes of links and addresses are not followed any more", "error", err)

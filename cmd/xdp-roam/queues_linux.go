@@ -3,8 +3,10 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/xdp-roam/xdp-roam/loader"
 	"github.com/xdp-roam/xdp-roam/userspace/afxdp"
@@ -51,6 +53,23 @@ func (d *edge) attachmentChanged(a loader.Attachment) {
 		d.log.Warn("an interface is degraded: its packets are not filtered", "interface", a.Interface, "cause", a.Degraded)
 	}
 	_ = d.wantQueues() // the Keeper has said what it lacks, and tries again
+}
+
+// followRoutes has the server forget how packets are framed when that may have
+// changed, and also while nobody can tell.
+func (d *edge) followRoutes(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := afxdp.WatchRoutes(ctx, d.server.ForgetWays)
+		if err == nil {
+			return
+		}
+		d.log.Error("changes of routes and neighbours are not followed", "error", err)
+		d.server.ForgetWays()
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
 }
 
 // queueItem is the AF_XDP part of an interface's status.
