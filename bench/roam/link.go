@@ -186,6 +186,9 @@ func (l *link) ReadBatch(ms []netio.Message) (int, error) {
 	}
 }
 
+// Dropped implements netio.Conn.
+func (l *link) Dropped() uint64 { return 0 }
+
 // SetReadDeadline implements netio.Conn.
 func (l *link) SetReadDeadline(t time.Time) error {
 	l.mu.Lock()

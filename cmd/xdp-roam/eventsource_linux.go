@@ -20,7 +20,7 @@ func (d *source) Events() *control.Events { return &d.events }
 func (d *source) Workers() []control.Worker {
 	var workers []control.Worker
 	for _, w := range d.server.Workers() {
-		item := control.Worker{Worker: w.Worker, Dropped: w.Dropped, Lanes: w.Packets}
+		item := control.Worker{Worker: w.Worker, Dropped: w.Dropped, Lanes: w.Packets, SocketDrops: w.SocketDrops}
 		for _, n := range w.Packets {
 			item.Packets += n
 		}

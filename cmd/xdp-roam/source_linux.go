@@ -139,6 +139,9 @@ func serverCounters(s server.Stats) []control.Counter {
 	add("drop", "datagram_queue_full", s.DatagramsDropped)
 	add("drop", "datagram_too_large", s.DatagramsTooLarge)
 	add("drop", "send_refused", s.SendRefused)
+	for lane, n := range s.SocketDrops {
+		add("drop", "socket_full_"+maps.Lane(lane).String(), n)
+	}
 	add("drop", "queue_no_frame", s.QueueDrops.NoFrame)
 	add("drop", "queue_ring_full", s.QueueDrops.RingFull)
 	add("drop", "queue_malformed", s.QueueDrops.Malformed)

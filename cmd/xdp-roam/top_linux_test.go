@@ -56,7 +56,7 @@ func (b *topBench) send(msg tea.Msg) tea.Cmd {
 }
 
 // look does what the program does when it is time to.
-func (b *topBench) look() { b.send(b.model.look()) }
+func (b *topBench) look() { b.send(b.model.look()()) }
 
 // press is a key.
 func (b *topBench) press(key string) tea.Cmd {

@@ -45,11 +45,16 @@ type topLooked struct {
 type topTick struct{}
 
 // Init implements tea.Model.
-func (m *topModel) Init() tea.Cmd { return m.look }
+func (m *topModel) Init() tea.Cmd { return m.look() }
 
-func (m *topModel) look() tea.Msg {
-	sample, err := m.sample(m.ctx, m.query)
-	return topLooked{sample, err}
+// look asks for what the screen is to show now: the answer is made beside Update,
+// which may change the question meanwhile.
+func (m *topModel) look() tea.Cmd {
+	query := m.query
+	return func() tea.Msg {
+		sample, err := m.sample(m.ctx, query)
+		return topLooked{sample, err}
+	}
 }
 
 // Update implements tea.Model.
@@ -65,7 +70,7 @@ func (m *topModel) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		}
 		return m, tea.Tick(m.interval, func(time.Time) tea.Msg { return topTick{} })
 	case topTick:
-		return m, m.look
+		return m, m.look()
 	case tea.KeyPressMsg:
 		return m, m.key(msg.String())
 	}

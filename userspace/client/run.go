@@ -34,10 +34,13 @@ func (s *Session) gather(w *work) {
 		s.overflow += uint64(s.inbox.Push(w.out.Datagrams...))
 	}
 	for _, p := range w.out.Packets {
-		if socket := s.sockets[p.Path.Socket]; socket != nil {
-			w.msgs = append(w.msgs, netio.Message{Buf: p.Data, Remote: p.Path.Remote, Local: p.Path.Local})
-			w.conns = append(w.conns, socket.conn)
+		socket := s.sockets[p.Path.Socket]
+		if socket == nil {
+			s.refused.Add(1)
+			continue
 		}
+		w.msgs = append(w.msgs, netio.Message{Buf: p.Data, Remote: p.Path.Remote, Local: p.Path.Local})
+		w.conns = append(w.conns, socket.conn)
 	}
 	for i := range w.out.Events {
 		s.note(&w.out.Events[i], w)
@@ -196,14 +199,16 @@ func (s *Session) carryOut(w *work) {
 		for j < len(w.msgs) && w.conns[j] == w.conns[i] {
 			j++
 		}
-		if _, err := w.conns[i].WriteBatch(w.msgs[i:j]); unreachable(err) && !s.offline.Load() {
+		taken, err := w.conns[i].WriteBatch(w.msgs[i:j])
+		if err != nil {
+			s.refused.Add(uint64(j - i - taken))
+		}
+		if unreachable(err) && !s.offline.Load() {
 			notify(s.kick)
 		}
 		i = j
 	}
-	for _, c := range w.closes {
-		c.Close()
-	}
+	s.discard(w.closes)
 	if w.ended {
 		s.shutdown()
 	}
@@ -211,6 +216,17 @@ func (s *Session) carryOut(w *work) {
 	w.out.Reset()
 	w.msgs, w.conns, w.events, w.closes, w.ended = w.msgs[:0], w.conns[:0], w.events[:0], w.closes[:0], false
 	w.heard = false
+}
+
+// discard closes sockets that the session has given up, and keeps their count.
+func (s *Session) discard(conns []netio.Conn) {
+	for _, c := range conns {
+		c.Close()
+		lost := c.Dropped()
+		s.mu.Lock()
+		s.full += lost
+		s.mu.Unlock()
+	}
 }
 
 // unreachable reports whether the system itself, not a router, says that the
@@ -251,10 +267,11 @@ func (s *Session) readLoop(socket *socket) {
 		}
 		s.mu.Lock()
 		now := s.now()
-		if s.sockets[socket.number] == nil {
-			n = 0 // of a session that another one has replaced
-		}
 		packets = netio.Split(packets[:0], msgs[:n])
+		if s.sockets[socket.number] == nil { // of a session that another one has replaced
+			s.late += uint64(len(packets))
+			packets = packets[:0]
+		}
 		for i := range packets {
 			s.receive(now, socket, &packets[i], &w)
 		}
@@ -316,7 +333,9 @@ func (s *Session) shutdown() {
 	s.sockets = nil
 	s.mu.Unlock()
 	s.end()
+	conns := make([]netio.Conn, 0, len(sockets))
 	for _, socket := range sockets {
-		socket.conn.Close()
+		conns = append(conns, socket.conn)
 	}
+	s.discard(conns)
 }

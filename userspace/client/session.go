@@ -37,6 +37,8 @@ type Session struct {
 	closing  bool            // Close was called
 	overflow uint64          // datagrams that the inbox did not take
 	unsent   uint64          // datagrams given to us while there was no session
+	late     uint64          // packets that came to a socket that was given up
+	full     uint64          // packets that sockets lost which are closed
 	over     bool            // shutdown has begun: no new goroutine, no new socket
 	arrivals []chan struct{} // closed when the server is heard on the path that we moved to
 	health
@@ -47,7 +49,8 @@ type Session struct {
 
 	inbox   inbox.Inbox
 	teller  teller
-	offline atomic.Bool // there is no route, and EventNoRoute was told
+	offline atomic.Bool   // there is no route, and EventNoRoute was told
+	refused atomic.Uint64 // packets that were not sent
 
 	kick    chan struct{} // the network may have changed
 	wake    chan struct{} // there is news for roamLoop
@@ -308,6 +311,17 @@ type Info struct {
 	Sockets      int              // open: the current one, those of a race, and left ones that still answer
 	Overflow     uint64           // datagrams dropped because nobody read them in time
 	Unsent       uint64           // datagrams dropped because there was no session to send them in
+
+	// What was lost on this host, in packets.
+
+	// SendRefused: the system did not take them, for want of a route for instance, or
+	// their socket was given up before they could leave.
+	SendRefused uint64
+	// SocketDropped: they waited in a socket that had no room left, because we did not
+	// read in time; see netio.Conn.
+	SocketDropped uint64
+	// Late: they came to a socket that was given up.
+	Late uint64
 }
 
 // Info returns a snapshot.
@@ -317,6 +331,10 @@ func (s *Session) Info() Info {
 	i := Info{
 		Info: s.machine.Info(), Began: s.start, Servers: s.machine.Known(), Sockets: len(s.sockets),
 		Generation: s.generation, Reopening: s.reopening, Lost: s.lost, Overflow: s.overflow, Unsent: s.unsent,
+		SendRefused: s.refused.Load(), SocketDropped: s.full, Late: s.late,
+	}
+	for _, socket := range s.sockets {
+		i.SocketDropped += socket.conn.Dropped()
 	}
 	i.Local = s.endpoints(i.Path).Local
 	i.Observed = s.observed

@@ -192,6 +192,7 @@ func (c *simConn) Close() error {
 }
 
 func (c *simConn) LocalAddr() netip.AddrPort             { return c.addrs[0] }
+func (c *simConn) Dropped() uint64                       { return 0 }
 func (c *simConn) SyscallConn() (syscall.RawConn, error) { return nil, errors.ErrUnsupported }
 
 // simHost is a client's host on a simNet.

@@ -150,6 +150,9 @@ type Worker struct {
 	Dropped uint64 `json:"dropped"`
 	// Lanes counts Packets by the lane of the socket.
 	Lanes map[string]uint64 `json:"lanes"`
+	// SocketDrops counts, by lane, what the kernel dropped because the socket had no
+	// room left for it: those are not among Packets.
+	SocketDrops map[string]uint64 `json:"socket_drops"`
 }
 
 // Generation is one state secret, by whose number ids know it.

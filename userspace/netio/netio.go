@@ -106,6 +106,11 @@ type Conn interface {
 	// lost on the way. It returns how many were taken and the first refusal's
 	// errno; net.ErrClosed after Close ends the batch.
 	WriteBatch(ms []Message) (int, error)
+	// Dropped is how many datagrams, or trains of them, came to the socket and were
+	// dropped by the kernel: the receive buffer was full because the reader is too
+	// slow, or the checksum was wrong (Linux: SK_MEMINFO_DROPS; elsewhere 0). After
+	// Close it is what was lost until then.
+	Dropped() uint64
 	// LocalAddr returns the address that the socket is bound to.
 	LocalAddr() netip.AddrPort
 	// SetReadDeadline makes reads fail from t on; the zero time: never.

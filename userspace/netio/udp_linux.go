@@ -25,6 +25,8 @@ type udpConn struct {
 	writeMu sync.Mutex // guards out and gso
 	out     batch
 	gso     bool // trains go by UDP_SEGMENT
+
+	dropped dropped
 }
 
 func newConn(udp *net.UDPConn, six bool) (Conn, error) {
@@ -42,7 +44,12 @@ func newConn(udp *net.UDPConn, six bool) (Conn, error) {
 func (c *udpConn) LocalAddr() netip.AddrPort             { return c.local }
 func (c *udpConn) SetReadDeadline(t time.Time) error     { return c.udp.SetReadDeadline(t) }
 func (c *udpConn) SyscallConn() (syscall.RawConn, error) { return c.raw, nil }
-func (c *udpConn) Close() error                          { return c.udp.Close() }
+func (c *udpConn) Dropped() uint64                       { return c.dropped.read(c.raw) }
+
+func (c *udpConn) Close() error {
+	c.Dropped() // while the kernel knows
+	return c.udp.Close()
+}
 
 func (c *udpConn) ReadBatch(ms []Message) (int, error) {
 	ms = ms[:min(len(ms), MaxBatch)]

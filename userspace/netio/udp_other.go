@@ -32,6 +32,7 @@ func newConn(udp *net.UDPConn, _ bool) (Conn, error) {
 func (c *udpConn) LocalAddr() netip.AddrPort             { return c.local }
 func (c *udpConn) SetReadDeadline(t time.Time) error     { return c.udp.SetReadDeadline(t) }
 func (c *udpConn) SyscallConn() (syscall.RawConn, error) { return c.udp.SyscallConn() }
+func (c *udpConn) Dropped() uint64                       { return 0 } // the system does not say
 func (c *udpConn) Close() error                          { return c.udp.Close() }
 
 func (c *udpConn) ReadBatch(ms []Message) (int, error) {

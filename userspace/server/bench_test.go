@@ -34,6 +34,7 @@ func (s sink) WriteBatch(ms []netio.Message) (int, error) {
 func (sink) ReadBatch([]netio.Message) (int, error) { return 0, net.ErrClosed }
 func (sink) LocalAddr() netip.AddrPort              { return benchLocal }
 func (sink) SetReadDeadline(time.Time) error        { return nil }
+func (sink) Dropped() uint64                        { return 0 }
 func (sink) SyscallConn() (syscall.RawConn, error)  { return nil, net.ErrClosed }
 func (sink) Close() error                           { return nil }
 

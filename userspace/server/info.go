@@ -5,6 +5,7 @@ package server
 import (
 	"time"
 
+	"github.com/xdp-roam/xdp-roam/maps"
 	"github.com/xdp-roam/xdp-roam/userspace/handshake"
 	"github.com/xdp-roam/xdp-roam/userspace/netio"
 	"github.com/xdp-roam/xdp-roam/userspace/session"
@@ -78,6 +79,10 @@ type Stats struct {
 	SendRefused uint64
 	// SentDirect: packets that left by a Queue that sends.
 	SentDirect uint64
+	// SocketDrops are packets that the kernel dropped, by the lane of the socket that
+	// had no room left for them since its worker was too slow (see netio.Conn): a
+	// train that the kernel had joined counts once. Workers tells which worker's.
+	SocketDrops [maps.LaneHandshake + 1]uint64
 	// Queues are those of AddQueue that are read now; QueueDrops is what they, and
 	// those before them, lost before any reader saw it.
 	Queues     int
@@ -148,6 +153,9 @@ func (srv *Server) Stats() Stats {
 	}
 	for _, c := range srv.counts {
 		st.add(c)
+	}
+	for _, r := range srv.readers {
+		st.SocketDrops[r.lane] += r.conn.Dropped()
 	}
 	srv.queues.count(&st)
 	// Not the fate of a packet, but its way to a handshake worker.

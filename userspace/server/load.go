@@ -13,16 +13,20 @@ type WorkerStats struct {
 	// whose verdict is a drop.
 	Packets map[string]uint64
 	Dropped uint64
+	// SocketDrops are those of Stats, by the name of the lane.
+	SocketDrops map[string]uint64
 }
 
 // Workers returns the counts of each worker.
 func (srv *Server) Workers() []WorkerStats {
 	stats := make([]WorkerStats, len(srv.workers))
 	for i := range stats {
-		stats[i] = WorkerStats{Worker: i, Packets: make(map[string]uint64)}
+		stats[i] = WorkerStats{Worker: i, Packets: make(map[string]uint64), SocketDrops: make(map[string]uint64)}
 	}
 	for _, r := range srv.readers {
-		stats[r.worker.index].add(r.lane.String(), r.counts)
+		w := &stats[r.worker.index]
+		w.add(r.lane.String(), r.counts)
+		w.SocketDrops[r.lane.String()] += r.conn.Dropped()
 	}
 	srv.queues.mu.Lock()
 	defer srv.queues.mu.Unlock()

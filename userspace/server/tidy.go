@@ -37,6 +37,7 @@ func (srv *Server) tidy() {
 		srv.forgetAttempts(now)
 		if now-swept >= sweepEvery {
 			orphans = srv.sweep(orphans)
+			srv.Stats() // looks at the sockets' counts before the kernel's can wrap
 			swept = now
 		}
 	}
