@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 
+	systemd "github.com/coreos/go-systemd/v22/daemon"
+
 	"github.com/xdp-roam/xdp-roam/cmd/xdp-roam/internal/authority"
 	"github.com/xdp-roam/xdp-roam/userspace/control"
 )
@@ -30,7 +32,9 @@ func (d *edge) startAuthority(ctx context.Context) {
 			case <-ctx.Done():
 				return
 			case <-d.hangup:
+				d.notify(systemd.SdNotifyReloading + "\n" + systemd.SdNotifyMonotonicUsec())
 				d.reloadAuthority(true)
+				d.notify(systemd.SdNotifyReady)
 			}
 		}
 	})

@@ -122,13 +122,19 @@ func (p *process) said() string {
 
 func (b *labBench) start(n *lab.Namespace, args ...string) *process {
 	b.t.Helper()
+	return b.startProgram(n, b.command(args...))
+}
+
+// command is this test binary as xdp-roam, with the bench's files.
+func (b *labBench) command(args ...string) *exec.Cmd {
+	b.t.Helper()
 	program, err := exec.LookPath("xdp-roam") // TestMain put it there
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	cmd := exec.Command(program, append([]string{"--control", b.path("control.sock")}, args...)...)
 	cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+b.path("config"))
-	return b.startProgram(n, cmd)
+	return cmd
 }
 
 func (b *labBench) startProgram(n *lab.Namespace, cmd *exec.Cmd) *process {

@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	systemd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
 	"github.com/xdp-roam/xdp-roam/loader"
@@ -27,7 +28,8 @@ sessions and connects each to the backend of the service that it asks for. It
 stops at SIGINT or SIGTERM, and when "drain" has seen its last session end: clients
 are told, and everything that it attached, pinned or made is removed; what "load"
 made before stays. SIGHUP makes it read authorized_keys again, which it does by
-itself, too, when that file changes.
+itself, too, when that file changes. Started by systemd (Type=notify), it says when
+it is ready, and keeps the watchdog content for as long as its workers work.
 
 A file gives the settings, flags override it:
   listen = ":7626"
@@ -70,11 +72,13 @@ works, but nothing is filtered before it reaches the daemon.`,
 			return errors.Join(err, d.stop())
 		}
 		fmt.Fprintln(e.stderr, d.ready())
+		d.startSupervision()
 		select {
 		case <-c.Context().Done():
 		case <-d.drain.over:
 		}
 		d.log.Info("stopping: telling the clients and removing the data plane")
+		d.notify(systemd.SdNotifyStopping)
 		return d.stop()
 	}
 	return c

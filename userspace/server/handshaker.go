@@ -18,6 +18,7 @@ import (
 type handshaker struct {
 	srv    *Server
 	counts *counters
+	work   work
 }
 
 func (h *handshaker) run() {
@@ -26,7 +27,9 @@ func (h *handshaker) run() {
 		case <-h.srv.ctx.Done():
 			return
 		case job := <-h.srv.jobs:
+			h.work.begin(h.srv.clock.now())
 			h.counts.packets[h.handle(job)].Add(1)
+			h.work.end()
 			*job = initJob{packet: job.packet}
 			initJobs.Put(job)
 		}

@@ -31,6 +31,7 @@ type reader struct {
 	via    Transmitter // the source, if it is a Queue that sends
 	counts *counters
 	tally  tally
+	work   work
 
 	in       []netio.Message
 	parts    []netio.Message     // of a batch in which a message holds several packets (UDP_GRO)
@@ -63,6 +64,9 @@ func (r *reader) run() {
 			if errors.Is(err, net.ErrClosed) {
 				return
 			}
+			if r.work.lasts(r.srv.clock.now()) == 0 {
+				r.work.begin(r.srv.clock.now()) // until it reads again
+			}
 			r.srv.cfg.Log.Error("a socket fails to read", "lane", r.lane.String(), "worker", r.worker.index, "error", err)
 			select { // whatever it is, do not spin on it
 			case <-r.srv.ended.Done():
@@ -71,7 +75,10 @@ func (r *reader) run() {
 			}
 			continue
 		}
-		r.batch(r.srv.clock.now(), r.in[:n])
+		now := r.srv.clock.now()
+		r.work.begin(now)
+		r.batch(now, r.in[:n])
+		r.work.end()
 	}
 }
 

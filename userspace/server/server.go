@@ -57,14 +57,16 @@ type Server struct {
 	jobs       chan *initJob
 	nextOwner  atomic.Uint32 // worker that owns the next session, behind a data plane
 
-	workers  []*worker
-	readers  []*reader
-	queues   queues
-	wayEpoch atomic.Uint32 // see ForgetWays
-	sink     io.Closer     // where the data plane sends what it drops; nil without one
-	counts   []*counters
-	totals   totals
-	accepted chan *Session
+	workers     []*worker
+	readers     []*reader
+	handshakers []*handshaker
+	janitor     work
+	queues      queues
+	wayEpoch    atomic.Uint32 // see ForgetWays
+	sink        io.Closer     // where the data plane sends what it drops; nil without one
+	counts      []*counters
+	totals      totals
+	accepted    chan *Session
 
 	addrs     atomic.Pointer[[]netip.AddrPort] // where clients can reach us
 	lost      lostAddresses
@@ -163,6 +165,7 @@ func (srv *Server) openTable() (err error) {
 func (srv *Server) start() {
 	for range srv.cfg.Workers {
 		h := &handshaker{srv: srv, counts: srv.newCounters()}
+		srv.handshakers = append(srv.handshakers, h)
 		srv.openersWG.Go(h.run)
 	}
 	for _, w := range srv.workers {

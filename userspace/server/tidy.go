@@ -26,11 +26,14 @@ func (srv *Server) tidy() {
 		case <-srv.ctx.Done():
 			return
 		case <-srv.readdress:
+			srv.janitor.begin(srv.clock.now())
 			srv.readdressSessions()
+			srv.janitor.end()
 			continue
 		case <-t.C:
 		}
 		now := srv.clock.now()
+		srv.janitor.begin(now)
 		srv.rotateCookies(now)
 		srv.retireGenerations(now)
 		srv.reviewAddresses()
@@ -40,6 +43,7 @@ func (srv *Server) tidy() {
 			srv.Stats() // looks at the sockets' counts before the kernel's can wrap
 			swept = now
 		}
+		srv.janitor.end()
 	}
 }
 

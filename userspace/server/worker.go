@@ -17,6 +17,7 @@ type worker struct {
 	wheel  *wheel
 	conn   netio.Conn // its main socket, to send from
 	counts *counters  // of what its sessions do unasked
+	work   work
 }
 
 // keepTime ticks the worker's sessions when their deadlines come.
@@ -33,7 +34,10 @@ func (w *worker) keepTime() {
 		case <-w.wheel.wake:
 		case <-t.C:
 		}
-		due = w.tick(srv.clock.now(), &snd, due[:0])
+		now := srv.clock.now()
+		w.work.begin(now)
+		due = w.tick(now, &snd, due[:0])
+		w.work.end()
 		t.Reset(w.wheel.sleep() - srv.clock.now())
 	}
 }
