@@ -40,7 +40,7 @@ type part struct {
 
 var parts = []part{
 	{"xdp", "the data plane, rows 1-6", 4 * time.Minute, measureXDP},
-	{"rx", "packets into a worker, and the whole path for each core, rows 7-9, 11 and 12", 5 * time.Minute, measureRX},
+	{"rx", "packets into a worker, and the whole path for each core, rows 7-9, 11, 12 and 19", 5 * time.Minute, measureRX},
 	{"crypto", "a worker beside its decryption, and handshakes, rows 10, 16 and 17", 3 * time.Minute, measureCrypto},
 	{"control", "the session table, moves and memory, rows 13, 14 and 18", 5 * time.Minute, measureControl},
 	{"roam", "how soon datagrams flow again after a move, row 20", 4 * time.Minute, measureRoam},
@@ -59,10 +59,17 @@ func measureXDP(ctx context.Context, o options) (report.Results, error) {
 }
 
 func measureRX(ctx context.Context, o options) (report.Results, error) {
-	r, err := intake.Measure(ctx, intake.Options{Pairs: o.pairs, Frames: 1 << 20, Sessions: 1 << 10, Progress: progress})
+	options := intake.Options{Pairs: o.pairs, Frames: 1 << 20, Sessions: 1 << 10, Progress: progress}
+	r, err := intake.Measure(ctx, options)
 	if err != nil {
 		return r, err
 	}
+	progress("choosing a socket")
+	steering, err := intake.MeasureSteering(ctx, options)
+	if err != nil {
+		return r, err
+	}
+	r.Add(steering.Rows...)
 	more, err := path.Measure(ctx, path.Options{Pairs: o.pairs, Datagrams: 1 << 15, QUIC: quicClient, Progress: progress})
 	r.Add(more.Rows...)
 	r.AddAside(more.Asides...)
@@ -89,7 +96,7 @@ func measureControl(ctx context.Context, o options) (report.Results, error) {
 	if err != nil {
 		return r, err
 	}
-	more, err := inside.Measure(ctx, inside.Options{Pairs: o.pairs, Sessions: 1 << 17, Moves: 1 << 18, Source: o.source, Progress: progress})
+	more, err := inside.Measure(ctx, inside.Options{Pairs: o.pairs, Sessions: 1 << 15, Moves: 1 << 16, Source: o.source, Progress: progress})
 	r.Add(more.Rows...)
 	return r, err
 }

@@ -61,8 +61,9 @@ func dial(ctx context.Context, from *lab.Namespace, at netip.Addr, server netip.
 
 // Burst is how many packets are recorded, and played, at a time: less than a replay
 // window, as the session's own packets go their way meanwhile, and less than what any
-// socket here has room for.
-const Burst = 2048
+// socket here has room for: wireguard-go asks for 7 MB and may get 4, and a frame takes
+// 8 KB of that.
+const Burst = 768
 
 // Record gives the packets of n datagrams of size to keep, which the server has not
 // got: each can be played once, in order, before n is recorded again. n is at most

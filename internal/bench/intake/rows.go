@@ -147,6 +147,9 @@ func (b *bench) openXSK(addr netip.AddrPort) (reader, error) {
 	return &batched{conn: conn}, nil
 }
 
+// patience is for what happens in no time unless something is wrong.
+const patience = 5 * time.Second
+
 // figures are those of one run.
 type figures struct {
 	rate float64 // packets that the worker saw, millions each second
@@ -174,6 +177,10 @@ func (b *bench) run(w way, g generator) (f figures, err error) {
 	}()
 	cpu, start := harness.ProcessTime(), time.Now()
 	_, err = b.wire.Inject(b.h, w.program, b.o.Frames)
+	// A short run is over before its reader has begun.
+	for end := time.Now().Add(patience); err == nil && wk.packets.Load() == 0 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
 	took, cpu, packets := time.Since(start), harness.ProcessTime()-cpu, float64(wk.packets.Load())
 	err = errors.Join(err, in.close())
 	if end := <-done; !errors.Is(end, net.ErrClosed) {

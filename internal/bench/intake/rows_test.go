@@ -31,3 +31,14 @@ func TestRows(t *testing.T) {
 		t.Errorf("rows: %v", got)
 	}
 }
+
+func TestSteering(t *testing.T) {
+	testutil.RequirePrivileged(t)
+	r, err := MeasureSteering(t.Context(), Options{Pairs: 1, Frames: 20_000, Sessions: 1 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Rows) != 1 || r.Rows[0].Row != 19 || r.Rows[0].Peer.Ours <= 0 {
+		t.Errorf("%+v", r.Rows)
+	}
+}
