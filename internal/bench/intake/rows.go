@@ -176,7 +176,7 @@ func (b *bench) run(w way, g generator) (f figures, err error) {
 		done <- err
 	}()
 	cpu, start := harness.ProcessTime(), time.Now()
-	_, err = b.wire.Inject(b.h, w.program, b.o.Frames)
+	injecting, err := b.wire.Inject(b.h, w.program, b.o.Frames)
 	// A short run is over before its reader has begun.
 	for end := time.Now().Add(patience); err == nil && wk.packets.Load() == 0 && time.Now().Before(end); {
 		time.Sleep(time.Millisecond)
@@ -204,7 +204,7 @@ func (b *bench) run(w way, g generator) (f figures, err error) {
 		return f, fmt.Errorf("%s: of %d frames %.0f came and %d had no session", w.name, all, packets, wk.unknown.Load())
 	}
 	return figures{
-		rate: packets / (took - g.asleep).Seconds() / 1e6,
+		rate: packets / max(took-g.asleep, injecting).Seconds() / 1e6,
 		cpu:  (float64(cpu) - float64(all)*g.perFrame) / packets,
 	}, nil
 }
