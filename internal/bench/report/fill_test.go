@@ -8,7 +8,7 @@ import (
 )
 
 func TestFill(t *testing.T) {
-	r := Results{Machine: Machine{CPU: "a CPU", CPUs: 2, MemoryMB: 7900, Kernel: "6.18", Go: "go1.26"}}
+	r := Results{Machine: Machine{CPU: "a CPU", CPUs: 2, MemoryMB: 7900, Kernel: "6.18-builder", Go: "go1.26"}}
 	r.Add(AtMost(1, "fast", "ns", []float64{39}, 40).Against("nothing", "ns", []float64{12.34}, nil),
 		AtLeast(4, "lookup", "x", []float64{4}, 4.5).Against("hash", "ns", []float64{400}, []float64{100}))
 	r.AddAside(Beside(4, "no lookup", "ns", []float64{0.5}), Beside(7, "elsewhere", "ns", []float64{1}))

@@ -46,7 +46,9 @@ func field(path, name string) string {
 	return ""
 }
 
-// String is a line of text.
+// String is a line of text. What a builder has added to the kernel's version says
+// nothing to others.
 func (m Machine) String() string {
-	return fmt.Sprintf("%d CPUs (%s), %d GB of memory, Linux %s, %s", m.CPUs, m.CPU, (m.MemoryMB+512)/1024, m.Kernel, m.Go)
+	kernel, _, _ := strings.Cut(m.Kernel, "-")
+	return fmt.Sprintf("%d CPUs (%s), %d GB of memory, Linux %s, %s", m.CPUs, m.CPU, (m.MemoryMB+512)/1024, kernel, m.Go)
 }
