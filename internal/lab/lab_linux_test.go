@@ -165,6 +165,27 @@ func TestRebindChangesThePortAndShutsTheOldOne(t *testing.T) {
 	}
 }
 
+func TestCutIsSilentAndKeepsTheMapping(t *testing.T) {
+	topology := topology(t)
+	echoed(t, topology)
+	if err := topology.A.Join(100); err != nil {
+		t.Fatal(err)
+	}
+	conn := clientSocket(t, topology)
+	before, err := ask(t, conn, EdgeV4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	topology.A.NAT.Cut(true)
+	if seen, err := ask(t, conn, EdgeV4); err == nil {
+		t.Fatalf("a cut router still carries: seen from %s", seen)
+	}
+	topology.A.NAT.Cut(false)
+	if again, err := ask(t, conn, EdgeV4); err != nil || again != before {
+		t.Fatalf("after the cut: %s instead of %s (%v)", again, before, err)
+	}
+}
+
 // The second of two joined networks takes over when its metric is smaller, and
 // nothing is lost through the NATs at the demo's rate.
 func TestSteadyFlowThroughTheNATLosesNothing(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,6 +28,7 @@ type NAT struct {
 	config       NATConfig
 	inner, outer *os.File
 	running      sync.WaitGroup
+	cut          atomic.Bool
 
 	mu       sync.Mutex
 	byInner  map[netip.AddrPort]*mapping
@@ -54,7 +56,7 @@ type NATConfig struct {
 type NATStats struct {
 	Out, In     uint64 // rewritten and sent on
 	Unsolicited uint64 // from outside, to no mapping or from an endpoint that it never wrote to
-	Dropped     uint64 // malformed, not UDP, a foreign source, out of hops, or every port taken
+	Dropped     uint64 // malformed, not UDP, a foreign source, out of hops, every port taken, or cut
 	Unsent      uint64 // of Out and In: the other link was down
 }
 
@@ -102,6 +104,10 @@ func (n *NAT) Close() error {
 	n.running.Wait()
 	return nil
 }
+
+// Cut has the router lose every packet from now on, or carry them again: the
+// hosts' links stay up, so nothing tells them.
+func (n *NAT) Cut(cut bool) { n.cut.Store(cut) }
 
 // Stats is a copy of the counters.
 func (n *NAT) Stats() NATStats {
@@ -164,7 +170,7 @@ func (n *NAT) forward(from, to *os.File, translate func(udp4, time.Time) bool) {
 			return
 		}
 		p, ok := parseUDP4(buffer[:size])
-		if !ok {
+		if !ok || n.cut.Load() {
 			n.count(&n.stats.Dropped)
 			continue
 		}

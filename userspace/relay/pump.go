@@ -10,6 +10,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/xdp-roam/xdp-roam/userspace/stream"
@@ -160,7 +161,8 @@ func (f *flow) down() {
 	readErr, writeErr := f.copy(f.local, f.remote, false, &f.received)
 	switch {
 	case readErr == io.EOF:
-		if err := f.local.CloseWrite(); err != nil {
+		// Without a connection any more, the program has read what it wanted.
+		if err := f.local.CloseWrite(); err != nil && !errors.Is(err, syscall.ENOTCONN) {
 			f.fail(fmt.Errorf("local connection: %w", err))
 			f.abort()
 		}

@@ -34,6 +34,12 @@ const (
 	maxDatagram = 65535
 	// maxFlows bounds the sessions that local programs can cause.
 	maxFlows = 1024
+	// crowd is from how many flows on a new one takes the place of the one that is idle
+	// longest, if that is for pause at least. DNS clients take another port for each
+	// question, and a server allows each key but some sessions (64 unless told
+	// otherwise), which other forwards and processes need, too.
+	crowd = 24
+	pause = time.Second
 	// maxQueued datagrams of a flow wait while its session is dialled; later ones are lost, as UDP loses them.
 	maxQueued = 64
 	// retryAfter a failed handshake the next datagram may cause another one.
@@ -63,6 +69,7 @@ type flow struct {
 	peer    netip.AddrPort
 	active  atomic.Int64 // when something went through last, on the monotonic clock of epoch
 	refused atomic.Bool  // a datagram was refused, and that was reported
+	ending  atomic.Bool  // its session is being closed
 
 	mu      sync.Mutex // guards what follows
 	session Session    // nil while it is dialled
@@ -73,6 +80,9 @@ type flow struct {
 var epoch = time.Now()
 
 func (f *flow) touch() { f.active.Store(int64(time.Since(epoch))) }
+
+// idle is for how long nothing went through.
+func (f *flow) idle() time.Duration { return time.Since(epoch) - time.Duration(f.active.Load()) }
 
 // Run forwards until ctx ends or the local socket fails, then closes every
 // session. spare, which may be nil, is an open session for the first local
@@ -115,6 +125,9 @@ func (u *UDP) outbound(ctx context.Context, peer netip.AddrPort, datagram []byte
 			u.mu.Unlock()
 			u.Report("%s: refused: %d local addresses have sessions already", peer, maxFlows)
 			return
+		}
+		if len(u.flows) >= crowd {
+			u.replace()
 		}
 		f = &flow{peer: peer}
 		f.touch()
@@ -221,6 +234,30 @@ func (u *UDP) forget(f *flow) {
 	delete(u.flows, f.peer)
 }
 
+// replace ends the session that is idle longest. mu is held.
+func (u *UDP) replace() {
+	var oldest *flow
+	for _, f := range u.flows {
+		if !f.ending.Load() && (oldest == nil || f.active.Load() < oldest.active.Load()) {
+			oldest = f
+		}
+	}
+	if oldest != nil && oldest.idle() >= pause {
+		u.end(oldest, "idle, while another program needs a session")
+	}
+}
+
+// end closes a flow's session, if it has one yet.
+func (u *UDP) end(f *flow, reason string) {
+	f.mu.Lock()
+	session := f.session
+	f.mu.Unlock()
+	if session != nil && !f.ending.Swap(true) {
+		// Its end wakes serve. Closing waits for the server: not one after the other.
+		u.wait.Go(func() { session.Close(wire.CloseDone, reason) })
+	}
+}
+
 // sweep ends idle sessions.
 func (u *UDP) sweep(ctx context.Context) {
 	ticker := time.NewTicker(max(u.Idle/4, time.Millisecond))
@@ -232,15 +269,8 @@ func (u *UDP) sweep(ctx context.Context) {
 		case <-ticker.C:
 		}
 		for _, f := range u.snapshot() {
-			if time.Since(epoch)-time.Duration(f.active.Load()) < u.Idle {
-				continue
-			}
-			f.mu.Lock()
-			session := f.session
-			f.mu.Unlock()
-			if session != nil {
-				// Its end wakes serve. Closing waits for the server: not one after the other.
-				u.wait.Go(func() { session.Close(wire.CloseDone, "idle") })
+			if f.idle() >= u.Idle {
+				u.end(f, "idle")
 			}
 		}
 	}

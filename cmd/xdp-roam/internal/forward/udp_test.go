@@ -266,3 +266,50 @@ func TestStopClosesAnUnusedSpare(t *testing.T) {
 		t.Error("the spare session outlived Run")
 	}
 }
+
+// Programs that take a port for each question do not use up the sessions that a
+// key may have; those that are busy keep theirs.
+func TestUDPReplacesIdleFlows(t *testing.T) {
+	b := start(t, time.Hour, nil, nil)
+	var programs []*net.UDPConn
+	ask := func() *net.UDPConn {
+		p := b.program(t)
+		programs = append(programs, p)
+		exchange(t, p, "question", fmt.Sprintf("%d:question", len(programs)))
+		return p
+	}
+	for range crowd + 3 { // nobody is idle yet
+		ask()
+	}
+	for i := range crowd + 3 {
+		if !alive(b.session(i)) {
+			t.Fatalf("session %d of a busy program has ended", i)
+		}
+	}
+	for i, f := range b.u.snapshot() {
+		f.active.Add(-int64(2*pause) - int64(i))
+	}
+	busy := b.u.snapshot()[0]
+	busy.touch()
+	for range crowd {
+		ask()
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	ended := func() (n int) {
+		for i := range crowd + 3 {
+			if !alive(b.session(i)) {
+				n++
+			}
+		}
+		return n
+	}
+	for ended() != crowd {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d idle sessions have ended, want %d", ended(), crowd)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if busy.ending.Load() {
+		t.Error("a busy program has lost its session")
+	}
+}
