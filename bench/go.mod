@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/cilium/ebpf v0.22.0
+	github.com/coder/websocket v1.8.15
 	github.com/flynn/noise v1.1.0
 	github.com/quic-go/quic-go v0.65.0
 	github.com/xdp-roam/xdp-roam v0.0.0

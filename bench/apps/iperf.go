@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// interval is that of iperf3's reports, and so the finest pause that it can tell.
+const interval = 100 * time.Millisecond
+
+// startIperf starts iperf3 at the edge.
+func (s *stage) startIperf(ctx context.Context) error {
+	return s.server(ctx, portIperf, "", "iperf3", "-s", "-p", fmt.Sprint(portIperf), "-i", fmt.Sprint(interval.Seconds()), "-J")
+}
+
+// iperfReport is what iperf3 -J says, as far as it is of use here.
+type iperfReport struct {
+	Intervals []struct {
+		Sum struct {
+			Start   float64
+			Seconds float64
+			Bytes   float64
+			Omitted bool
+		}
+	}
+	End struct {
+		SumReceived struct {
+			Bytes         float64
+			BitsPerSecond float64 `json:"bits_per_second"`
+		} `json:"sum_received"`
+		Sum struct { // of UDP
+			BitsPerSecond float64 `json:"bits_per_second"`
+			Packets       int
+			LostPackets   int `json:"lost_packets"`
+		}
+	}
+	Server *iperfReport `json:"server_output_json"`
+	Error  string
+}
+
+// iperf runs iperf3's client against an address.
+func (s *stage) iperf(ctx context.Context, address string, port int, seconds int, args ...string) (*iperfReport, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(seconds)*time.Second+patience, errors.New("iperf3 does not end"))
+	defer cancel()
+	out, err := s.run(ctx, s.net.Client, "iperf3", append([]string{
+		"-c", address, "-p", fmt.Sprint(port), "-t", fmt.Sprint(seconds), "-i", fmt.Sprint(interval.Seconds()), "-J", "--get-server-output",
+	}, args...)...)
+	r := &iperfReport{}
+	if jsonErr := json.Unmarshal([]byte(out), r); jsonErr != nil {
+		return nil, errors.Join(err, jsonErr)
+	}
+	if r.Error != "" {
+		err = errors.Join(err, errors.New("iperf3: "+r.Error))
+	}
+	return r, err
+}
+
+// received is the report of the end that receives.
+func (r *iperfReport) received(reverse bool) *iperfReport {
+	if !reverse && r.Server != nil {
+		return r.Server
+	}
+	return r
+}
+
+// pause is the longest time in which nothing came, as far as the intervals tell.
+func (r *iperfReport) pause() (longest time.Duration) {
+	var current float64
+	for _, i := range r.Intervals {
+		if i.Sum.Bytes > 0 {
+			current = 0
+			continue
+		}
+		current += i.Sum.Seconds
+		longest = max(longest, time.Duration(current*float64(time.Second)))
+	}
+	return longest.Round(interval)
+}
+
+// tryIperf measures each protocol and direction for the time of a round.
+func tryIperf(ctx context.Context, s *stage) error {
+	const seconds = 15
+	for _, c := range []struct {
+		program string
+		args    []string
+		reverse bool
+		udp     bool
+	}{
+		{"iperf3: TCP to the edge", nil, false, false},
+		{"iperf3: TCP from the edge", []string{"-R"}, true, false},
+		{"iperf3: UDP, 20 Mbit/s to the edge", []string{"-u", "-b", "20M", "-l", "1200"}, false, true},
+		{"iperf3: UDP, 20 Mbit/s from the edge", []string{"-u", "-b", "20M", "-l", "1200", "-R"}, true, true},
+	} {
+		var r *iperfReport
+		w, err := s.walk(ctx, everywhere, func(ctx context.Context, _ <-chan struct{}) (err error) {
+			r, err = s.iperf(ctx, "127.0.0.1", local(portIperf), seconds, c.args...)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.program, err)
+		}
+		row := result{Program: c.program, By: byRoam, Walk: w, Pause: r.received(c.reverse).pause(), Rate: r.End.SumReceived.BitsPerSecond / 8, Outcome: "ended in order"}
+		if c.udp {
+			row.Rate = r.End.Sum.BitsPerSecond / 8
+			row.Outcome = fmt.Sprintf("%d of %d datagrams lost", r.End.Sum.LostPackets, r.End.Sum.Packets)
+		}
+		s.add(row)
+	}
+	return s.connectAlive()
+}
