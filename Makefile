@@ -2,8 +2,12 @@
 
 GO          ?= go
 BIN         := bin/xdp-roam
-VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-LDFLAGS     := -s -w -X main.version=$(VERSION)
+COMMIT      := $(shell git rev-parse HEAD 2>/dev/null)
+DATE        := $(shell TZ=UTC0 git log -1 --format=%cd --date=format-local:%Y-%m-%dT%H:%M:%SZ 2>/dev/null)
+DIRTY       := $(shell git diff --quiet HEAD 2>/dev/null || echo -dirty)
+# A release has a tag, v1.2.3; what lies between is a day and a commit before the first one.
+VERSION     := $(shell git describe --tags --match 'v[0-9]*' 2>/dev/null | sed 's/^v//' | grep . || git log -1 --format='0.0.0-dev.%cd.g%h' --date=format:%Y%m%d --abbrev=12 2>/dev/null || echo unknown)
+LDFLAGS     := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)$(DIRTY) -X main.date=$(DATE)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # The product needs no C compiler: the BPF objects are committed, the Go is pure.

@@ -187,10 +187,14 @@ func (p *pins) removeRoot() error {
 	if err := os.Remove(p.root); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := os.Remove(p.base); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTEMPTY) {
+	switch err := os.Remove(p.base); {
+	case err == nil, errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTEMPTY):
+		return nil
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS), errors.Is(err, unix.EBUSY):
+		return nil // a service manager made it for a daemon that is not root, or mounted it; empty, it is in nobody's way
+	default:
 		return err
 	}
-	return nil
 }
 
 // removeDir removes a directory of pins, if there is one.

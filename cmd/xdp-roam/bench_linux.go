@@ -41,8 +41,9 @@ of the generator; 4 is the slot table against a BPF hash map; 5 the rate at whic
 ids are dropped against a program that drops at once; 7 and 8 packets into a Go worker by
 AF_XDP, against plain sockets. Goals are shown where they mean something on any machine:
 for ratios of two things measured here.`,
-		Args: arguments(cobra.NoArgs),
-		RunE: func(c *cobra.Command, _ []string) error { return runBench(c.Context(), e, flags) },
+		Example: `  xdp-roam bench`,
+		Args:    arguments(cobra.NoArgs),
+		RunE:    func(c *cobra.Command, _ []string) error { return runBench(c.Context(), e, flags) },
 	}
 	c.Flags().BoolVar(&flags.quick, "quick", false, "a few runs of each alone: do they work, not how fast")
 	return c

@@ -13,7 +13,7 @@ import (
 )
 
 func newConfigCommand(e *env) *cobra.Command {
-	return group("config", "Check or show what `run` would do", newConfigCheckCommand(e), newConfigShowCommand(e))
+	return group("config", "Check or show what `run` would do", `config takes the flags of "run", so that it judges exactly what that would do.`, newConfigCheckCommand(e), newConfigShowCommand(e))
 }
 
 // checkItem is what `config check` prints.
@@ -28,7 +28,11 @@ func newConfigCheckCommand(e *env) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "check [--config FILE]",
 		Short: "Read the configuration and the files that it names, and say what is wrong",
-		Args:  arguments(cobra.NoArgs),
+		Long: `check reads what "run" would read, and says all that is wrong with it at once: the
+file and line, the key, and what to write instead. It ends with 2 then. It loads
+nothing and listens nowhere.`,
+		Example: `  xdp-roam config check --config /etc/xdp-roam/edge.toml`,
+		Args:    arguments(cobra.NoArgs),
 	}
 	settings := addSettings(e, c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
@@ -73,7 +77,10 @@ func newConfigShowCommand(e *env) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show [--config FILE]",
 		Short: "Print the configuration that defaults, file and flags make together, as TOML",
-		Args:  arguments(cobra.NoArgs),
+		Long: `show prints every setting that "run" would use, in the form of the file; with -o json
+as JSON under the same names.`,
+		Example: `  xdp-roam config show --config /etc/xdp-roam/edge.toml --mode xdp`,
+		Args:    arguments(cobra.NoArgs),
 	}
 	settings := addSettings(e, c)
 	c.RunE = func(c *cobra.Command, _ []string) error {

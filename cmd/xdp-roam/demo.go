@@ -19,6 +19,8 @@ type demoFlags struct {
 func newDemoCommand(e *env) *cobra.Command {
 	var flags demoFlags
 	c := &cobra.Command{
+		Example: `  xdp-roam demo
+  xdp-roam demo --mode afxdp`,
 		Use:   "demo",
 		Short: "The lab: a client roams, attackers fail; a report in under a minute",
 		Long: `demo builds a small internet of network namespaces: a client with two IPv4

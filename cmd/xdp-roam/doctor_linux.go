@@ -17,7 +17,9 @@ func newDoctorCommand(e *env) *cobra.Command {
 	var options doctor.Options
 	conf := config.Default()
 	c := &cobra.Command{
-		Use:   "doctor [IFACE...]",
+		Use: "doctor [IFACE...]",
+		Example: `  xdp-roam doctor eth0
+  xdp-roam doctor -o json`,
 		Short: "What is missing on this machine, and how to mend it",
 		Long: `doctor looks at the kernel, the capabilities, the BPF file system, memory limits,
 the clock, the port, and each interface: its driver, native XDP, AF_XDP, what is

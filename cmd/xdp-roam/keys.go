@@ -80,6 +80,7 @@ func newPubkeyCommand(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use:     "pubkey",
 		Short:   "Read a private key on stdin, write its public key",
+		Long:    `pubkey reads a private key as keygen writes it, and writes the public key to stdout, as "wg pubkey" does.`,
 		Example: `  xdp-roam pubkey < server.key`,
 		Args:    arguments(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {

@@ -11,7 +11,8 @@ import (
 )
 
 func newKnownCommand(e *env) *cobra.Command {
-	return group("known", "The servers whose keys this user's `connect` knows", newKnownListCommand(e), newKnownForgetCommand(e))
+	return group("known", "The servers whose keys this user's `connect` knows", "The list is a file of this user's; docs/CONNECT.md says how a server gets into it.",
+		newKnownListCommand(e), newKnownForgetCommand(e))
 }
 
 // knownItem is one server that is known.
@@ -38,7 +39,10 @@ func newKnownListCommand(e *env) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list",
 		Short: "List the servers and their keys",
-		Args:  arguments(cobra.NoArgs),
+		Long: `list shows the servers that "connect" has been told a key of and has met with that
+key, and where the file is.`,
+		Example: `  xdp-roam known list`,
+		Args:    arguments(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			file, err := o.knownFile()
 			if err != nil {
@@ -67,7 +71,11 @@ func newKnownForgetCommand(e *env) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "forget SERVER",
 		Short: "Forget a server's key, after its operator has changed it",
-		Args:  arguments(cobra.ExactArgs(1)),
+		Long: `forget removes a server's key from the list, so that "connect" takes another one, which
+--server-key or a profile has to name. Ask the operator for it: a key that has changed
+by itself is what an attack looks like.`,
+		Example: `  xdp-roam known forget edge.example.net`,
+		Args:    arguments(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
 			file, err := o.knownFile()
 			if err != nil {

@@ -62,7 +62,9 @@ func newLoadCommand(e *env) *cobra.Command {
 		slots  uint32
 	)
 	c := &cobra.Command{
-		Use:   "load IFACE...",
+		Use: "load IFACE...",
+		Example: `  xdp-roam load eth0 eth1
+  xdp-roam load --dry-run eth0`,
 		Short: "Load the data plane and attach it, to stay until unload",
 		Long: `load makes and pins the maps of an instance and attaches the XDP program to the
 interfaces. It passes all packets on until "run" uses it, outlives that, and is
@@ -137,7 +139,12 @@ func newUnloadCommand(e *env) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "unload",
 		Short: "Detach the data plane and remove what load pinned",
-		Args:  arguments(cobra.NoArgs),
+		Long: `unload detaches the instance's programs from every interface and removes its pins: all
+of its own, and nothing else. It asks on a terminal and wants --yes elsewhere, because
+the session table goes with the pins. An instance that a daemon runs is refused
+(exit code 6): "drain" or stop that first, which removes what it made itself.`,
+		Example: `  xdp-roam unload --yes`,
+		Args:    arguments(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			if err := e.confirmUnload(yes); err != nil {
 				return err

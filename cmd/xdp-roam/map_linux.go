@@ -16,7 +16,10 @@ import (
 )
 
 func newMapCommand(e *env) *cobra.Command {
-	return group("map", "The pinned BPF maps of an instance", newMapListCommand(e), newMapDumpCommand(e))
+	return group("map", "The pinned BPF maps of an instance",
+		`The maps hold the session table, the sockets, the counters and the limits. No command
+writes to them.`,
+		newMapListCommand(e), newMapDumpCommand(e))
 }
 
 // openMaps opens the instance's pinned maps to look at them.
@@ -60,7 +63,10 @@ func newMapListCommand(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
 		Short: "The maps, their sizes and the kernel's numbers for them",
-		Args:  arguments(cobra.NoArgs),
+		Long: `list shows the pinned maps of the instance, for bpftool and for the curious. It needs no
+daemon.`,
+		Example: `  xdp-roam map list`,
+		Args:    arguments(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			set, err := e.openMaps()
 			if err != nil {
@@ -97,7 +103,11 @@ func newMapDumpCommand(e *env) *cobra.Command {
 		Use:       "dump NAME",
 		Short:     "What is in a map, decoded: " + strings.Join(names, ", "),
 		ValidArgs: names,
-		Args:      arguments(cobra.ExactArgs(1)),
+		Long: `dump reads one of the pinned maps and prints what is in it, with names and addresses
+instead of numbers. It needs no daemon and changes nothing.`,
+		Example: `  xdp-roam map dump slots
+  xdp-roam map dump config -o json`,
+		Args: arguments(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
 			for _, d := range dumps {
 				if d.name == args[0] {

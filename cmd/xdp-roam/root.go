@@ -46,6 +46,9 @@ a cryptographic path validation.
 
 Exit codes: 0 ok, 1 failure, 2 usage, 3 not loaded, 4 permission,
 5 unsupported kernel or NIC, 6 conflict.`,
+		Example: `  xdp-roam demo
+  xdp-roam run --config /etc/xdp-roam/edge.toml
+  xdp-roam connect edge.example.net -L 2222:ssh`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          noCommand,
@@ -93,14 +96,15 @@ Exit codes: 0 ok, 1 failure, 2 usage, 3 not loaded, 4 permission,
 		newDemoCommand(e),
 		newConfigCommand(e),
 		newVersionCommand(e),
+		newManCommand(e),
 	)
 	root.AddCommand(platformCommands(e)...)
 	return root
 }
 
-// group is a command that only holds others.
-func group(use, short string, commands ...*cobra.Command) *cobra.Command {
-	c := &cobra.Command{Use: use, Short: short, Args: noCommand, RunE: func(cmd *cobra.Command, _ []string) error {
+// group is a command that only holds others; its example is that of the first.
+func group(use, short, long string, commands ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short, Long: long, Example: commands[0].Example, Args: noCommand, RunE: func(cmd *cobra.Command, _ []string) error {
 		var names []string
 		for _, sub := range cmd.Commands() {
 			names = append(names, sub.Name())

@@ -21,7 +21,9 @@ func (e *env) loaderOptions() loader.Options {
 
 func newRunCommand(e *env) *cobra.Command {
 	c := &cobra.Command{
-		Use:   "run [--config FILE]",
+		Use: "run [--config FILE]",
+		Example: `  xdp-roam run --config edge.toml
+  xdp-roam run --mode none --key-file server.key --allow-anonymous --service 7=echo: --state-dir state`,
 		Short: "The edge: load and attach the data plane, terminate sessions, forward to services",
 		Long: `run is the daemon. It loads the data plane, attaches it to the interfaces, accepts
 sessions and connects each to the backend of the service that it asks for. It

@@ -16,7 +16,10 @@ import (
 )
 
 func newSessionCommand(e *env) *cobra.Command {
-	return group("session", "The sessions of a running edge", newSessionListCommand(e), newSessionGetCommand(e), newSessionWatchCommand(e), newSessionCloseCommand(e))
+	return group("session", "The sessions of a running edge",
+		`A session keeps its id, its counters and its service while the client's address changes.
+The beginning of an id names it, where no other one begins so.`,
+		newSessionListCommand(e), newSessionGetCommand(e), newSessionWatchCommand(e), newSessionCloseCommand(e))
 }
 
 func newSessionListCommand(e *env) *cobra.Command {

@@ -23,6 +23,8 @@ func newSessionGetCommand(e *env) *cobra.Command {
 		Long: `get shows one session: its ids, paths, moves and counters. ID is the beginning of
 one of its ids, as long as no other session has one that begins so. Without a
 daemon it shows the ids in the pinned session table that begin so.`,
+		Example: `  xdp-roam session get 2a5d
+  xdp-roam session get 2a5daec799e0 -o json`,
 		Args: arguments(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
 			id := strings.ToLower(args[0])

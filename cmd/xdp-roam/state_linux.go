@@ -18,14 +18,16 @@ import (
 )
 
 func newStateCommand(e *env) *cobra.Command {
-	return group("state", "The secret that ids, cookies and resets hang on", newStateRotateCommand(e))
+	return group("state", "The secret that ids, cookies and resets hang on", `The state secret lies in the state directory and outlives restarts. "state rotate" makes the
+next one.`, newStateRotateCommand(e))
 }
 
 func newStateRotateCommand(e *env) *cobra.Command {
 	var directory string
 	c := &cobra.Command{
-		Use:   "rotate [--state-dir DIR]",
-		Short: "Make the next generation of the state secret",
+		Use:     "rotate [--state-dir DIR]",
+		Example: `  xdp-roam state rotate`,
+		Short:   "Make the next generation of the state secret",
 		Long: `rotate makes a fresh state secret, by which new session ids and cookies are made.
 Sessions go on: the secrets before it stay until no live id carries them, at most
 four at a time. The running edge does it at once; where none runs, it is done in

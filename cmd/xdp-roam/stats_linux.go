@@ -21,7 +21,9 @@ func newStatsCommand(e *env) *cobra.Command {
 	var watch time.Duration
 	var times int
 	c := &cobra.Command{
-		Use:   "stats [--watch 1s]",
+		Use: "stats [--watch 1s]",
+		Example: `  xdp-roam stats
+  xdp-roam stats --watch 1s -o jsonl`,
 		Short: "What became of every packet, by stage, verdict and reason",
 		Long: `stats prints the counters that are not zero. A packet is counted once at each
 stage that it meets: xdp and socket are the two programs of the data plane, server

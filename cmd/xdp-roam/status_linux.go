@@ -21,6 +21,8 @@ func newStatusCommand(e *env) *cobra.Command {
 		Short: "What runs, in which mode and why",
 		Long: `status asks the daemon. Where none answers it shows what is pinned and attached.
 It ends with 3 when there is neither.`,
+		Example: `  xdp-roam status
+  xdp-roam status -o json --instance second`,
 		Args: arguments(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			status, err := control.NewClient(e.controlPath()).Status(c.Context())

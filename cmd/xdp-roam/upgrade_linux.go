@@ -21,8 +21,9 @@ type upgradedItem struct {
 
 func newUpgradeCommand(e *env) *cobra.Command {
 	return &cobra.Command{
-		Use:   "upgrade",
-		Short: "Exchange the attached programs for this version's, losing no packet",
+		Use:     "upgrade",
+		Example: `  xdp-roam upgrade`,
+		Short:   "Exchange the attached programs for this version's, losing no packet",
 		Long: `upgrade exchanges the XDP program on every interface of an instance for the one of
 this version, newer or older, over the same maps: sessions, counters and limits
 stay, each exchange is one atomic step, and a daemon goes on serving. It refuses
