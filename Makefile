@@ -13,7 +13,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The product needs no C compiler: the BPF objects are committed, the Go is pure.
 export CGO_ENABLED = 0
 
-.PHONY: all build demo test race fuzz lint vet fmt-check cross generate generate-check bench bench-xdp bench-rx bench-crypto bench-control bench-roam bench-docs profile test-kernels test-swaps clean help
+.PHONY: all build demo test test-load race fuzz lint vet fmt-check cross generate generate-check bench bench-xdp bench-rx bench-crypto bench-control bench-roam bench-docs profile test-kernels test-swaps clean help
 
 all: build
 
@@ -32,9 +32,14 @@ test:
 	$(GO) test -timeout 20m ./...
 	$(GO) -C bench test -timeout 5m ./...
 
-## race: the protocol packages under the race detector (needs a C compiler)
+LOADTIME ?= 3m
+## test-load: every datagram accounted for at full rate with a move every second, LOADTIME in each mode (root)
+test-load:
+	XDP_ROAM_REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -v -timeout 2h -run '^TestLoad$$' ./internal/load -load.time=$(LOADTIME)
+
+## race: all tests under the race detector (needs a C compiler; those that need root as in test)
 race:
-	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./userspace/... ./maps/...
+	CGO_ENABLED=1 $(GO) test -race -timeout 30m ./...
 
 FUZZTIME ?= 10s
 ## fuzz: each fuzz target for FUZZTIME

@@ -282,3 +282,26 @@ func (n *Namespace) RouteBySource(source netip.Addr, table int) error {
 func ipNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
+
+// AddNeighbour makes a neighbour known for good, so that nobody asks for it: no
+// packet waits for an answer, and none is lost by waiting.
+func (n *Namespace) AddNeighbour(link string, addr netip.Addr, mac net.HardwareAddr) error {
+	l, err := n.link(link)
+	if err != nil {
+		return err
+	}
+	err = n.handle.NeighSet(&netlink.Neigh{LinkIndex: l.Attrs().Index, IP: addr.AsSlice(), HardwareAddr: mac, State: netlink.NUD_PERMANENT})
+	if err != nil {
+		return fmt.Errorf("namespace %s: neighbour %s on %s: %w", n.name, addr, link, err)
+	}
+	return nil
+}
+
+// LinkStats are a link's counters.
+func (n *Namespace) LinkStats(link string) (netlink.LinkStatistics, error) {
+	l, err := n.link(link)
+	if err != nil {
+		return netlink.LinkStatistics{}, err
+	}
+	return *l.Attrs().Statistics, nil
+}

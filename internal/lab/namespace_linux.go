@@ -42,11 +42,26 @@ type Namespace struct {
 // NewNamespace makes an empty network namespace with its loopback up. The name
 // is for error messages alone. It needs CAP_SYS_ADMIN and CAP_NET_ADMIN.
 func NewNamespace(name string) (*Namespace, error) {
+	return hold(name, func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("unshare: %w", err)
+		}
+		return nil
+	})
+}
+
+// Here is the namespace that this process is in, such as one that Start has
+// started. Close leaves it as it is.
+func Here(name string) (*Namespace, error) { return hold(name, func() error { return nil }) }
+
+// hold gives a namespace the thread that holds it, once enter has brought the
+// thread there.
+func hold(name string, enter func() error) (*Namespace, error) {
 	n := &Namespace{name: name, fd: -1, work: make(chan func()), gone: make(chan struct{})}
 	started := make(chan error)
 	onOwnThread(func() {
 		defer close(n.gone)
-		err := n.enter()
+		err := n.open(enter)
 		started <- err
 		if err != nil {
 			return
@@ -57,7 +72,7 @@ func NewNamespace(name string) (*Namespace, error) {
 	})
 	if err := <-started; err != nil {
 		n.release()
-		return nil, fmt.Errorf("making network namespace %s: %w", name, err)
+		return nil, fmt.Errorf("entering network namespace %s: %w", name, err)
 	}
 	return n, nil
 }
@@ -82,10 +97,10 @@ func onOwnThread(f func()) {
 	}()
 }
 
-// enter moves the calling thread into a new namespace and opens what names it.
-func (n *Namespace) enter() error {
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		return fmt.Errorf("unshare: %w", err)
+// open lets the calling thread enter the namespace and opens what names it.
+func (n *Namespace) open(enter func() error) error {
+	if err := enter(); err != nil {
+		return err
 	}
 	fd, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -38,6 +38,7 @@ var allowed = map[string][]string{
 	"userspace/control":             {"userspace/wire", "userspace/handshake"},
 	"internal/testutil":             {},
 	"internal/lab":                  {},
+	"internal/load":                 {},
 	"internal/demo":                 {"internal/lab", "userspace/client", "userspace/control", "userspace/handshake", "userspace/wire", "maps"},
 	"internal/layout":               {},
 	"vagrant/kernels":               {},

@@ -37,7 +37,7 @@ func (srv *Server) Workers() []WorkerStats {
 }
 
 func (w *WorkerStats) add(lane string, c *counters) {
-	for reason := Reason(1); reason < numReasons; reason++ {
+	for reason := notCounted; reason < numReasons; reason++ { // an INIT was brought, too, before a handshake worker took it
 		n := c.packets[reason].Load()
 		w.Packets[lane] += n
 		if reason.Verdict() == VerdictDrop {
