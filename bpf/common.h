@@ -48,6 +48,7 @@ struct packet {
 	bool ipv6;
 	bool plain;	/* no IP options and no extension headers */
 	bool short_udp; /* the UDP length is below 8 or beyond the packet */
+	bool traced;	/* of a session with ROAM_SLOT_TRACE */
 	__u32 ifindex;	/* 0 at the socket stage */
 };
 

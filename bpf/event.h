@@ -13,6 +13,24 @@
 /* One of so many packets of a reason, beginning with the first. A power of two. */
 #define EVENT_SAMPLE 64
 
+static __always_inline void event_fill(struct roam_event *event, const struct packet *p, __u32 reason)
+{
+	event->ktime = bpf_ktime_get_ns();
+	event->id[0] = p->id[0];
+	event->id[1] = p->id[1];
+	event->src[0] = p->src[0];
+	event->src[1] = p->src[1];
+	event->dst[0] = p->dst[0];
+	event->dst[1] = p->dst[1];
+	event->sport = p->sport;
+	event->dport = p->dport;
+	event->stage = p->stage;
+	event->reason = reason;
+	event->length = p->length;
+	event->ifindex = p->ifindex;
+	event->pad = 0;
+}
+
 static __noinline int event_send(struct roam_cpu *cpu, const struct packet *p, __u32 reason)
 {
 	struct roam_config *cfg = config_get();
@@ -30,20 +48,7 @@ static __noinline int event_send(struct roam_cpu *cpu, const struct packet *p, _
 		cpu->events_lost++;
 		return 0;
 	}
-	event->ktime = bpf_ktime_get_ns();
-	event->id[0] = p->id[0];
-	event->id[1] = p->id[1];
-	event->src[0] = p->src[0];
-	event->src[1] = p->src[1];
-	event->dst[0] = p->dst[0];
-	event->dst[1] = p->dst[1];
-	event->sport = p->sport;
-	event->dport = p->dport;
-	event->stage = p->stage;
-	event->reason = reason;
-	event->length = p->length;
-	event->ifindex = p->ifindex;
-	event->pad = 0;
+	event_fill(event, p, reason);
 	bpf_ringbuf_submit(event, 0);
 	return 0;
 }

@@ -34,6 +34,7 @@ func TestLayout(t *testing.T) {
 		lane     bpf.RoamRoamLaneKey
 		cpu      bpf.RoamRoamCpu
 		event    bpf.RoamRoamEvent
+		trace    bpf.RoamRoamTrace
 		key      bpf.RoamRoamCookieKey
 	)
 	for _, tt := range []struct {
@@ -47,7 +48,7 @@ func TestLayout(t *testing.T) {
 		{"slot.port", unsafe.Offsetof(slot.Port), 40},
 		{"slot.seen", unsafe.Offsetof(slot.Seen), 44},
 		{"slot.bucket", unsafe.Offsetof(slot.Bucket), 48},
-		{"config", unsafe.Sizeof(config), 272},
+		{"config", unsafe.Sizeof(config), 280},
 		{"config.id_keys", unsafe.Offsetof(config.IdKeys), 16},
 		{"config.mac1_keys", unsafe.Offsetof(config.Mac1Keys), 80},
 		{"config.cookie_keys", unsafe.Offsetof(config.CookieKeys), 112},
@@ -63,6 +64,11 @@ func TestLayout(t *testing.T) {
 		{"cpu.slow", unsafe.Offsetof(cpu.Slow), 1088},
 		{"cpu.uncookied", unsafe.Offsetof(cpu.Uncookied), 1104},
 		{"cpu.events_lost", unsafe.Offsetof(cpu.EventsLost), 1128},
+		{"cpu.trace", unsafe.Offsetof(cpu.Trace), 1160},
+		{"cpu.traces_lost", unsafe.Offsetof(cpu.TracesLost), 1176},
+		{"trace", unsafe.Sizeof(trace), 2128},
+		{"trace.length", unsafe.Offsetof(trace.Length), 72},
+		{"trace.data", unsafe.Offsetof(trace.Data), 80},
 		{"event", unsafe.Sizeof(event), 72},
 		{"event.stage", unsafe.Offsetof(event.Stage), 60},
 		{"event.ifindex", unsafe.Offsetof(event.Ifindex), 64},
@@ -84,10 +90,11 @@ func TestMaps(t *testing.T) {
 		key, value, entries, mapFlag uint32
 	}{
 		"slots":     {ebpf.Array, 4, 64, 1 << 20, mmapable},
-		"config":    {ebpf.Array, 4, 272, 1, mmapable},
+		"config":    {ebpf.Array, 4, 280, 1, mmapable},
 		"listeners": {ebpf.Array, 4, 32, 256, mmapable},
 		"cpus":      {ebpf.Array, 4, 1216, 1024, mmapable},
 		"events":    {ebpf.RingBuf, 0, 0, 256 << 10, 0},
+		"trace":     {ebpf.RingBuf, 0, 0, 1 << 20, 0},
 		"xsks":      {ebpf.XSKMap, 4, 4, 1024, 0},
 		"sockets":   {ebpf.ReusePortSockArray, 4, 8, 4096, 0},
 		"lanes":     {ebpf.Hash, 8, 4, 4096, 0},
@@ -119,7 +126,7 @@ func TestEnums(t *testing.T) {
 		"roam_verdict":       {"PASS": 0, "DROP": 1, "TX": 2, "REDIRECT": 3, "DELIVER": 4, "MAX": 5},
 		"roam_lane":          {"MAIN": 0, "CANDIDATE": 1, "HANDSHAKE": 2, "FOREIGN": 3, "SINK": 4, "MAX": 5},
 		"roam_kind":          {"NONE": 0, "ROAM": 1, "QUIC": 2, "DTLS": 3},
-		"roam_slot_flag":     {"POLICE": 1},
+		"roam_slot_flag":     {"POLICE": 1, "TRACE": 2},
 		"roam_listener_flag": {"EVERYWHERE": 1},
 		"roam_cookie_policy": {"AUTO": 0, "ALWAYS": 1, "NEVER": 2},
 		"roam_reason": {

@@ -53,6 +53,12 @@ struct {
 	__uint(max_entries, 256 * 1024);
 } events SEC(".maps");
 
+/* Packets of traced sessions: some five hundred. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1024 * 1024);
+} trace SEC(".maps");
+
 /* AF_XDP sockets: interface slot x ROAM_XSK_QUEUES + receive queue. */
 struct {
 	__uint(type, BPF_MAP_TYPE_XSKMAP);

@@ -95,14 +95,14 @@ func openPlane(t testing.TB, load func() (*bpf.RoamObjects, error)) *plane {
 	p.pinToCPU()
 	p.clear()
 	p.configure(func(c *bpf.RoamRoamConfig) {
-		c.Schema = 1
+		c.Schema = 2
 		c.SlotMask = testSlots - 1
 		c.ServerId = testServerID
 		c.IdKeys[0], c.IdKeys[1] = idKeys[0], idKeys[1]
 		c.CookiePolicy = uint8(bpf.RoamRoamCookiePolicyROAM_COOKIE_NEVER)
 		c.Limits = bpf.RoamRoamLimits{
 			CandidateBurst: plenty, SlotCandidateBurst: plenty, HandshakeBurst: plenty, UncookiedBurst: plenty,
-			ResetBurst: plenty, VersionBurst: plenty, SlowBurst: plenty,
+			TraceBurst: plenty, ResetBurst: plenty, VersionBurst: plenty, SlowBurst: plenty,
 		}
 	})
 	p.listen(server4, 0, 0)

@@ -21,6 +21,7 @@ static const struct {
 	enum roam_listener_flag *listener_flag;
 	enum roam_cookie_policy *cookie_policy;
 	struct roam_event event;
+	struct roam_trace trace;
 } types_for_btf __attribute__((used));
 
 SEC("xdp")

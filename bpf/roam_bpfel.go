@@ -66,7 +66,9 @@ type RoamRoamCpu struct {
 	Event      RoamRoamBucket
 	EventsLost uint64
 	Clock      RoamRoamClock
-	Pad        [7]uint64
+	Trace      [2]RoamRoamBucket
+	TracesLost uint64
+	Pad        [4]uint64
 }
 
 type RoamRoamEvent struct {
@@ -130,6 +132,8 @@ type RoamRoamLimits struct {
 	SlowBurst          uint32
 	EventRate          uint32
 	EventBurst         uint32
+	TraceRate          uint32
+	TraceBurst         uint32
 }
 
 type RoamRoamListener struct {
@@ -209,6 +213,7 @@ type RoamRoamSlotFlag uint32
 
 const (
 	RoamRoamSlotFlagROAM_SLOT_POLICE RoamRoamSlotFlag = 1
+	RoamRoamSlotFlagROAM_SLOT_TRACE  RoamRoamSlotFlag = 2
 )
 
 type RoamRoamStage uint32
@@ -218,6 +223,15 @@ const (
 	RoamRoamStageROAM_STAGE_SOCKET RoamRoamStage = 1
 	RoamRoamStageROAM_STAGE_MAX    RoamRoamStage = 2
 )
+
+type RoamRoamTrace struct {
+	_        structs.HostLayout
+	Event    RoamRoamEvent
+	Length   uint32
+	Captured uint16
+	Queue    uint16
+	Data     [2048]uint8
+}
 
 type RoamRoamVerdict uint32
 
@@ -241,6 +255,7 @@ const (
 	RoamMapListeners    = "listeners"
 	RoamMapSlots        = "slots"
 	RoamMapSockets      = "sockets"
+	RoamMapTrace        = "trace"
 	RoamMapXsks         = "xsks"
 	RoamProgRoamSocket  = "roam_socket"
 	RoamProgRoamXdp     = "roam_xdp"
@@ -305,6 +320,7 @@ type RoamMapSpecs struct {
 	Listeners *ebpf.MapSpec `ebpf:"listeners"`
 	Slots     *ebpf.MapSpec `ebpf:"slots"`
 	Sockets   *ebpf.MapSpec `ebpf:"sockets"`
+	Trace     *ebpf.MapSpec `ebpf:"trace"`
 	Xsks      *ebpf.MapSpec `ebpf:"xsks"`
 }
 
@@ -343,6 +359,7 @@ type RoamMaps struct {
 	Listeners *ebpf.Map `ebpf:"listeners"`
 	Slots     *ebpf.Map `ebpf:"slots"`
 	Sockets   *ebpf.Map `ebpf:"sockets"`
+	Trace     *ebpf.Map `ebpf:"trace"`
 	Xsks      *ebpf.Map `ebpf:"xsks"`
 }
 
@@ -355,6 +372,7 @@ func (m *RoamMaps) Close() error {
 		m.Listeners,
 		m.Slots,
 		m.Sockets,
+		m.Trace,
 		m.Xsks,
 	)
 }

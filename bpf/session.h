@@ -30,9 +30,9 @@ static __always_inline __u8 slot_kind(__u64 control)
 	return control >> SLOT_KIND_SHIFT;
 }
 
-static __always_inline bool slot_policed(__u64 control)
+static __always_inline __u8 slot_flags(__u64 control)
 {
-	return control >> SLOT_FLAGS_SHIFT & ROAM_SLOT_POLICE;
+	return control >> SLOT_FLAGS_SHIFT;
 }
 
 /* Is the id one that this server's key made? A generation without a key made none. */
@@ -90,7 +90,7 @@ static __always_inline __u32 candidate_lane(const struct roam_config *cfg, struc
 static __always_inline __u32 main_lane(const struct roam_config *cfg, struct roam_cpu *cpu, __u32 stage,
 				       struct roam_slot *slot)
 {
-	if (unlikely(slot_policed(slot->control)) && !slot_bucket_take(slot, cpu, stage, &cfg->limits))
+	if (unlikely(slot_flags(slot->control) & ROAM_SLOT_POLICE) && !slot_bucket_take(slot, cpu, stage, &cfg->limits))
 		return ROAM_REASON_MAIN_LIMIT;
 	return ROAM_REASON_MAIN;
 }
@@ -105,7 +105,7 @@ static __always_inline __u32 reset_lane(const struct roam_config *cfg, struct ro
 
 /* A ROAM packet with an id: its reason, and the owner of its session where there is one. */
 static __always_inline __u32 session_judge(const struct roam_config *cfg, struct roam_cpu *cpu,
-					   const struct packet *p, __u16 *owner)
+					   struct packet *p, __u16 *owner)
 {
 	struct roam_slot *slot;
 
@@ -115,6 +115,7 @@ static __always_inline __u32 session_judge(const struct roam_config *cfg, struct
 	if (!slot)
 		return reset_lane(cfg, cpu, p->stage);
 	*owner = slot_owner(slot->control);
+	p->traced = slot_flags(slot->control) & ROAM_SLOT_TRACE;
 	if (slot_path_matches(slot, p->src[0], p->src[1], p->sport))
 		return main_lane(cfg, cpu, p->stage, slot);
 	return candidate_lane(cfg, cpu, p->stage, slot);

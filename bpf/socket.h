@@ -21,6 +21,7 @@
 #include "event.h"
 #include "judge.h"
 #include "listener.h"
+#include "trace.h"
 
 /* False only if the stack has handed over something that is not UDP over IP. */
 static __always_inline bool socket_parse(struct sk_reuseport_md *ctx, struct packet *p)
@@ -130,6 +131,8 @@ static __always_inline int socket_path(struct sk_reuseport_md *ctx)
 		reason = socket_select(ctx, l, reason, owner);
 	if (event_sampled(reason, count(cpu, ROAM_STAGE_SOCKET, reason)))
 		event_send(cpu, &p, reason);
+	if (unlikely(p.traced))
+		trace_skb(ctx, cpu, &p, reason);
 	return socket_drops(reason) ? socket_drop(ctx, l) : SK_PASS;
 }
 

@@ -12,7 +12,7 @@
 
 #include <linux/types.h>
 
-#define ROAM_SCHEMA 1
+#define ROAM_SCHEMA 2
 
 #define ROAM_MAX_CPUS 1024
 #define ROAM_MAX_LISTENERS 256 /* open-addressed table, see listeners in maps.h */
@@ -22,6 +22,7 @@
 #define ROAM_COOKIE_KEYS 4     /* indexed by epoch % 4; two are valid at a time */
 #define ROAM_XSK_QUEUES 64     /* AF_XDP sockets for each interface slot */
 #define ROAM_XSK_INTERFACES 16
+#define ROAM_TRACE_BYTES 2048  /* of a traced packet, at most */
 
 /* Where a packet's verdict was given. */
 enum roam_stage {
@@ -104,6 +105,7 @@ enum roam_kind {
 /* Flags in the state byte of a slot. */
 enum roam_slot_flag {
 	ROAM_SLOT_POLICE = 1, /* also the main lane goes through the slot's buckets */
+	ROAM_SLOT_TRACE = 2,  /* someone looks at the session's packets */
 };
 
 /*
@@ -155,6 +157,7 @@ struct roam_limits {
 	__u32 version_rate, version_burst;
 	__u32 slow_rate, slow_burst;			 /* INITs to which Go answers RETRY */
 	__u32 event_rate, event_burst;			 /* both stages together */
+	__u32 trace_rate, trace_burst;			 /* both stages together */
 };
 
 /* What the control plane tells the data plane. Written by the one owning process. */
@@ -221,7 +224,9 @@ struct roam_cpu {
 	struct roam_bucket event;
 	__u64 events_lost;
 	struct roam_clock clock;
-	__u64 pad[7];
+	struct roam_bucket trace[2]; /* what goes on, and what is dropped */
+	__u64 traces_lost;
+	__u64 pad[4];
 };
 _Static_assert(sizeof(struct roam_cpu) % 64 == 0, "whole cache lines");
 
@@ -238,5 +243,18 @@ struct roam_event {
 	__u32 pad;
 };
 _Static_assert(sizeof(struct roam_event) == 72, "event");
+
+/*
+ * A packet of a traced session (ROAM_SLOT_TRACE): rate-limited too. It begins
+ * with the frame at the XDP stage, with the IP header at the socket stage.
+ */
+struct roam_trace {
+	struct roam_event event;
+	__u32 length;	/* of the whole frame, or IP packet */
+	__u16 captured;	/* how much of it is in data */
+	__u16 queue;	/* XDP: receive queue */
+	__u8 data[ROAM_TRACE_BYTES];
+};
+_Static_assert(sizeof(struct roam_trace) == 80 + ROAM_TRACE_BYTES, "trace");
 
 #endif

@@ -12,6 +12,7 @@
 #include "judge.h"
 #include "listener.h"
 #include "parse.h"
+#include "trace.h"
 
 /*
  * Set when the program is loaded, for each interface: the verifier removes the
@@ -70,6 +71,10 @@ static __always_inline int xdp_finish(struct xdp_md *ctx, struct roam_cpu *cpu, 
 	if (event_sampled(reason, count(cpu, ROAM_STAGE_XDP, reason))) {
 		p->ifindex = ctx->ingress_ifindex;
 		event_send(cpu, p, reason);
+	}
+	if (unlikely(p->traced)) {
+		p->ifindex = ctx->ingress_ifindex;
+		trace_frame(ctx, p, reason);
 	}
 	return action;
 }
@@ -240,7 +245,7 @@ static __always_inline int fast_data(struct xdp_md *ctx, const struct roam_confi
 		return XDP_DROP;
 	}
 	slot = slot_find(cfg, f->id[0], f->id[1], ROAM_KIND_ROAM);
-	if (unlikely(!slot || slot_policed(slot->control) || !slot_path_matches(slot, f->src[0], f->src[1], f->sport)))
+	if (unlikely(!slot || slot_flags(slot->control) || !slot_path_matches(slot, f->src[0], f->src[1], f->sport)))
 		return PATH_DECLINED;
 	action = xdp_main(ctx, f->src[0], &reason);
 	count(cpu, ROAM_STAGE_XDP, reason);

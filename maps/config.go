@@ -24,6 +24,7 @@ type Limits struct {
 	Version       Rate // INITs of an unknown version
 	Slow          Rate // INITs to which the control plane answers RETRY, because XDP has not
 	Event         Rate // events in the ring buffer
+	Trace         Rate // packets of traced sessions, and as many that are dropped
 }
 
 // DefaultLimits returns the limits that docs/PROTOCOL.md states; where it is
@@ -39,6 +40,7 @@ func DefaultLimits() Limits {
 		Version:       Rate{100, 100},
 		Slow:          Rate{20000, 20000},
 		Event:         Rate{100, 200},
+		Trace:         Rate{4096, 512},
 	}
 }
 
@@ -140,6 +142,7 @@ func (c *Config) SetLimits(l Limits) error {
 		t.VersionRate, t.VersionBurst = l.Version.PerSecond, l.Version.Burst
 		t.SlowRate, t.SlowBurst = l.Slow.PerSecond, l.Slow.Burst
 		t.EventRate, t.EventBurst = l.Event.PerSecond, l.Event.Burst
+		t.TraceRate, t.TraceBurst = l.Trace.PerSecond, l.Trace.Burst
 	})
 }
 
@@ -173,6 +176,7 @@ func (c *Config) Read() ConfigInfo {
 			Version:       Rate{t.VersionRate, t.VersionBurst},
 			Slow:          Rate{t.SlowRate, t.SlowBurst},
 			Event:         Rate{t.EventRate, t.EventBurst},
+			Trace:         Rate{t.TraceRate, t.TraceBurst},
 		},
 	}
 	for i, k := range e.IdKeys {

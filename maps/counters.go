@@ -21,6 +21,7 @@ type Counters struct {
 type Snapshot struct {
 	Packets    [stageCount][reasonCount]uint64
 	EventsLost uint64 // events that did not fit into the ring buffer
+	TracesLost uint64 // packets of traced sessions over their rate, or that did not fit
 }
 
 // Read sums the counters over all CPUs.
@@ -34,6 +35,7 @@ func (c *Counters) Read() Snapshot {
 			}
 		}
 		s.EventsLost += atomic.LoadUint64(&cpu.EventsLost)
+		s.TracesLost += atomic.LoadUint64(&cpu.TracesLost)
 	}
 	runtime.KeepAlive(c)
 	return s
@@ -60,6 +62,7 @@ func (s Snapshot) Sub(earlier Snapshot) Snapshot {
 		}
 	}
 	s.EventsLost -= earlier.EventsLost
+	s.TracesLost -= earlier.TracesLost
 	return s
 }
 

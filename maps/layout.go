@@ -14,6 +14,7 @@ type (
 	laneKey  = bpf.RoamRoamLaneKey
 	cpuBlock = bpf.RoamRoamCpu
 	event    = bpf.RoamRoamEvent
+	trace    = bpf.RoamRoamTrace
 )
 
 // The #defines of bpf/types.h that Go needs: BTF has no macros, so a test
@@ -21,7 +22,7 @@ type (
 const (
 	// Schema is the version of all layouts. Pins of another schema are
 	// another program's.
-	Schema = 1
+	Schema = 2
 
 	listenerProbes = 8
 )

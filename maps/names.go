@@ -4,6 +4,7 @@ package maps
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/xdp-roam/xdp-roam/bpf"
 )
@@ -30,18 +31,27 @@ func (k Kind) String() string { return nameOf(kindNames, uint(k), "kind") }
 // Flags of a slot.
 type Flags uint8
 
-// FlagPolice sends the session's main lane through its buckets too.
-const FlagPolice Flags = Flags(bpf.RoamRoamSlotFlagROAM_SLOT_POLICE)
+// The flags.
+const (
+	// FlagPolice sends the session's main lane through its buckets too.
+	FlagPolice Flags = Flags(bpf.RoamRoamSlotFlagROAM_SLOT_POLICE)
+	// FlagTrace gives what comes for the id to a TraceReader too.
+	FlagTrace Flags = Flags(bpf.RoamRoamSlotFlagROAM_SLOT_TRACE)
+)
 
-// String returns the names of the flags that are set, or "".
+// String returns the names of the flags that are set, such as "police,trace", or "".
 func (f Flags) String() string {
-	switch f {
-	case 0:
-		return ""
-	case FlagPolice:
-		return "police"
+	var names []string
+	if f&FlagPolice != 0 {
+		names = append(names, "police")
 	}
-	return "flags(" + strconv.Itoa(int(f)) + ")"
+	if f&FlagTrace != 0 {
+		names = append(names, "trace")
+	}
+	if rest := f &^ (FlagPolice | FlagTrace); rest != 0 {
+		names = append(names, "flags("+strconv.Itoa(int(rest))+")")
+	}
+	return strings.Join(names, ",")
 }
 
 // Lane is a way by which a packet reaches userspace.

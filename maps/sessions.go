@@ -233,11 +233,14 @@ func (s *Sessions) SetOwner(id ID, owner uint16) error {
 	})
 }
 
-// SetFlags replaces the id's flags.
-func (s *Sessions) SetFlags(id ID, flags Flags) error {
+// SetFlags sets or clears some of the id's flags and leaves the others.
+func (s *Sessions) SetFlags(id ID, flags Flags, on bool) error {
 	return s.update(&id, func(sl *slot) {
 		c := sl.control()
-		c.flags = flags
+		c.flags &^= flags
+		if on {
+			c.flags |= flags
+		}
 		sl.setControl(c)
 	})
 }

@@ -218,7 +218,7 @@ func TestCommitOwnerFlags(t *testing.T) {
 	if err := s.SetOwner(id, 513); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.SetFlags(id, FlagPolice); err != nil {
+	if err := errors.Join(s.SetFlags(id, FlagPolice|FlagTrace, true), s.SetFlags(id, FlagTrace, false)); err != nil {
 		t.Fatal(err)
 	}
 	got, _ = s.Get(id)
@@ -232,7 +232,7 @@ func TestCommitOwnerFlags(t *testing.T) {
 	for name, f := range map[string]func() error{
 		"Commit":   func() error { return s.Commit(id, netip.MustParseAddrPort("192.0.2.1:1")) },
 		"SetOwner": func() error { return s.SetOwner(id, 1) },
-		"SetFlags": func() error { return s.SetFlags(id, 0) },
+		"SetFlags": func() error { return s.SetFlags(id, 0, true) },
 		"Retire":   func() error { return s.Retire(id) },
 		"Get":      func() error { _, err := s.Get(id); return err },
 	} {

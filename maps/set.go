@@ -24,12 +24,13 @@ const (
 	mapListeners = "listeners"
 	mapCPUs      = "cpus"
 	mapEvents    = "events"
+	mapTrace     = "trace"
 	mapXSKs      = "xsks"
 	mapSockets   = "sockets"
 	mapLanes     = "lanes"
 )
 
-var mapNames = []string{mapSlots, mapConfig, mapListeners, mapCPUs, mapEvents, mapXSKs, mapSockets, mapLanes}
+var mapNames = []string{mapSlots, mapConfig, mapListeners, mapCPUs, mapEvents, mapTrace, mapXSKs, mapSockets, mapLanes}
 
 // Names returns the names of an instance's maps.
 func Names() []string { return slices.Clone(mapNames) }

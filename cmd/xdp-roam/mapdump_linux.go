@@ -207,6 +207,9 @@ func dataPlaneCounters(c *maps.Counters) []control.Counter {
 	if snapshot.EventsLost > 0 {
 		counters = append(counters, control.Counter{Stage: "events", Verdict: "drop", Reason: "ring_full", Value: snapshot.EventsLost})
 	}
+	if snapshot.TracesLost > 0 {
+		counters = append(counters, control.Counter{Stage: "events", Verdict: "drop", Reason: "trace_limit", Value: snapshot.TracesLost})
+	}
 	return counters
 }
 

@@ -39,7 +39,7 @@ func (s *Session) notOpened(now session.Time, from session.Path, pkt []byte, out
 		return
 	}
 	s.history.failures.policed = id
-	if err := s.srv.table.SetFlags(id, maps.FlagPolice); err != nil {
+	if err := s.srv.table.SetFlags(id, maps.FlagPolice, true); err != nil {
 		s.srv.cfg.Log.Error("an id was not policed", "id", id, "error", err)
 		return
 	}

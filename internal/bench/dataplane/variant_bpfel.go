@@ -24,6 +24,7 @@ const (
 	variantMapListeners    = "listeners"
 	variantMapSlots        = "slots"
 	variantMapSockets      = "sockets"
+	variantMapTrace        = "trace"
 	variantMapXsks         = "xsks"
 	variantProgVariantXdp  = "variant_xdp"
 	variantVarVariant      = "variant"
@@ -88,6 +89,7 @@ type variantMapSpecs struct {
 	Listeners *ebpf.MapSpec `ebpf:"listeners"`
 	Slots     *ebpf.MapSpec `ebpf:"slots"`
 	Sockets   *ebpf.MapSpec `ebpf:"sockets"`
+	Trace     *ebpf.MapSpec `ebpf:"trace"`
 	Xsks      *ebpf.MapSpec `ebpf:"xsks"`
 }
 
@@ -128,6 +130,7 @@ type variantMaps struct {
 	Listeners *ebpf.Map `ebpf:"listeners"`
 	Slots     *ebpf.Map `ebpf:"slots"`
 	Sockets   *ebpf.Map `ebpf:"sockets"`
+	Trace     *ebpf.Map `ebpf:"trace"`
 	Xsks      *ebpf.Map `ebpf:"xsks"`
 }
 
@@ -141,6 +144,7 @@ func (m *variantMaps) Close() error {
 		m.Listeners,
 		m.Slots,
 		m.Sockets,
+		m.Trace,
 		m.Xsks,
 	)
 }

@@ -46,7 +46,7 @@ func CloseMaps(all map[string]*ebpf.Map) {
 // socket, limits out of the way.
 func (h *Harness) ConfigurePlane(change func(c *bpf.RoamRoamConfig)) error {
 	cfg := bpf.RoamRoamConfig{
-		Schema:   1,
+		Schema:   maps.Schema,
 		SlotMask: h.Maps["slots"].MaxEntries() - 1,
 		Limits: bpf.RoamRoamLimits{
 			HandshakeRate: 1 << 24, HandshakeBurst: 1 << 24, EventRate: 100, EventBurst: 100,
