@@ -66,7 +66,7 @@ func TestLayout(t *testing.T) {
 		{"cpu.events_lost", unsafe.Offsetof(cpu.EventsLost), 1128},
 		{"cpu.trace", unsafe.Offsetof(cpu.Trace), 1160},
 		{"cpu.traces_lost", unsafe.Offsetof(cpu.TracesLost), 1176},
-		{"trace", unsafe.Sizeof(trace), 2128},
+		{"trace", unsafe.Sizeof(trace), 2384},
 		{"trace.length", unsafe.Offsetof(trace.Length), 72},
 		{"trace.data", unsafe.Offsetof(trace.Data), 80},
 		{"event", unsafe.Sizeof(event), 72},

@@ -53,7 +53,7 @@ struct {
 	__uint(max_entries, 256 * 1024);
 } events SEC(".maps");
 
-/* Packets of traced sessions: some five hundred. */
+/* Packets of traced sessions: some four hundred. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1024 * 1024);

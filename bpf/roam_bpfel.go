@@ -230,7 +230,7 @@ type RoamRoamTrace struct {
 	Length   uint32
 	Captured uint16
 	Queue    uint16
-	Data     [2048]uint8
+	Data     [2304]uint8
 }
 
 type RoamRoamVerdict uint32

@@ -40,12 +40,21 @@ static __always_inline struct roam_trace *trace_begin(struct roam_cpu *cpu, cons
 	return t;
 }
 
-/* The verifier is to see that n is neither none nor too much, and the compiler knows half of that. */
+/* A record's room: for IP headers at the socket stage, and for all else. Powers of two. */
+#define TRACE_HEADERS 256
+#define TRACE_BODY 2048
+_Static_assert(TRACE_HEADERS + TRACE_BODY == ROAM_TRACE_BYTES, "a record holds both");
+
+/*
+ * The smaller of the two. The mask shows the verifier that it is from 1 to most; the
+ * compiler would drop it, and folds comparisons so that Linux 6.1 cannot follow. An n of
+ * 0 becomes most, which no helper copies out of a packet that is not there.
+ */
 static __always_inline __u32 trace_bytes(__u32 n, __u32 most)
 {
-	n = n < most ? n : most;
+	n = (n < most ? n : most) - 1;
 	asm volatile("" : "+r"(n));
-	return n;
+	return (n & (most - 1)) + 1;
 }
 
 /* A frame, from its Ethernet header on. Global, as parse() is. */
@@ -61,8 +70,8 @@ __noinline int trace_frame(struct xdp_md *ctx, const struct packet *p, __u32 rea
 	if (!t)
 		return 0;
 	t->queue = ctx->rx_queue_index;
-	n = trace_bytes(t->length, sizeof(t->data));
-	if (n > 0 && n <= sizeof(t->data) && !bpf_xdp_load_bytes(ctx, 0, t->data, n))
+	n = trace_bytes(t->length, TRACE_BODY);
+	if (!bpf_xdp_load_bytes(ctx, 0, t->data, n))
 		t->captured = n;
 	bpf_ringbuf_submit(t, 0);
 	return 0;
@@ -79,8 +88,6 @@ static __always_inline __u32 trace_ip_headers(struct sk_reuseport_md *ctx, bool 
 	return bpf_ntohs(length) + (ipv6 ? sizeof(struct ipv6hdr) : 0) - ctx->len;
 }
 
-#define TRACE_IP_HEADERS_MAX 256
-
 /*
  * A packet, from its IP header on; with UDP_GRO a whole train. One helper reads
  * headers and nothing that lies in pages, the other nothing before the UDP header.
@@ -88,7 +95,7 @@ static __always_inline __u32 trace_ip_headers(struct sk_reuseport_md *ctx, bool 
 static __noinline int trace_skb(struct sk_reuseport_md *ctx, struct roam_cpu *cpu, const struct packet *p, __u32 reason)
 {
 	struct roam_trace *t;
-	__u32 headers, n;
+	__u32 headers, body, n;
 
 	if (!p || !cpu)
 		return 0;
@@ -96,12 +103,11 @@ static __noinline int trace_skb(struct sk_reuseport_md *ctx, struct roam_cpu *cp
 	t = trace_begin(cpu, p, reason, headers + ctx->len);
 	if (!t)
 		return 0;
-	n = trace_bytes(ctx->len, sizeof(t->data) - TRACE_IP_HEADERS_MAX);
-	asm volatile("" : "+r"(headers));
-	if (headers > 0 && headers <= TRACE_IP_HEADERS_MAX && n > 0 && n <= sizeof(t->data) - TRACE_IP_HEADERS_MAX &&
-	    !bpf_skb_load_bytes_relative(ctx, 0, t->data, headers, BPF_HDR_START_NET) &&
-	    !bpf_skb_load_bytes(ctx, 0, t->data + headers, n))
-		t->captured = headers + n;
+	body = trace_bytes(ctx->len, TRACE_BODY);
+	n = trace_bytes(headers, TRACE_HEADERS);
+	if (headers <= TRACE_HEADERS && !bpf_skb_load_bytes_relative(ctx, 0, t->data, n, BPF_HDR_START_NET) &&
+	    !bpf_skb_load_bytes(ctx, 0, t->data + n, body))
+		t->captured = n + body;
 	bpf_ringbuf_submit(t, 0);
 	return 0;
 }

@@ -22,7 +22,7 @@ import (
 const (
 	flagPolice = uint8(bpf.RoamRoamSlotFlagROAM_SLOT_POLICE)
 	flagTrace  = uint8(bpf.RoamRoamSlotFlagROAM_SLOT_TRACE)
-	traceBytes = len(bpf.RoamRoamTrace{}.Data)
+	traceBody  = 2048 // of a frame, or of a packet beside its IP headers
 )
 
 // traceReader reads what is in the ring of traced packets, without waiting for more.
@@ -77,7 +77,7 @@ func TestTrace(t *testing.T) {
 			p := plane.open(t)
 			id := newID(newRand(t), 5, 0, testServerID)
 			traces := p.traces()
-			long := append(dataPacket(id), make([]byte, traceBytes)...)
+			long := append(dataPacket(id), make([]byte, traceBody)...)
 			elsewhere := netip.MustParseAddrPort("203.0.113.77:1")
 			for _, tt := range []struct {
 				name     string
@@ -95,7 +95,7 @@ func TestTrace(t *testing.T) {
 				{"candidate, over the limit", frame{src: elsewhere, dst: server4, payload: dataPacket(id)}, flagTrace,
 					func(l *bpf.RoamRoamLimits) { l.CandidateBurst = 0 }, reasonCandidateLimit, 0},
 				{"VLAN", frame{src: client4, dst: server4, vlans: []uint16{etherVLAN}, payload: dataPacket(id)}, flagTrace, nil, reasonMain, 0},
-				{"longer than a record", frame{src: client4, dst: server4, payload: long}, flagTrace, nil, reasonMain, traceBytes},
+				{"longer than a record", frame{src: client4, dst: server4, payload: long}, flagTrace, nil, reasonMain, traceBody},
 				{"not traced", frame{src: client4, dst: server4, payload: dataPacket(id)}, 0, nil, reasonMain, -1},
 				{"candidate, not traced", frame{src: elsewhere, dst: server4, payload: dataPacket(id)}, 0, nil, reasonCandidate, -1},
 				{"policed, not traced", frame{src: client4, dst: server4, payload: dataPacket(id)}, flagPolice, nil, reasonMain, -1},
@@ -188,7 +188,7 @@ func TestTraceLost(t *testing.T) {
 	p.store(session{id: id, kind: bpf.RoamRoamKindROAM_KIND_ROAM, flags: flagTrace, path: client4})
 	traces := p.traces()
 	in := frame{src: client4, dst: server4, payload: dataPacket(id)}.bytes()
-	const n = 1000 // of 2.1 KB each, in 1 MiB
+	const n = 1000 // of 2.4 KB each, in 1 MiB
 	for range n {
 		if got := p.run(in).reason; got != reasonMain {
 			t.Fatalf("reason %d, want %d", got, reasonMain)
@@ -250,7 +250,7 @@ func TestTraceAtTheSocket(t *testing.T) {
 				t.Fatalf("%s: %d traces, want 1", tt.name, len(all))
 			}
 			got, total := all[0], 28+len(tt.payload)
-			if int(got.Length) != total || int(got.Captured) != min(total, 20+traceBytes-256) || got.Event.Stage != uint8(stageSocket) ||
+			if int(got.Length) != total || int(got.Captured) != min(total, 20+traceBody) || got.Event.Stage != uint8(stageSocket) ||
 				got.Event.Reason != uint8(reasonMain) || got.Event.Ifindex != 0 {
 				t.Errorf("%s: traced %d of %d bytes: %+v", tt.name, got.Captured, got.Length, got.Event)
 			}

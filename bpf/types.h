@@ -22,7 +22,7 @@
 #define ROAM_COOKIE_KEYS 4     /* indexed by epoch % 4; two are valid at a time */
 #define ROAM_XSK_QUEUES 64     /* AF_XDP sockets for each interface slot */
 #define ROAM_XSK_INTERFACES 16
-#define ROAM_TRACE_BYTES 2048  /* of a traced packet, at most */
+#define ROAM_TRACE_BYTES 2304  /* of a traced packet, at most */
 
 /* Where a packet's verdict was given. */
 enum roam_stage {

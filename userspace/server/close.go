@@ -64,6 +64,7 @@ func (srv *Server) Close() error {
 		srv.keepersWG.Wait()
 		srv.closeErr = srv.closeSockets()
 		srv.readersWG.Wait()
+		srv.endTraces()
 		srv.dropJobs()
 		srv.retireAll()
 		srv.cfg.Log.Info("stopped", "address", srv.addr, "clients_not_reached", untold)
@@ -156,6 +157,7 @@ func (srv *Server) retireAll() {
 		for _, id := range ids {
 			(*issuer)(s).Retire(id)
 		}
+		s.endTaps()
 		return true
 	})
 }

@@ -3,6 +3,8 @@
 package server
 
 import (
+	"bytes"
+
 	"github.com/xdp-roam/xdp-roam/maps"
 	"github.com/xdp-roam/xdp-roam/userspace/netio"
 	"github.com/xdp-roam/xdp-roam/userspace/session"
@@ -47,12 +49,24 @@ const deliverAt = 8
 // data lets a session open packets of its own that came one after the other, and
 // does what comes of them. Mostly that is datagrams: these it delivers together.
 func (r *reader) data(now session.Time, in []netio.Message, s *Session) {
-	out := &r.snd.out
 	s.mu.Lock()
+	if s.traced {
+		r.openTraced(now, in, s)
+	} else {
+		r.open(now, in, s)
+	}
+	s.deliver(&r.snd.out, r.counts)
+	r.snd.address(s)
+	s.mu.Unlock()
+}
+
+// open lets a session open packets, and returns what became of the last.
+func (r *reader) open(now session.Time, in []netio.Message, s *Session) (reason session.Reason) {
+	out := &r.snd.out
 	for i := range in {
 		m := &in[i]
 		path := session.Path{Remote: m.Remote, Local: m.Local}
-		reason := s.state.Receive(now, path, m.Data(), out)
+		reason = s.state.Receive(now, path, m.Data(), out)
 		r.tally.add(ofSession[reason], r.counts)
 		if reason == session.AuthFailed {
 			s.notOpened(now, path, m.Data(), out)
@@ -68,9 +82,17 @@ func (r *reader) data(now session.Time, in []netio.Message, s *Session) {
 			s.deliver(out, r.counts)
 		}
 	}
-	s.deliver(out, r.counts)
-	r.snd.address(s)
-	s.mu.Unlock()
+	return reason
+}
+
+// openTraced is open for a session whose packets someone looks at.
+func (r *reader) openTraced(now session.Time, in []netio.Message, s *Session) {
+	for i := range in {
+		pkt := bytes.Clone(in[i].Data()) // opening it leaves what was encrypted in clear
+		reason := r.open(now, in[i:i+1], s)
+		s.showReceived(now, &in[i], pkt, reason)
+		r.snd.address(s)
+	}
 }
 
 // stray says why a DATA packet has no session, and tells its sender if it may

@@ -72,6 +72,9 @@ type Server struct {
 	lost      lostAddresses
 	readdress chan struct{} // an address was lost
 
+	traces   *maps.TraceReader // of the data plane; nil without one
+	tracesWG sync.WaitGroup
+
 	draining atomic.Bool
 	ctx      context.Context // done when Close begins
 	cancel   context.CancelFunc
@@ -137,6 +140,9 @@ func (srv *Server) open() (err error) {
 		return err
 	}
 	if err := srv.openSockets(); err != nil {
+		return errors.Join(err, srv.closeSockets())
+	}
+	if err := srv.startTraces(); err != nil {
 		return errors.Join(err, srv.closeSockets())
 	}
 	return nil

@@ -31,6 +31,8 @@ type Session struct {
 	service uint16
 	heard   bool // mu guards: its client has spoken
 	open    bool // mu guards: it was let in
+	traced  bool // mu guards: history has taps
+	over    bool // mu guards: every id is retired
 
 	// mu guards all below. Any worker may open the session's packets, so it is
 	// there for the case that two do; it is seldom contended.
@@ -52,6 +54,7 @@ type history struct {
 	lines    bucket        // log lines about its moves
 	done     chan struct{} // made by the first who asks for it
 	way      *way          // past the stack; nil: none known
+	taps     []*tap        // who looks at its packets
 }
 
 // past returns the session's history, to add to it.
@@ -277,6 +280,9 @@ func (i *issuer) Issue() (wire.ID, wire.Token, error) {
 		return wire.ID{}, wire.Token{}, err
 	}
 	i.srv.directory.set(slot, i.number)
+	if i.traced {
+		(*Session)(i).flagID(id)
+	}
 	return id, i.srv.keys.resetToken(id), nil
 }
 

@@ -100,6 +100,7 @@ func (s *Session) event(now session.Time, e session.Event, out *session.Output) 
 			s.capped = prefix{}
 		}
 		s.srv.directory.remove(s.number)
+		s.endTaps()
 	}
 }
 

@@ -53,8 +53,12 @@ func (s *Session) wayTo(path session.Path) *way {
 // neighbours have changed. Meanwhile they leave by UDP sockets.
 func (srv *Server) ForgetWays() { srv.wayEpoch.Add(1) }
 
-// address gives the packets that s has added to out their ways. The caller holds s.mu.
+// address gives the packets that s has added to out their ways, and shows them to
+// whoever traces it. The caller holds s.mu.
 func (snd *sender) address(s *Session) {
+	if s.traced {
+		s.showSent(snd.out.Packets[len(snd.ways):])
+	}
 	for i := len(snd.ways); i < len(snd.out.Packets); i++ {
 		snd.ways = append(snd.ways, s.wayTo(snd.out.Packets[i].Path))
 	}
