@@ -36,7 +36,7 @@ type Client struct {
 // dial opens a session from a namespace, or from this process's own (nil), and
 // waits until a datagram of size is one packet.
 func dial(ctx context.Context, from *lab.Namespace, at netip.Addr, server netip.AddrPort, key handshake.PublicKey, size int) (*Client, error) {
-	t := &tap{closed: make(chan struct{})}
+	t := &tap{}
 	s, err := client.Dial(ctx, client.Config{
 		Servers: []netip.AddrPort{server}, ServerKey: key, NoReopen: true, Keepalive: -1,
 		Network: &home{namespace: from, addr: at, tap: t},
@@ -82,18 +82,14 @@ func (c *Client) Record(n, size int, keep func(packet []byte) error) error {
 		datagrams[i] = make([]byte, size)
 	}
 	var err error
-	for sent := 0; sent < n && err == nil; {
-		var m int
-		m, err = c.SendDatagrams(datagrams[:min(len(datagrams), n-sent)])
-		sent += m
+	// One that shares its packet, or is cut up until the path's MTU is found again, goes
+	// its way and another one is recorded.
+	for end := time.Now().Add(patience); kept < n && err == nil; {
+		if _, err = c.SendDatagrams(datagrams[:min(len(datagrams), n-kept)]); time.Now().After(end) {
+			err = errors.Join(err, fmt.Errorf("only %d of %d datagrams of %d bytes got packets of their own", kept, n, size))
+		}
 	}
-	if err := errors.Join(err, c.tap.record(nil)); err != nil {
-		return err
-	}
-	if kept != n {
-		return fmt.Errorf("%d datagrams of %d bytes gave %d packets of their own", n, size, kept)
-	}
-	return nil
+	return errors.Join(err, c.tap.record(nil))
 }
 
 // packetLen is the length of a packet with one datagram and nothing else.
@@ -106,8 +102,9 @@ func (c *Client) Deafen(deaf bool) { c.tap.deafen(deaf) }
 // Close ends the session.
 func (c *Client) Close() error { return c.Session.Close(wire.CloseDone, "") }
 
-// Addr is the address that the server knows.
-func (c *Client) Addr() netip.AddrPort { return c.tap.LocalAddr() }
+// Addr is where its packets come from now: it may take another socket when it hears
+// nothing for long.
+func (c *Client) Addr() netip.AddrPort { return c.LocalAddr() }
 
 // home is a network with one address and no way out of it.
 type home struct {
@@ -143,13 +140,11 @@ func (h *home) Listen(way client.Way) (conn netio.Conn, err error) {
 	if err != nil {
 		return nil, err
 	}
-	h.tap.Conn = conn
-	return h.tap, nil
+	return &socket{conn, h.tap, make(chan struct{}), sync.Once{}}, nil
 }
 
-// tap is a socket that can keep what is sent, and turn deaf.
+// tap can keep what is sent by a client's sockets, and turn them deaf.
 type tap struct {
-	netio.Conn
 	sent atomic.Uint64 // packets
 	last atomic.Int64  // length of the last one
 
@@ -157,8 +152,14 @@ type tap struct {
 	keep    func([]byte) (bool, error) // nil: all packets are sent
 	failure error
 	hears   chan struct{} // closed when it hears again; nil: it does
-	closed  chan struct{}
-	once    sync.Once
+}
+
+// socket is one of them.
+type socket struct {
+	netio.Conn
+	tap    *tap
+	closed chan struct{}
+	once   sync.Once
 }
 
 // record gives packets to keep and sends those that it does not want, or with nil
@@ -185,18 +186,19 @@ func (t *tap) deafen(deaf bool) {
 }
 
 // WriteBatch implements netio.Conn.
-func (t *tap) WriteBatch(ms []netio.Message) (int, error) {
+func (c *socket) WriteBatch(ms []netio.Message) (int, error) {
+	t := c.tap
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.sent.Add(uint64(len(ms)))
 	t.last.Store(int64(len(ms[len(ms)-1].Buf)))
 	if t.keep == nil {
-		return t.Conn.WriteBatch(ms)
+		return c.Conn.WriteBatch(ms)
 	}
 	for i := range ms {
 		kept, err := t.keep(ms[i].Buf)
 		if !kept {
-			_, err = t.Conn.WriteBatch(ms[i : i+1])
+			_, err = c.Conn.WriteBatch(ms[i : i+1])
 		}
 		if err != nil && t.failure == nil {
 			t.failure = err
@@ -206,22 +208,22 @@ func (t *tap) WriteBatch(ms []netio.Message) (int, error) {
 }
 
 // ReadBatch implements netio.Conn.
-func (t *tap) ReadBatch(ms []netio.Message) (int, error) {
-	t.mu.Lock()
-	hears := t.hears
-	t.mu.Unlock()
+func (c *socket) ReadBatch(ms []netio.Message) (int, error) {
+	c.tap.mu.Lock()
+	hears := c.tap.hears
+	c.tap.mu.Unlock()
 	if hears != nil {
 		select {
 		case <-hears:
-		case <-t.closed:
+		case <-c.closed:
 			return 0, net.ErrClosed
 		}
 	}
-	return t.Conn.ReadBatch(ms)
+	return c.Conn.ReadBatch(ms)
 }
 
 // Close implements netio.Conn.
-func (t *tap) Close() error {
-	t.once.Do(func() { close(t.closed) })
-	return t.Conn.Close()
+func (c *socket) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
 }
