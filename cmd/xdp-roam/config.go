@@ -47,6 +47,9 @@ nothing and listens nowhere.`,
 		if _, err := readPreviousKey(conf, key); err != nil {
 			return err
 		}
+		if _, err := conf.Metrics.ReadToken(); err != nil {
+			return err
+		}
 		item := checkItem{File: settings.file, Services: len(conf.Services), PublicKey: key.Public().String()}
 		if conf.AuthorizedKeys != "" {
 			keys, err := config.ReadAuthorized(conf.AuthorizedKeys, conf.Services)

@@ -32,7 +32,7 @@ func init() {
 		if neg || len(args) != 1 {
 			ts.Fatalf("usage: daemon SOCKET")
 		}
-		server, err := control.Listen(ts.MkAbs(args[0]), exampleDaemon())
+		server, err := control.Listen(ts.MkAbs(args[0]), control.NewHandler(exampleDaemon()))
 		ts.Check(err)
 		go server.Serve()
 		ts.Defer(func() { server.Close() })
@@ -117,7 +117,7 @@ func (s *shownSession) Close(reason string) error {
 func daemon(t *testing.T, s shown) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "control.sock")
-	server, err := control.Listen(path, s)
+	server, err := control.Listen(path, control.NewHandler(s))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/xdp-roam/xdp-roam/userspace/handshake"
 	"github.com/xdp-roam/xdp-roam/userspace/server"
 	"github.com/xdp-roam/xdp-roam/userspace/service"
+	"github.com/xdp-roam/xdp-roam/userspace/web"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
@@ -44,6 +45,8 @@ type edge struct {
 	server   *server.Server
 	queues   *afxdp.Keeper // nil like instance
 	control  *control.Server
+	web      *web.Server // nil without config.Metrics
+	token    string      // of web
 	drain    *drain
 	events   control.Events
 	hangup   <-chan os.Signal // says: read the files again
@@ -71,6 +74,9 @@ func newEdge(e *env, conf config.Config) (*edge, error) {
 			return nil, err
 		}
 	}
+	if d.token, err = conf.Metrics.ReadToken(); err != nil {
+		return nil, err
+	}
 	for _, s := range conf.Services {
 		if d.backends[s.Port], err = service.New(s.Backend, s.Limits(), d.log.With("service", s.Port)); err != nil {
 			return nil, err
@@ -92,8 +98,11 @@ func (d *edge) start() error {
 	if err != nil {
 		return err
 	}
-	if d.control, err = control.Listen(d.env.controlPath(), (*source)(d)); err != nil {
+	if d.control, err = control.Listen(d.env.controlPath(), d.localHandler()); err != nil {
 		return d.controlFault(err)
+	}
+	if err := d.listenWeb(); err != nil {
+		return err
 	}
 	if err := d.startServer(address, set); err != nil {
 		return err
@@ -181,6 +190,7 @@ func (d *edge) startBackground() {
 			d.log.Error("the control socket failed", "error", err)
 		}
 	})
+	d.serveWeb()
 	if d.instance == nil {
 		return
 	}
@@ -222,6 +232,9 @@ func (d *edge) stop() error {
 	}
 	if d.control != nil {
 		errs = append(errs, d.control.Close())
+	}
+	if d.web != nil {
+		errs = append(errs, d.web.Close())
 	}
 	if d.end != nil {
 		d.end()

@@ -77,7 +77,7 @@ func newTable(count int) *table {
 // all of them, for people or for scripts, in five.
 func BenchmarkSessionList(b *testing.B) {
 	path := filepath.Join(b.TempDir(), "control.sock")
-	server, err := control.Listen(path, newTable(million))
+	server, err := control.Listen(path, control.NewHandler(newTable(million)))
 	if err != nil {
 		b.Fatal(err)
 	}

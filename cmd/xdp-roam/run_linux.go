@@ -44,6 +44,10 @@ A file gives the settings, flags override it:
   state_dir = "/var/lib/xdp-roam"
   table_slots = 1048576
   cookie = "auto"              # auto, always, never
+  [metrics]                    # may be left out
+  listen = "127.0.0.1:9626"    # Prometheus: http://127.0.0.1:9626/metrics
+  page = true                  # a status page: http://127.0.0.1:9626/
+  token_file = "metrics.token" # what both ask for; needed beyond loopback
   [[service]]
   port = 7
   name = "echo"                # for authorized_keys; may be left out

@@ -38,6 +38,9 @@ func addSettings(e *env, c *cobra.Command) *settings {
 	f.StringVar(&s.flags.StateDir, "state-dir", d.StateDir, "`DIR` for the state secret")
 	f.Uint32Var(&s.flags.TableSlots, "table-slots", d.TableSlots, "`N` slots in the session table, a power of two")
 	f.StringVar(&s.flags.Cookie, "cookie", d.Cookie, "`WHEN` to demand address cookies: auto, always or never")
+	f.StringVar(&s.flags.Metrics.Listen, "metrics", "", "show Prometheus metrics at TCP `ADDR:PORT`, such as 127.0.0.1:9626")
+	f.StringVar(&s.flags.Metrics.TokenFile, "metrics-token-file", "", "`FILE` with the bearer token that --metrics asks for; needed beyond loopback")
+	f.BoolVar(&s.flags.Metrics.Page, "page", false, "show a status page there, too (default address "+config.DefaultMetrics+")")
 	f.StringArrayVar(&s.services, "service", nil, "forward service `PORT=BACKEND`, such as 22=tcp://localhost:22 or 53=udp://127.0.0.1:53 (repeat for more)")
 	return s
 }
@@ -55,18 +58,21 @@ func (s *settings) read(set *pflag.FlagSet) (config.Config, error) {
 		}
 	}
 	override := map[string]func(){
-		"listen":            func() { c.Listen = s.flags.Listen },
-		"interface":         func() { c.Interfaces = s.flags.Interfaces },
-		"mode":              func() { c.Mode = config.Mode(s.mode) },
-		"key-file":          func() { c.KeyFile = s.flags.KeyFile },
-		"previous-key-file": func() { c.PreviousKeyFile = s.flags.PreviousKeyFile },
-		"address":           func() { c.Addresses = s.flags.Addresses },
-		"authorized-keys":   func() { c.AuthorizedKeys = s.flags.AuthorizedKeys },
-		"allow-anonymous":   func() { c.AllowAnonymous = s.flags.AllowAnonymous },
-		"state-dir":         func() { c.StateDir = s.flags.StateDir },
-		"table-slots":       func() { c.TableSlots = s.flags.TableSlots },
-		"cookie":            func() { c.Cookie = s.flags.Cookie },
-		"instance":          func() { c.Instance = s.env.instance },
+		"listen":             func() { c.Listen = s.flags.Listen },
+		"interface":          func() { c.Interfaces = s.flags.Interfaces },
+		"mode":               func() { c.Mode = config.Mode(s.mode) },
+		"key-file":           func() { c.KeyFile = s.flags.KeyFile },
+		"previous-key-file":  func() { c.PreviousKeyFile = s.flags.PreviousKeyFile },
+		"address":            func() { c.Addresses = s.flags.Addresses },
+		"authorized-keys":    func() { c.AuthorizedKeys = s.flags.AuthorizedKeys },
+		"allow-anonymous":    func() { c.AllowAnonymous = s.flags.AllowAnonymous },
+		"state-dir":          func() { c.StateDir = s.flags.StateDir },
+		"table-slots":        func() { c.TableSlots = s.flags.TableSlots },
+		"cookie":             func() { c.Cookie = s.flags.Cookie },
+		"metrics":            func() { c.Metrics.Listen = s.flags.Metrics.Listen },
+		"metrics-token-file": func() { c.Metrics.TokenFile = s.flags.Metrics.TokenFile },
+		"page":               func() { c.Metrics.Page = s.flags.Metrics.Page },
+		"instance":           func() { c.Instance = s.env.instance },
 	}
 	for name, apply := range override {
 		if set.Changed(name) {

@@ -36,6 +36,8 @@ var allowed = map[string][]string{
 	"userspace/afxdp":               {"maps", "userspace/netio", "userspace/server"},
 	"userspace/client":              {"userspace/wire", "userspace/session", "userspace/handshake", "userspace/netio", "userspace/inbox"},
 	"userspace/control":             {"userspace/wire", "userspace/handshake"},
+	"userspace/metrics":             {"maps", "userspace/netio", "userspace/server", "userspace/service", "userspace/wire"},
+	"userspace/web":                 {},
 	"internal/testutil":             {},
 	"internal/lab":                  {},
 	"internal/load":                 {},

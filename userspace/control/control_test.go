@@ -66,7 +66,7 @@ func (f fixed) RotateState() ([]Generation, error) {
 
 func serve(t *testing.T, path string, source Source) *Server {
 	t.Helper()
-	s, err := Listen(path, source)
+	s, err := Listen(path, NewHandler(source))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +149,7 @@ func TestStaleSocketIsReplaced(t *testing.T) {
 func TestLiveSocketIsNotReplaced(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	serve(t, path, fixed{status: Status{PID: 7}})
-	if _, err := Listen(path, fixed{}); !errors.Is(err, ErrInUse) {
+	if _, err := Listen(path, NewHandler(fixed{})); !errors.Is(err, ErrInUse) {
 		t.Fatalf("second daemon: %v, want ErrInUse", err)
 	}
 	if status, err := NewClient(path).Status(context.Background()); err != nil || status.PID != 7 {
@@ -162,7 +162,7 @@ func TestForeignFileIsNotTouched(t *testing.T) {
 	if err := os.WriteFile(path, []byte("mine"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Listen(path, fixed{}); err == nil || !strings.Contains(err.Error(), "no socket") {
+	if _, err := Listen(path, NewHandler(fixed{})); err == nil || !strings.Contains(err.Error(), "no socket") {
 		t.Errorf("Listen over a file: %v", err)
 	}
 	if text, err := os.ReadFile(path); err != nil || string(text) != "mine" {
@@ -173,7 +173,7 @@ func TestForeignFileIsNotTouched(t *testing.T) {
 func TestCloseLeavesNothing(t *testing.T) {
 	directory := t.TempDir()
 	path := filepath.Join(directory, "s")
-	s, err := Listen(path, fixed{})
+	s, err := Listen(path, NewHandler(fixed{}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +191,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 // A daemon that was replaced by force must not take its successor's socket away.
 func TestCloseKeepsASuccessorsSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
-	first, err := Listen(path, fixed{})
+	first, err := Listen(path, NewHandler(fixed{}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,7 +229,7 @@ func TestPathTooLong(t *testing.T) {
 	}
 	defer os.RemoveAll(directory)
 	path := filepath.Join(directory, strings.Repeat("x", maxPath-len(directory)-1))
-	s, err := Listen(path, fixed{})
+	s, err := Listen(path, NewHandler(fixed{}))
 	if err != nil {
 		t.Fatalf("%d bytes: %v", len(path), err)
 	}
@@ -239,7 +239,7 @@ func TestPathTooLong(t *testing.T) {
 	}
 	s.Close()
 	path += "x"
-	_, ours := Listen(path, fixed{})
+	_, ours := Listen(path, NewHandler(fixed{}))
 	_, theirs := NewClient(path).Status(context.Background())
 	for _, err := range []error{ours, theirs} {
 		if !errors.Is(err, ErrPathTooLong) || strings.Count(err.Error(), path) != 1 || !strings.Contains(err.Error(), fmt.Sprint(maxPath)) {

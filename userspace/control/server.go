@@ -22,11 +22,12 @@ type Server struct {
 	http     http.Server
 }
 
-// Listen makes the socket at path, mode 0600, and the directory for it. The
+// Listen makes the socket at path, mode 0600, and the directory for it, to serve
+// handler on: NewHandler, perhaps with more beside it. The
 // socket appears complete or not at all: it is made under another name and
 // renamed. A socket that a dead daemon left is replaced; ErrInUse when a
 // living one answers on it, ErrPathTooLong. A path that is no socket is never touched.
-func Listen(path string, source Source) (*Server, error) {
+func Listen(path string, handler http.Handler) (*Server, error) {
 	if err := checkPath(path); err != nil {
 		return nil, err
 	}
@@ -62,7 +63,10 @@ func Listen(path string, source Source) (*Server, error) {
 		os.Remove(temporary)
 		return nil, fmt.Errorf("cannot make the control socket: %w", err)
 	}
-	s.http = http.Server{Handler: NewHandler(source), ReadHeaderTimeout: 10 * time.Second, WriteTimeout: time.Minute}
+	// Where someone forwards the socket to a port (ssh -L), a page of the Web must not
+	// drain the server.
+	handler = http.NewCrossOriginProtection().Handler(handler)
+	s.http = http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, WriteTimeout: time.Minute}
 	return s, nil
 }
 

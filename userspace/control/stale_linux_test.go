@@ -38,7 +38,7 @@ func TestBusyIsInUse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s, err := Listen(path, fixed{}); !errors.Is(err, ErrInUse) {
+	if s, err := Listen(path, NewHandler(fixed{})); !errors.Is(err, ErrInUse) {
 		t.Errorf("Listen: %v, %v; want ErrInUse", s, err)
 	}
 	if now, err := os.Lstat(path); err != nil || !os.SameFile(before, now) {

@@ -119,8 +119,9 @@ type Stats struct {
 
 	// Sessions are those open now, HalfOpen those whose client has not spoken yet.
 	Sessions, HalfOpen uint64
-	// TableUsed of TableSlots slots hold an id. TableFull: sessions refused for want of one.
-	TableUsed, TableSlots, TableFull uint64
+	// TableUsed of TableSlots slots hold an id; with TableLimit of them no further one
+	// is given out. TableFull: sessions refused for that.
+	TableUsed, TableSlots, TableLimit, TableFull uint64
 }
 
 func (st *Stats) add(c *counters) {
@@ -145,7 +146,7 @@ func (srv *Server) Stats() Stats {
 		PreviousKey: t.previousKey.Load(), Takeovers: t.takeovers.Load(), Policed: t.policed.Load(),
 		OrphansFreed: t.orphans.Load(), LogDropped: srv.journal.dropped.Load(),
 		HalfOpen:  uint64(srv.attempts.open()),
-		TableUsed: uint64(srv.table.Len()), TableSlots: uint64(srv.table.Capacity()), TableFull: t.tableFull.Load(),
+		TableUsed: uint64(srv.table.Len()), TableSlots: uint64(srv.table.Capacity()), TableLimit: uint64(srv.table.Limit()), TableFull: t.tableFull.Load(),
 	}
 	st.Sessions = st.Opened - min(st.Closed, st.Opened)
 	for i := range t.refused {

@@ -44,7 +44,9 @@ type Config struct {
 	// Cookie is auto, always or never: when a client must prove its address before a handshake.
 	Cookie string `toml:"cookie"`
 	// Instance names the pins and the control socket, so that several edges can share a host.
-	Instance string    `toml:"instance"`
+	Instance string `toml:"instance"`
+	// Metrics is where numbers of the edge can be had over TCP.
+	Metrics  Metrics   `toml:"metrics"`
 	Services []Service `toml:"service"`
 }
 
@@ -170,6 +172,8 @@ func (c *Config) Validate(checkService func(Service) error) error {
 		add(invalid("table_slots", "%d is not a power of two from %d to %d; the default is %d", c.TableSlots, MinTableSlots, MaxTableSlots, Default().TableSlots))
 	}
 	add(CheckInstance(c.Instance))
+	_, err = c.Metrics.Address()
+	add(err)
 	wrong = append(wrong, c.checkServices(checkService)...)
 	return errors.Join(wrong...)
 }

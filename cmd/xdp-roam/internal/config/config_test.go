@@ -88,7 +88,8 @@ func TestBadFiles(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
 		"unknown key":         {"listen = \":1\"\ninterface = [\"eth0\"]\n", `roam.toml:2: unknown key "interface"; did you mean "interfaces"?`},
 		"unknown service key": {"[[service]]\nport = 7\nbackened = \"echo:\"\n", `roam.toml:3: unknown key "service.backened"; did you mean "backend"?`},
-		"unknown table":       {"\n[metrics]\nport = 9\n", `roam.toml:2: unknown key "metrics"`},
+		"unknown table":       {"\n[stats]\nport = 9\n", `roam.toml:2: unknown key "stats"`},
+		"unknown metrics key": {"[metrics]\npages = true\n", `roam.toml:2: unknown key "metrics.pages"; did you mean "page"?`},
 		"unknown far key":     {"zzzzzz = 1\n", `unknown key "zzzzzz"`},
 		"quoted unknown key":  {"\"mode \" = 1\n", `unknown key`},
 		"syntax":              {"listen = \n", `roam.toml:1: `},

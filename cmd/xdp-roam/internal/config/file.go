@@ -23,6 +23,7 @@ func (c *Config) ReadFile(name string) error {
 	for _, path := range []struct{ was, now *string }{
 		{&c.KeyFile, &file.KeyFile}, {&c.PreviousKeyFile, &file.PreviousKeyFile},
 		{&c.AuthorizedKeys, &file.AuthorizedKeys}, {&c.StateDir, &file.StateDir},
+		{&c.Metrics.TokenFile, &file.Metrics.TokenFile},
 	} {
 		if *path.now != *path.was && *path.now != "" && !filepath.IsAbs(*path.now) {
 			*path.now = filepath.Join(filepath.Dir(name), *path.now)

@@ -52,23 +52,11 @@ const maxSecret = 1024
 // key. A file that every user of the machine can read holds no secret, so it is
 // refused (fs.ErrPermission).
 func ReadSecret[T any, P secret[T]](name, what string) (key T, err error) {
-	file, err := os.Open(name)
+	file, err := openSecret(name, what)
 	if err != nil {
-		e := &SecretError{text: "cannot read the " + what, err: err}
-		if errors.Is(err, fs.ErrNotExist) {
-			e.fix = map[string]string{"private key": "xdp-roam keygen -o ", "preshared key": "xdp-roam genpsk -o "}[what] + name
-		}
-		return key, e
+		return key, err
 	}
 	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return key, &SecretError{text: "cannot read the " + what, err: err}
-	}
-	// Windows has no such bits; Go makes them up.
-	if runtime.GOOS != "windows" && info.Mode().IsRegular() && info.Mode().Perm()&0o007 != 0 {
-		return key, &SecretError{text: fmt.Sprintf("the %s %s can be read by everyone (mode %04o)", what, name, info.Mode().Perm()), fix: "chmod 600 " + name, kind: fs.ErrPermission}
-	}
 	key, err = ParseSecret[T, P](file)
 	if err != nil {
 		return key, &SecretError{text: name + " holds no " + what, kind: ErrInvalid, err: err}
@@ -89,4 +77,32 @@ func ParseSecret[T any, P secret[T]](r io.Reader) (key T, err error) {
 		return key, fmt.Errorf("%w: all its bytes are zero", handshake.ErrBadKey)
 	}
 	return key, nil
+}
+
+// makeSecret is the command, without the file's name, that makes each kind of secret.
+var makeSecret = map[string]string{
+	"private key": "xdp-roam keygen -o ", "preshared key": "xdp-roam genpsk -o ", metricsToken: "umask 077; openssl rand -hex 32 > ",
+}
+
+// openSecret opens a file that not everyone must be able to read.
+func openSecret(name, what string) (*os.File, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		e := &SecretError{text: "cannot read the " + what, err: err}
+		if errors.Is(err, fs.ErrNotExist) {
+			e.fix = makeSecret[what] + name
+		}
+		return nil, e
+	}
+	info, err := file.Stat()
+	if err != nil {
+		err = &SecretError{text: "cannot read the " + what, err: err}
+	} else if runtime.GOOS != "windows" && info.Mode().IsRegular() && info.Mode().Perm()&0o007 != 0 { // Windows has no such bits; Go makes them up
+		err = &SecretError{text: fmt.Sprintf("the %s %s can be read by everyone (mode %04o)", what, name, info.Mode().Perm()), fix: "chmod 600 " + name, kind: fs.ErrPermission}
+	}
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return file, nil
 }
