@@ -13,7 +13,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The product needs no C compiler: the BPF objects are committed, the Go is pure.
 export CGO_ENABLED = 0
 
-.PHONY: all build demo test test-load race fuzz lint vet fmt-check cross generate generate-check bench bench-xdp bench-rx bench-crypto bench-control bench-roam bench-docs profile test-kernels test-swaps clean help
+.PHONY: all build demo test test-load race fuzz lint vet fmt-check cross generate generate-check bench bench-xdp bench-rx bench-crypto bench-control bench-roam bench-docs profile test-apps apps-docs test-kernels test-swaps clean help
 
 all: build
 
@@ -116,6 +116,21 @@ profile: bin/xdp-roam-bench
 ## bench-docs: the tables of docs/BENCHMARKS.md from bench/results.json
 bench-docs: bin/xdp-roam-bench
 	$(BENCH) -docs docs/BENCHMARKS.md
+
+# Real programs on the move. Debian's packages are installed where they are missing; none of their services is started.
+APP_PACKAGES := openssh-server openssh-client nginx curl dnsmasq-base bind9-dnsutils iperf3 mosh
+APPS         := bin/xdp-roam-apps -xdp-roam $(BIN)
+bin/xdp-roam-apps: FORCE
+	$(GO) -C bench build -o ../$@ ./apps
+
+## test-apps: ssh, scp, nginx, curl, dig, iperf3 and a WebSocket while the client moves, beside mosh and WireGuard (root, Debian; 5 minutes)
+test-apps: build bin/xdp-roam-apps
+	@dpkg-query -W $(APP_PACKAGES) >/dev/null 2>&1 || .ci/install $(APP_PACKAGES)
+	$(APPS)
+
+## apps-docs: the same, and its report into docs/APPS.md
+apps-docs: build bin/xdp-roam-apps
+	$(APPS) -report docs/APPS.md
 
 ## test-kernels: the privileged tests on Debian's 6.1 and 6.12 kernels under qemu (apt, qemu-system-x86)
 test-kernels:

@@ -84,9 +84,13 @@ func (r *iperfReport) pause() (longest time.Duration) {
 	return longest.Round(interval)
 }
 
+// seconds is a round's time and some more.
+func seconds(round []step) int {
+	return int((time.Duration(len(round)+1)*stay + cut + 2*overlap + gap).Seconds()) + 1
+}
+
 // tryIperf measures each protocol and direction for the time of a round.
 func tryIperf(ctx context.Context, s *stage) error {
-	const seconds = 15
 	for _, c := range []struct {
 		program string
 		args    []string
@@ -100,7 +104,7 @@ func tryIperf(ctx context.Context, s *stage) error {
 	} {
 		var r *iperfReport
 		w, err := s.walk(ctx, everywhere, func(ctx context.Context, _ <-chan struct{}) (err error) {
-			r, err = s.iperf(ctx, "127.0.0.1", local(portIperf), seconds, c.args...)
+			r, err = s.iperf(ctx, "127.0.0.1", local(portIperf), seconds(everywhere), c.args...)
 			return err
 		})
 		if err != nil {

@@ -15,7 +15,7 @@ import (
 
 const (
 	// stay is how long the client stays somewhere.
-	stay = 2500 * time.Millisecond
+	stay = 2 * time.Second
 	// overlap is how long the old network goes on where a move is prepared.
 	overlap = 500 * time.Millisecond
 	// gap is how long there is no network between two that do not overlap.

@@ -45,6 +45,10 @@ http {
 		listen %[1]d;
 		listen [::]:%[1]d;
 		root SCRATCH/www;
+		location /slow/ { # slow at its source: nothing waits on the way
+			alias SCRATCH/www/;
+			limit_rate 1m;
+		}
 	}
 }
 `, portWeb), "nginx", "-e", "stderr", "-p", s.scratch.Dir, "-c", s.scratch.Path(fmt.Sprintf("%d.conf", portWeb)))

@@ -25,6 +25,8 @@ type finder struct {
 	told     []netip.AddrPort // where it says it is, by ADDRS
 	observed netip.AddrPort   // where it says we are
 	silence  silence
+	// inRow is how many datagrams have come since one was sent, as far as flowing.
+	inRow uint8
 	// lastDatagram is when the last one went either way.
 	lastDatagram Time
 	// movedFrom, if any, is the path that Move left for one that nothing has been

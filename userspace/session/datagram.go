@@ -98,6 +98,9 @@ func sizeOf(n, mtu int) int {
 func (s *Session) sendDatagram(now Time, path Path, rid *remoteID, mtu int, datagram []byte, out *Output) {
 	s.noteUse(now)
 	s.expect(now)
+	if s.finder != nil {
+		s.finder.inRow = 0
+	}
 	s.sent.Datagrams++
 	s.sent.DatagramBytes += uint64(len(datagram))
 	if len(datagram)+wire.MinData <= mtu {
@@ -129,6 +132,7 @@ func (s *Session) noteUse(now Time) {
 // deliver hands a datagram of the peer out.
 func (s *Session) deliver(now Time, data []byte, out *Output) {
 	s.noteUse(now)
+	s.listened(out)
 	if len(data) > int(s.maxDatagram) {
 		s.count(DatagramTooLarge)
 		return

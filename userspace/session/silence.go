@@ -14,12 +14,17 @@ const (
 	minSilence = 250 * time.Millisecond
 	// silentPings unanswered make a silence.
 	silentPings = 3
+	// flowing is how many datagrams in a row, with none sent between, make a flow that
+	// the client only listens to; lull is the pause of one after which it asks. A NAT
+	// that has forgotten the client would else be noticed at the next keepalive.
+	flowing = 2
+	lull    = time.Second
 )
 
 // silence notices, on a client, that nothing comes back any more: a path can die
 // in one direction only, and no network tells.
 type silence struct {
-	waiting bool // something was sent since the last authentic packet
+	waiting bool // something was sent since the last authentic packet, or a flow has stopped
 	told    bool // EventSilent was
 	pings   uint8
 	next    Time // of a PING, or of giving up
@@ -55,8 +60,19 @@ func (s *Session) silenceDeadline() (Time, bool) {
 	if s.finder == nil || s.state != StateOpen {
 		return 0, false
 	}
-	q := &s.finder.silence
-	return q.next, q.waiting && !q.told
+	f := s.finder
+	if !f.silence.waiting && f.inRow == flowing {
+		return f.lastDatagram + lull, true
+	}
+	return f.silence.next, f.silence.waiting && !f.silence.told
+}
+
+// listened notes a datagram that came to a client.
+func (s *Session) listened(out *Output) {
+	if f := s.finder; f != nil && f.inRow < flowing {
+		f.inRow++
+		out.Rearm = out.Rearm || f.inRow == flowing
+	}
 }
 
 // tickSilence asks, and after three unanswered PINGs tells. Each PING gets its
@@ -67,6 +83,7 @@ func (s *Session) tickSilence(now Time, out *Output) {
 		return
 	}
 	q := &s.finder.silence
+	q.waiting, s.finder.inRow = true, 0
 	if q.pings == silentPings {
 		q.told = true
 		out.event(Event{Kind: EventSilent, Path: s.path})

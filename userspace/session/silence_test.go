@@ -224,3 +224,35 @@ func TestClockJump(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A client that only listens finds out by itself that a flow has stopped because of
+// its path; a flow that was over costs one PING, and answers to questions none.
+func TestSilenceOfListener(t *testing.T) {
+	m := opened(t, 1)
+	m.talk(5 * time.Second)
+	m.forget()
+	for range 3 { // question and answer
+		m.clientSend("x")
+		m.serverSend("x")
+		m.run(2 * time.Second)
+	}
+	sent := m.c.Info().Sent.Packets
+	for range 20 {
+		m.serverSend("x")
+		m.run(100 * time.Millisecond)
+	}
+	if got := m.c.Info().Sent.Packets - sent; got != 0 {
+		t.Errorf("%d packets during the flow", got)
+	}
+	m.run(10 * time.Second)
+	if got := m.c.Info().Sent.Packets - sent; got != 1 {
+		t.Errorf("%d packets after a flow that is over, want 1", got)
+	}
+	m.c.wants(t, "the flow is over", EventSilent, 0)
+	m.serverSend("x")
+	m.serverSend("x")
+	m.run(lull / 2)
+	m.network = cut
+	m.run(lull + time.Duration(silentPings)*m.c.patience())
+	m.c.wants(t, "the path is dead", EventSilent, 1)
+}
