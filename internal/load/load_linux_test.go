@@ -33,14 +33,15 @@ const (
 	// moveEvery is how often each client moves: by turns its NAT forgets it, and it
 	// comes to another network.
 	moveEvery = time.Second
-	batch     = 64 // datagrams sent and received at a time
+	batch     = 64 // datagrams received at a time
 	// settleTime is the time for what is on its way to arrive, on a machine that is busy with
 	// other things.
 	settleTime = 30 * time.Second
 )
 
-// sizes of the sessions' datagrams: a session each.
-var sizes = []int{64, 300, 1100}
+// sessions differ in their datagrams' size and in how many are sent at a time: what
+// is alone leaves by another way than trains do, behind AF_XDP.
+var sessions = []struct{ size, batch int }{{64, batch}, {300, 1}, {1100, batch}}
 
 func TestLoad(t *testing.T) {
 	testutil.RequirePrivileged(t)
@@ -92,7 +93,7 @@ type pair struct {
 	host     *host
 	client   *client.Session
 	server   *server.Session
-	up, down flow
+	up, down *flow
 }
 
 func newRun(t *testing.T, mode loader.Mode) *run {
@@ -100,8 +101,12 @@ func newRun(t *testing.T, mode loader.Mode) *run {
 	key := handshake.NewPrivateKey()
 	must(t, r.net.edge.Do(func() error { return r.startEdge(key) }))
 	r.before = r.read()
-	for i, size := range sizes {
-		r.connect(key.Public(), uint64(i), size)
+	for i, s := range sessions {
+		r.connect(key.Public(), &pair{
+			host: &host{net: r.net},
+			up:   &flow{tag: 2 * uint64(i), size: s.size, batch: s.batch},
+			down: &flow{tag: 2*uint64(i) + 1, size: s.size, batch: s.batch},
+		})
 	}
 	return r
 }
@@ -141,10 +146,10 @@ func (r *run) startEdge(key handshake.PrivateKey) (err error) {
 	return r.instance.Listen(r.server.Addr(), 0)
 }
 
-func (r *run) connect(key handshake.PublicKey, number uint64, size int) {
+// connect opens the session of p.
+func (r *run) connect(key handshake.PublicKey, p *pair) {
 	ctx, cancel := context.WithTimeout(r.t.Context(), settleTime)
 	defer cancel()
-	p := &pair{host: &host{net: r.net}, up: flow{tag: 2 * number, size: size}, down: flow{tag: 2*number + 1, size: size}}
 	var err error
 	p.client, err = client.Dial(ctx, client.Config{
 		Servers: []netip.AddrPort{serverAddr}, ServerKey: key, NoReopen: true, Network: p.host,
@@ -169,16 +174,16 @@ type endpointOf interface {
 
 // send sends numbered datagrams as fast as it can until stop.
 func (r *run) send(from endpointOf, f *flow, stop *atomic.Bool) {
-	ds := make([][]byte, batch)
+	ds := make([][]byte, f.batch)
 	for i := range ds {
 		ds[i] = make([]byte, f.size)
 	}
-	for next := uint64(0); !stop.Load(); next += batch {
+	for !stop.Load() {
+		first := f.sent.Add(uint64(len(ds))) - uint64(len(ds))
 		for i := range ds {
-			f.number(ds[i], next+uint64(i))
+			f.number(ds[i], first+uint64(i))
 		}
-		f.sent.Add(batch)
-		if n, err := from.SendDatagrams(ds); n != batch || err != nil {
+		if n, err := from.SendDatagrams(ds); n != len(ds) || err != nil {
 			r.errs <- err
 			return
 		}
@@ -210,10 +215,10 @@ func (r *run) test() {
 	var senders, receivers sync.WaitGroup
 	var stop atomic.Bool
 	for _, p := range r.pairs {
-		senders.Go(func() { r.send(p.client, &p.up, &stop) })
-		senders.Go(func() { r.send(p.server, &p.down, &stop) })
-		receivers.Go(func() { r.receive(ctx, p.server, &p.up) })
-		receivers.Go(func() { r.receive(ctx, p.client, &p.down) })
+		senders.Go(func() { r.send(p.client, p.up, &stop) })
+		senders.Go(func() { r.send(p.server, p.down, &stop) })
+		receivers.Go(func() { r.receive(ctx, p.server, p.up) })
+		receivers.Go(func() { r.receive(ctx, p.client, p.down) })
 	}
 	r.move()
 	stop.Store(true)
@@ -226,6 +231,9 @@ func (r *run) test() {
 			r.t.Error(hops[i].String())
 		}
 	}
+	if r.mode == loader.ModeAFXDP && r.server.Stats().SentDirect == 0 {
+		r.t.Error("nothing left by an AF_XDP queue")
+	}
 	cancel()
 	receivers.Wait()
 	close(r.errs)
@@ -233,7 +241,7 @@ func (r *run) test() {
 		r.t.Error(err)
 	}
 	for _, p := range r.pairs {
-		for _, f := range []*flow{&p.up, &p.down} {
+		for _, f := range []*flow{p.up, p.down} {
 			if f.fault != nil {
 				r.t.Errorf("flow %d: %v", f.tag, f.fault)
 			}

@@ -12,7 +12,9 @@ import (
 type flow struct {
 	tag  uint64 // tells flows apart
 	size int
-	sent atomic.Uint64 // numbers from 0; counted just before
+	// batch is how many are sent at a time.
+	batch int
+	sent  atomic.Uint64 // numbers from 0; counted just before
 
 	// Of the one goroutine that receives.
 	seen      []uint64 // a bit for each number
