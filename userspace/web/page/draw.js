@@ -83,9 +83,9 @@ function lines(figure, what, series, times, span, floor) {
   const now = times[times.length - 1], W = broad(figure);
   const x = t => W - RIGHT - (now - t) / span * (W - LEFT - RIGHT);
   const y = v => TOP + (H - TOP - BOTTOM) * (1 - v / top);
-  const label = what + ", the last five minutes. Now: " + series.map(s => s.name + " " + count(s.now)).join(", ") + ".";
+  const label = what + ", the last " + age(span) + ". Now: " + series.map(s => s.name + " " + count(s.now)).join(", ") + ".";
   const root = frame(figure, label, top, count);
-  for (let m = 0; m * 60 <= span; m++) {
+  for (let m = 0; m * 60 <= span; m += W < 420 && span > 120 ? 2 : 1) {
     const anchor = m === 0 ? "end" : m * 60 === span ? "start" : "middle";
     root.append(svg("text", { x: x(now - m * 60), y: H - 5, "text-anchor": anchor }, m === 0 ? "now" : `−${m} min`));
   }

@@ -135,10 +135,11 @@ function showSwitches(now) {
 
 function showCharts() {
   const times = rates.map(r => r.time), last = rates[rates.length - 1];
+  const span = Math.min(SPAN, 60 * Math.max(1, Math.ceil((last.time - times[0]) / 60))); // whole minutes
   const series = (...names) => names.map(([key, name]) => ({ name, values: rates.map(r => r[key]), now: last[key] }));
-  lines($("c-sessions"), "Sessions", series(["sessions", "open"]), times, SPAN, 4);
-  lines($("c-roams"), "Roams a second", series(["committed", "committed"], ["refused", "refused"], ["reverted", "reverted"]), times, SPAN, 1);
-  lines($("c-packets"), "Packets a second", series(["deliver", "delivered"], ["answer", "answered"], ["drop", "dropped"]), times, SPAN, 10);
+  lines($("c-sessions"), "Sessions", series(["sessions", "open"]), times, span, 4);
+  lines($("c-roams"), "Roams a second", series(["committed", "committed"], ["refused", "refused"], ["reverted", "reverted"]), times, span, 1);
+  lines($("c-packets"), "Packets a second", series(["deliver", "delivered"], ["answer", "answered"], ["drop", "dropped"]), times, span, 10);
 }
 
 function showTables(now) {
