@@ -69,7 +69,8 @@ func (m *mapped) rebind() error {
 	err = conn.SetReadDeadline(m.deadline)
 	m.mu.Unlock()
 	err = errors.Join(err, old.SetReadDeadline(time.Unix(1, 0)))
-	m.reading.Lock() // the reader has left the old one
+	//lint:ignore SA2001 once it is locked, the reader has left the old one
+	m.reading.Lock()
 	m.reading.Unlock()
 	m.drainers.Go(func() { drain(old, time.Time{}, func(n uint64) { m.host.unmapped.Add(n) }) })
 	return err
@@ -198,6 +199,7 @@ func (m *mapped) Close() error {
 		return nil
 	}
 	err := conn.SetReadDeadline(time.Unix(1, 0))
+	//lint:ignore SA2001 once it is locked, the reader is gone
 	m.reading.Lock()
 	m.reading.Unlock()
 	drain(conn, time.Now().Add(closeWait), func(n uint64) { m.host.unread.Add(n) })

@@ -44,7 +44,6 @@ type mover struct {
 	*bareServer
 	sessions int
 	now      session.Time
-	batch    []*peer
 	byAddr   map[netip.AddrPort]*peer
 	answers  []netio.Message
 	snd      sender

@@ -56,7 +56,8 @@ func TestWay(t *testing.T) {
 		q.packets <- netio.Message{Buf: packets[0], N: len(packets[0]), Remote: from, Local: s.LocalAddr(), Link: l}
 		packets = packets[1:]
 		receive(t, s)
-		s.mu.Lock() // until the reader is done with it
+		//lint:ignore SA2001 once it is locked, the reader is done with it
+		s.mu.Lock()
 		s.mu.Unlock()
 	}
 	send := func(what string, want int) []netio.Message {
