@@ -34,7 +34,8 @@ const (
 // WriteBatch sends messages through the transmit ring, whole frames past the
 // kernel's stack: no route is looked up, no filter asked, nothing is fragmented.
 // Each has a Link, its Local address and no zone. It takes them in order and returns
-// how many; what it does not take (no room, too large, or the socket is closed) can
+// how many; what it does not take (no room, larger than the MTU or a frame of the
+// socket's memory, or the socket is closed) can
 // go by another way. It never waits.
 func (x *XSK) WriteBatch(ms []Message) (taken int) {
 	x.out.mu.Lock()
@@ -87,7 +88,7 @@ func (x *XSK) put(m *Message, d *unix.XDPDesc) bool {
 	if remote.Is4() {
 		size += ipv4Len - ipv6Len
 	}
-	if m.Link.IsZero() || size > s.mtu || !remote.IsValid() || !local.IsValid() || local.Is4() != remote.Is4() ||
+	if m.Link.IsZero() || size > s.mtu || uint64(m.Link.length)+uint64(size) > x.frameSize || !remote.IsValid() || !local.IsValid() || local.Is4() != remote.Is4() ||
 		local.IsUnspecified() || remote.Zone() != "" {
 		return false
 	}

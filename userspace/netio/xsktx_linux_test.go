@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/netip"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // What is sent through the ring comes out at the other end's UDP socket, whose
@@ -132,4 +134,25 @@ func newFlow(b *testing.B, size int, many bool) (*wire, []Message) {
 	send(b, w.udp(w.near, "192.0.2.1:1"), Message{Buf: make([]byte, size), Remote: out[0].Remote})
 	b.ResetTimer()
 	return w, out
+}
+
+// With jumbo frames, which a socket's memory does not hold, the MTU is not what
+// bounds a packet.
+func TestXSKSendsNoMoreThanAFrame(t *testing.T) {
+	const frameSize = 4096
+	for _, network := range []int{ethernetLen, ethernetLen + 2*vlanTagLen} {
+		x := &XSK{umem: make([]byte, 2*frameSize), frameSize: frameSize, out: sending{mtu: 9000, free: []uint64{0, frameSize}}}
+		m := Message{
+			Remote: netip.MustParseAddrPort("192.0.2.2:4000"), Local: netip.MustParseAddrPort("192.0.2.1:7626"),
+			Link: AnswerLink(make([]byte, network), network), Buf: make([]byte, frameSize-network-ipv4Len-udpLen+1),
+		}
+		var d unix.XDPDesc
+		if x.put(&m, &d) {
+			t.Errorf("a frame of %d bytes was put into %d", d.Len, frameSize)
+		}
+		m.Buf = m.Buf[1:]
+		if !x.put(&m, &d) || d.Len != frameSize {
+			t.Errorf("a full frame: %+v", d)
+		}
+	}
 }
