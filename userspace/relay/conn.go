@@ -54,7 +54,8 @@ func (c *Conn) Read(p []byte) (int, error) {
 // or Refuse.
 type Request struct{ s *stream.Stream }
 
-// openingPatience is how long a stream may exist without its first byte.
+// openingPatience is how long a stream may exist without its first byte, and how
+// long its opener may have no room for the answer.
 const openingPatience = 30 * time.Second
 
 // Accept reads how a stream begins. After an error the stream is over.
@@ -75,16 +76,24 @@ func Accept(s *stream.Stream) (*Request, error) {
 
 // Connected answers that the backend is there, and returns the stream.
 func (r *Request) Connected() (*stream.Stream, error) {
-	_, err := r.s.Write(appendAnswer(nil, StatusConnected, ""))
-	return r.s, err
+	return r.s, r.answer(StatusConnected, "")
+}
+
+func (r *Request) answer(status Status, reason string) error {
+	_ = r.s.SetWriteDeadline(time.Now().Add(openingPatience))
+	_, err := r.s.Write(appendAnswer(nil, status, reason))
+	_ = r.s.SetWriteDeadline(time.Time{})
+	return err
 }
 
 // Refuse answers why there is no backend, a sentence for a person, and ends the
 // stream.
 func (r *Request) Refuse(status Status, reason string) {
-	if _, err := r.s.Write(appendAnswer(nil, status, reason)); err == nil {
-		_ = r.s.CloseWrite()
+	if err := r.answer(status, reason); err != nil {
+		r.s.Reset(CodeRefused)
+		return
 	}
+	_ = r.s.CloseWrite()
 	r.s.CloseRead(CodeRefused)
 }
 

@@ -94,16 +94,18 @@ func (g *gate) stream(key handshake.PublicKey) (leave func(), refusal string) {
 	}, ""
 }
 
-// rates are those that a session's bytes count in; nil: none is limited.
+// rates are those that a session's bytes count in; nil: none is limited. The
+// client's own comes first: what that refuses must not use up the service's, or one
+// client that sends without end would take away what the others may have.
 func (g *gate) rates(key handshake.PublicKey) []*rate {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var all []*rate
-	if g.limits.Rate > 0 {
-		all = append(all, &g.rate)
-	}
 	if g.limits.ClientRate > 0 {
 		all = append(all, &g.clients[key].rate)
+	}
+	if g.limits.Rate > 0 {
+		all = append(all, &g.rate)
 	}
 	return all
 }

@@ -478,3 +478,27 @@ func TestUDPLocalhost(t *testing.T) {
 		}
 	}
 }
+
+// What a client sends beyond its own rate takes nothing from the other clients.
+func TestRatesOfTwoClients(t *testing.T) {
+	g := newGate(Limits{Rate: 1_000_000, ClientRate: 1000})
+	greedy, other := handshake.PublicKey{1}, handshake.PublicKey{2}
+	for _, key := range []handshake.PublicKey{greedy, other} {
+		if _, refusal := g.session(key); refusal != "" {
+			t.Fatal(refusal)
+		}
+	}
+	flood := throttled{rates: g.rates(greedy)}
+	passed := 0
+	for range 10_000 { // 10 MB, ten seconds' worth of all
+		if flood.mayPass(1000) {
+			passed++
+		}
+	}
+	if passed == 0 || passed > 10 {
+		t.Errorf("%d of the flood have passed, want some", passed)
+	}
+	if !(throttled{rates: g.rates(other)}).mayPass(1000) {
+		t.Error("the other client's first datagram is lost")
+	}
+}

@@ -66,6 +66,8 @@ func (b *streams) serve(ctx context.Context, s *Service, c Conn) error {
 
 // connect serves one stream.
 func (b *streams) connect(ctx context.Context, s *Service, c Conn, one *stream.Stream) {
+	// Before the Pump looks after it, no peer that stands still may hold it up.
+	defer context.AfterFunc(ctx, func() { one.Reset(relay.CodeShutdown) })()
 	request, err := relay.Accept(one)
 	if err != nil {
 		return
@@ -87,6 +89,7 @@ func (b *streams) connect(ctx context.Context, s *Service, c Conn, one *stream.S
 	b.worked(s)
 	remote, err := request.Connected()
 	if err != nil {
+		one.Reset(relay.CodeNone)
 		conn.Close()
 		return
 	}

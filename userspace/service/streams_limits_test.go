@@ -200,3 +200,24 @@ func TestThreatStreamsLeft(t *testing.T) {
 		return e.service.gate.total.sessions == 0 && len(e.service.gate.clients) == 0
 	})
 }
+
+// A peer that opens a stream and never says anything holds up no shutdown.
+func TestThreatSilentStream(t *testing.T) {
+	_, spec := newBackend(t)
+	e := newEdge(t, spec, Limits{})
+	_, m := e.dial()
+	if _, err := m.Open(t.Context()); err != nil { // the next one lets the server hear of it
+		t.Fatal(err)
+	}
+	if err := connect(t, m).Answer(); err != nil {
+		t.Fatal(err)
+	}
+	e.end()
+	over := make(chan struct{})
+	go func() { e.wait.Wait(); close(over) }()
+	select {
+	case <-over:
+	case <-time.After(10 * time.Second):
+		t.Error("the service waits for the stream")
+	}
+}
