@@ -109,6 +109,39 @@ func TestRevokedBeforeConfirmation(t *testing.T) {
 	})
 }
 
+// A preshared key that changes while a handshake is under way leaves no session
+// behind that was made with the one before, whenever Revoke looked.
+func TestPSKChangesDuringHandshake(t *testing.T) {
+	key := handshake.NewPrivateKey()
+	var asked atomic.Int64
+	srv := listen(t, func(c *Config) {
+		c.Authorize = func(handshake.PublicKey, uint16) Access {
+			if asked.Add(1) == 1 {
+				return Access{Allowed: true, PSK: handshake.PSK{1}}
+			}
+			return Access{Allowed: true, PSK: handshake.PSK{2}}
+		}
+	})
+	init, _ := newAttempt(t, srv, func(c *handshake.ClientConfig) { c.Static, c.PSK = key, handshake.PSK{1} })
+	newSocket(t, "127.0.0.1", srv).send(init.Packet())
+	eventually(t, "the handshake is given up", func() bool { return srv.Stats().Packets[HandshakeBusy] == 1 })
+	left := 0
+	srv.EachSession(func(s *Session) bool {
+		if s.Err() == nil {
+			left++
+		}
+		return true
+	})
+	if left != 0 {
+		t.Errorf("%d sessions go on", left)
+	}
+	init, cfg := newAttempt(t, srv, func(c *handshake.ClientConfig) { c.Static, c.PSK = key, handshake.PSK{2} })
+	socket := newSocket(t, "127.0.0.1", srv)
+	reply, _ := exchange(t, socket, init)
+	newClient(t, socket, cfg, reply)
+	accept(t, srv)
+}
+
 // A client's own bound on its sessions goes before that of all keys.
 func TestSessionsOfClient(t *testing.T) {
 	key := handshake.NewPrivateKey()

@@ -70,6 +70,11 @@ func (h *handshaker) answer(job *initJob) Reason {
 		} else if err != nil {
 			srv.cfg.Log.Error("handshake failed", "remote", job.remote, "error", err)
 			return HandshakeFailed
+		} else if srv.cfg.Authorize(req.Client, req.Service).PSK != access.PSK {
+			// It has changed since, and Revoke may have looked before there was this
+			// session to end. The client tries again.
+			s.discard(h.counts)
+			return HandshakeBusy
 		}
 	}
 	if no != nil {
