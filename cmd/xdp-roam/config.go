@@ -56,6 +56,9 @@ nothing and listens nowhere.`,
 			if err != nil {
 				return err
 			}
+			if err := keys.Check(conf.AuthorizedKeys); err != nil {
+				return err
+			}
 			for _, warning := range keys.Warnings {
 				fmt.Fprintln(e.stderr, "warning:", warning)
 			}

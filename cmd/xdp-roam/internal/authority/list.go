@@ -45,6 +45,9 @@ func Open(file string, services []config.Service) (*List, error) {
 	if _, err := l.Reload(); err != nil {
 		return nil, err
 	}
+	if err := l.inForce.Load().Check(file); err != nil {
+		return nil, err
+	}
 	return l, nil
 }
 
@@ -75,7 +78,8 @@ func (l *List) State() State {
 	return l.state
 }
 
-// Reload reads the file again. After an error the list before stays in force.
+// Reload reads the file again. After an error the list before stays in force; a
+// file without a key is none: who takes the last client off the list means it.
 func (l *List) Reload() (Change, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

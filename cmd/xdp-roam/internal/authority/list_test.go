@@ -94,14 +94,30 @@ func TestRevoked(t *testing.T) {
 	}
 }
 
-// A file that is wrong, empty or away leaves the list as it was and is told of.
+// Who takes the last client off the list means it.
+func TestLastClientRemoved(t *testing.T) {
+	alice := newKey()
+	l, name := open(t, alice.String()+" alice")
+	write(t, name, "# nobody for now")
+	change, err := l.Reload()
+	if err != nil || change.Revoked(alice, 7) == "" || l.Authorize(alice, 7).Allowed {
+		t.Errorf("%+v %v: the client is still let in", change, err)
+	}
+	if w := l.Warnings(); len(w) != 1 || !strings.Contains(w[0], "nobody can connect") {
+		t.Errorf("warnings %q", w)
+	}
+	if _, err := Open(name, services); err == nil {
+		t.Error("a daemon starts with a list of nobody")
+	}
+}
+
+// A file that is wrong or away leaves the list as it was and is told of.
 func TestBadFileKeepsTheList(t *testing.T) {
 	alice := newKey()
 	l, name := open(t, alice.String()+" alice")
 	read := l.State().Read
 	for _, spoil := range []func(){
 		func() { write(t, name, alice.String()) },
-		func() { write(t, name) },
 		func() { os.Remove(name) },
 	} {
 		spoil()

@@ -127,9 +127,18 @@ func ParseAuthorized(name string, r io.Reader, services []Service, readPSK func(
 		return nil, errors.Join(p.wrong...)
 	}
 	if len(p.list.Clients) == 0 {
-		return nil, fmt.Errorf("%w: %s: no key in it, so that nobody could connect; add one, or use allow_anonymous = true", ErrInvalid, name)
+		p.list.warn("%s: no key in it, so that nobody can connect; add one", name)
 	}
 	return p.list, nil
+}
+
+// Check returns what is no list to begin with: one without a key, which is more likely
+// the wrong file than meant. A list that loses its last key later is one.
+func (a *Authorized) Check(name string) error {
+	if len(a.Clients) == 0 {
+		return fmt.Errorf("%w: %s: no key in it, so that nobody could connect; add one, or use allow_anonymous = true", ErrInvalid, name)
+	}
+	return nil
 }
 
 type authorizedParser struct {

@@ -118,8 +118,6 @@ func TestBadAuthorized(t *testing.T) {
 		text string
 		want []string
 	}{
-		"empty":        {"", []string{"f: no key in it"}},
-		"comment only": {"# " + keyA + " alice\n", []string{"f: no key in it"}},
 		"no key":       {"alice\n", []string{"f:1: "}},
 		"no name":      {keyA + "\n", []string{"f:1: the key has no name"}},
 		"only spaces":  {keyA + "   \n", []string{"f:1: the key has no name"}},
@@ -198,4 +196,23 @@ func FuzzParseAuthorized(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A list without a key is one, though none to begin with.
+func TestAuthorizedOfNobody(t *testing.T) {
+	for _, text := range []string{"", "# " + keyA + " alice\n"} {
+		a, err := parseAuthorized(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(a.Warnings) != 1 || !strings.Contains(a.Warnings[0], "f: no key in it") {
+			t.Errorf("%q: warnings %q", text, a.Warnings)
+		}
+		if err := a.Check("f"); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "f: no key in it") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	if a, err := parseAuthorized(keyA + " alice\n"); err != nil || a.Check("f") != nil {
+		t.Errorf("a list of one: %v", err)
+	}
 }
