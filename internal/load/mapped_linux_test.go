@@ -69,8 +69,8 @@ func (m *mapped) rebind() error {
 	err = conn.SetReadDeadline(m.deadline)
 	m.mu.Unlock()
 	err = errors.Join(err, old.SetReadDeadline(time.Unix(1, 0)))
-	//lint:ignore SA2001 once it is locked, the reader has left the old one
 	m.reading.Lock()
+	//lint:ignore SA2001 once it is locked, the reader has left the old one
 	m.reading.Unlock()
 	m.drainers.Go(func() { drain(old, time.Time{}, func(n uint64) { m.host.unmapped.Add(n) }) })
 	return err
@@ -199,8 +199,8 @@ func (m *mapped) Close() error {
 		return nil
 	}
 	err := conn.SetReadDeadline(time.Unix(1, 0))
-	//lint:ignore SA2001 once it is locked, the reader is gone
 	m.reading.Lock()
+	//lint:ignore SA2001 once it is locked, the reader is gone
 	m.reading.Unlock()
 	drain(conn, time.Now().Add(closeWait), func(n uint64) { m.host.unread.Add(n) })
 	m.mu.Lock()

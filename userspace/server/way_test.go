@@ -56,8 +56,8 @@ func TestWay(t *testing.T) {
 		q.packets <- netio.Message{Buf: packets[0], N: len(packets[0]), Remote: from, Local: s.LocalAddr(), Link: l}
 		packets = packets[1:]
 		receive(t, s)
-		//lint:ignore SA2001 once it is locked, the reader is done with it
 		s.mu.Lock()
+		//lint:ignore SA2001 once it is locked, the reader is done with it
 		s.mu.Unlock()
 	}
 	send := func(what string, want int) []netio.Message {
