@@ -43,16 +43,6 @@ func (m *meter) note(now time.Time) {
 	m.last = now
 }
 
-// pause is the longest time without a sign of life so far.
-func (m *meter) pause() time.Duration {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.began.IsZero() {
-		return 0
-	}
-	return max(m.longest, time.Since(m.last))
-}
-
 // total is the bytes so far.
 func (m *meter) total() int64 {
 	m.mu.Lock()
