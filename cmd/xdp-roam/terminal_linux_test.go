@@ -47,11 +47,14 @@ func (b *labBench) onTerminal(env []string, args ...string) *screen {
 	if err := b.client.Start(s.cmd); err != nil {
 		b.t.Fatal(err)
 	}
+	read := make(chan struct{})
 	go func() {
 		_ = s.cmd.Wait()
+		<-read // what it said last, too
 		close(s.ended)
 	}()
 	go func() {
+		defer close(read)
 		p := make([]byte, 4096)
 		for {
 			n, err := master.Read(p)
