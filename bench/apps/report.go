@@ -90,7 +90,7 @@ The walk, a step each %.1f s: from A (NAT) to B (NAT), both for %.1f s; the NAT 
 A pause is the longest time in which a program saw nothing come: a line on the terminal, a byte in a file, an answer; of iperf3, whole intervals of %v.
 Plain TCP and the rows without moves are over IPv6, since the lab's NATs are programs that carry UDP alone; so only rows with the same networks compare.
 
-Measured on %v.
-`, interval, report.ThisMachine())
+Measured on %v; load average at the start: %s.
+`, interval, report.ThisMachine(), s.load)
 	return b.String()
 }

@@ -55,11 +55,15 @@ type stage struct {
 	connect   *process
 	closers   []func() error
 
+	load    string // what else the machine had to do: its load average at the start
 	results []result
 }
 
 func newStage(ctx context.Context, binary string) (s *stage, err error) {
 	s = &stage{began: time.Now(), binary: binary}
+	if text, err := os.ReadFile("/proc/loadavg"); err == nil {
+		s.load, _, _ = strings.Cut(string(text), " ")
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("setting the stage: %w%s", err, s.words()), s.close())
