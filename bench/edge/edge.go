@@ -122,10 +122,15 @@ func (e *Edge) addQueue() error {
 
 // Play plays datagrams of size, at least n, until count says that they were worked off.
 func (e *Edge) Play(n, size int, count func() uint64) (Cost, error) {
-	ends := e.Wire.Ends(e.Client.Addr().Port(), Port)
-	return e.Injector.Play(harness.Tested, n, count, func() error {
+	c, err := e.Injector.Play(harness.Tested, n, count, func() error {
+		ends := e.Wire.Ends(e.Client.Addr().Port(), Port)
 		return e.Client.Record(Burst, size, func(packet []byte) error { return e.Recording.Append(ends, packet) })
 	})
+	if err != nil {
+		st := e.Server.Stats()
+		err = fmt.Errorf("the server: %w; %d were dropped before their reader, the queue lost %+v", err, st.DatagramsDropped, st.QueueDrops)
+	}
+	return c, err
 }
 
 // Close ends all but the wire.

@@ -10,6 +10,7 @@ package path
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os/exec"
 	"runtime/debug"
 	"sync/atomic"
@@ -101,9 +102,15 @@ func receive(ctx context.Context, o Options, r *report.Results) error {
 			c, err := e.Injector.Play(harness.OnlyPass, o.Datagrams, wg.Server.Received, func() error {
 				return wg.Client.Record(edge.Burst, large, func(p []byte) error { return e.Recording.Append(ends, p) })
 			})
-			return c.CPU, err
+			return c.CPU, named("wireguard-go", err)
 		}
-		quic := func() (float64, error) { return receiveQUIC(ctx, o, e.Wire) }
+		// Its client floods its wire, where the others' sessions would lose packets.
+		flooded, err := network.New(network.LikeWire)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, flooded.Close()) }()
+		quic := func() (float64, error) { return receiveQUIC(ctx, o, flooded) }
 		runs, err := report.Alternate(ctx, o.Pairs, ours, wireguard, quic)
 		if err != nil {
 			return err
@@ -114,6 +121,14 @@ func receive(ctx context.Context, o Options, r *report.Results) error {
 			Against("quic-go", "ns", runs[2], runs[0]))
 		return nil
 	})
+}
+
+// named says whose error it is.
+func named(who string, err error) error {
+	if err != nil {
+		return fmt.Errorf("%s: %w", who, err)
+	}
+	return nil
 }
 
 // receiveQUIC returns the CPU time of the server for each datagram, ns. Its client
@@ -178,7 +193,7 @@ func echo(ctx context.Context, o Options, r *report.Results) error {
 					}
 					return nil
 				})
-				return c.CPU, err
+				return c.CPU, named("net.UDPConn", err)
 			})
 		if err != nil {
 			return err
