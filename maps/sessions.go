@@ -12,6 +12,8 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+
+	"github.com/xdp-roam/xdp-roam/internal/prefetch"
 )
 
 // Errors of the session table.
@@ -284,6 +286,14 @@ func (s *Sessions) Lookup(id *ID) (slot uint32, live bool) {
 	live = s.slots[slot].holds(id) && *id != ID{} // which every free slot holds
 	runtime.KeepAlive(s)
 	return slot, live
+}
+
+// Touch asks the processor for the slot that the id names, for a Lookup soon, and
+// returns its number.
+func (s *Sessions) Touch(id *ID) uint32 {
+	slot := s.index(id)
+	prefetch.Object(&s.slots[slot])
+	return slot
 }
 
 // Find returns the slot that the id names and what the id is. The slot number

@@ -5,6 +5,8 @@ package server
 import (
 	"sync"
 	"sync/atomic"
+
+	"github.com/xdp-roam/xdp-roam/internal/prefetch"
 )
 
 // directory finds the session of an id by the slot that the id names, as the
@@ -65,6 +67,9 @@ func (d *directory) remove(n uint32) {
 
 // set makes slot lead to session n; 0 to none.
 func (d *directory) set(slot, n uint32) { d.numbers[slot].Store(n) }
+
+// touch asks the processor for what at looks at first.
+func (d *directory) touch(slot uint32) { prefetch.Object(&d.numbers[slot]) }
 
 // at returns the session that slot leads to, or nil.
 func (d *directory) at(slot uint32) *Session {

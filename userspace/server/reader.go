@@ -36,6 +36,8 @@ type reader struct {
 	in       []netio.Message
 	parts    []netio.Message     // of a batch in which a message holds several packets (UDP_GRO)
 	sessions [batchSize]*Session // of the packet at the same place
+	recent   recent
+	cold     []touched // what find touches
 	snd      sender
 	// answers holds the RETRY, VERSIONS and resets of a batch.
 	answers []byte
@@ -100,8 +102,6 @@ func (r *reader) batch(now session.Time, in []netio.Message) {
 
 // packets works off at most batchSize packets and sends what comes of them.
 func (r *reader) packets(now session.Time, in []netio.Message) {
-	// First touch the sessions of all, so that their cache misses overlap
-	// instead of adding up.
 	r.find(in)
 	for i := 0; i < len(in); {
 		s := r.sessions[i]
@@ -121,34 +121,6 @@ func (r *reader) packets(now session.Time, in []netio.Message) {
 	r.tally.flush(r.counts)
 	r.snd.flush(r.counts)
 	r.answers = r.answers[:0]
-}
-
-// find notes the session that each packet names, or nil. Packets of one session
-// often follow each other.
-func (r *reader) find(in []netio.Message) {
-	var last wire.ID // none is zero
-	var s *Session
-	for i := range in {
-		pkt := in[i].Data()
-		_, id, err := wire.ParseData(pkt)
-		if err != nil || len(pkt) > wire.MaxPacket {
-			r.sessions[i] = nil
-			continue
-		}
-		if id != last {
-			last, s = id, r.srv.lookup(&id)
-		}
-		r.sessions[i] = s
-	}
-}
-
-// lookup returns the session of an id, or nil.
-func (srv *Server) lookup(id *wire.ID) *Session {
-	slot, live := srv.table.Lookup((*maps.ID)(id))
-	if !live {
-		return nil
-	}
-	return srv.directory.at(slot)
 }
 
 // tally adds up the packets of one reason, as most of a batch are, before they are

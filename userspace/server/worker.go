@@ -45,7 +45,10 @@ func (w *worker) keepTime() {
 // tick ticks the sessions whose deadlines have come. due is memory for them.
 func (w *worker) tick(now session.Time, snd *sender, due []*Session) []*Session {
 	due = w.wheel.expire(now, due)
-	for _, s := range due {
+	for i, s := range due {
+		if i%batchSize == 0 {
+			touchDue(due[i:min(i+batchSize, len(due))])
+		}
 		s.mu.Lock()
 		s.armedFor = 0
 		if at, ok := s.state.Deadline(); ok && at <= now {

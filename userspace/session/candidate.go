@@ -113,7 +113,7 @@ func (s *Session) gate(now Time, from Path, in *localID, counter uint64, n int, 
 		s.follow(now, from, out)
 		s.dropCandidates(now, RefusedCurrent, out)
 		if in.Seq > s.pathLocal.Seq {
-			s.pathLocal = in
+			publish(&s.pathLocal, in)
 			s.commit(out)
 			// Follow the peer to a new id, so that both directions change together. Only
 			// if we are behind: an end that has gone ahead itself must not be chased.

@@ -46,15 +46,16 @@ type ping struct {
 // control is the reliable delivery of control frames: they travel with a PING,
 // whose PONG acknowledges all of its packet.
 type control struct {
-	pings      []ping
-	addrs      *addrsFrame // to be sent
-	last, next Time        // of the tries
 	tries      uint8
 	armed      bool // next is when to try again
 	stalled    bool // all tries are used up and were waited for
 	closeAcked bool
 	// want: a PONG is wanted for its own sake; observe: OBSERVED_ADDR is to be sent.
 	want, observe bool
+
+	pings      []ping
+	addrs      *addrsFrame // to be sent
+	last, next Time        // of the tries
 }
 
 // restart gives a changed path its full number of tries.

@@ -18,8 +18,8 @@
 // Of Noise there is one part here, the rekey: its messages come from package
 // handshake, which is as pure.
 //
-// A Session is not safe for concurrent use: the caller owns a lock or the
-// goroutine.
+// A Session is not safe for concurrent use, but for Touch: the caller owns a lock
+// or the goroutine.
 //
 // The invariant that every branch of Receive leans on: until the AEAD has opened
 // a packet and the replay window has taken its counter, nothing but a counter by

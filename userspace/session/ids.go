@@ -74,7 +74,8 @@ func (l *localID) accept(counter uint64) Reason {
 // is a kilobyte. Every counter up to the highest then counts as received, which
 // refuses replays as before, and packets that were under way for so long.
 func (l *localID) rest() {
-	l.use, l.floor = nil, l.next
+	publish(&l.use, nil)
+	l.floor = l.next
 }
 
 // replayWindow is the least number of counters that the replay filter holds.
@@ -187,7 +188,7 @@ func (s *Session) rotate() bool {
 	if s.spare(s.path) == nil {
 		return false
 	}
-	s.rid = s.take(s.path)
+	publish(&s.rid, s.take(s.path))
 	s.forgetRemote()
 	return true
 }
@@ -234,7 +235,7 @@ func (s *Session) guard(now Time, out *Output) bool {
 // one carries packets to another path while both are being validated.
 func (s *Session) renew(now Time, rid **remoteID, path Path) {
 	if r := *rid; r.Seq < s.sentSeq && now >= r.superseded+minRetire {
-		*rid = s.take(path)
+		publish(rid, s.take(path))
 	}
 }
 
@@ -255,7 +256,7 @@ func (s *Session) noteSent(now Time, rid *remoteID) {
 // one has carried packets to another path, which did not become ours.
 func (s *Session) settle() {
 	if s.rid.Seq < s.sentSeq {
-		s.rid = s.take(s.path)
+		publish(&s.rid, s.take(s.path))
 	}
 	s.forgetRemote()
 }
@@ -268,7 +269,7 @@ func (s *Session) forgetRemote() {
 	for _, r := range s.remote {
 		needed := s.pathNeeds(r)
 		if r.Seq < s.rid.Seq && !needed {
-			r.key = nil
+			publish(&r.key, nil)
 			continue
 		}
 		if r.taken && !needed {
@@ -410,7 +411,7 @@ func (s *Session) releaseKeys() {
 		l.rest()
 	}
 	for _, r := range s.remote {
-		r.key = nil
+		publish(&r.key, nil)
 	}
 	s.keysBuilt = false
 }

@@ -36,7 +36,7 @@ func (s *Session) MoveLocal(now Time, local netip.AddrPort, out *Output) error {
 	m := &localMove{from: old.Local, rid: s.rid, pending: true, started: now, until: now + 3*max(s.rtt.pto(), minDeadline)}
 	to := old
 	to.Local = local
-	s.rid = s.take(to)
+	publish(&s.rid, s.take(to))
 	s.enter(to)
 	s.localMove = m
 	s.forgetRemote()

@@ -121,7 +121,8 @@ func (s *Session) switchTo(now Time, i int, out *Output) {
 		})
 	}
 	old := s.path
-	s.rid, s.pathLocal = c.rid, c.local
+	publish(&s.rid, c.rid)
+	publish(&s.pathLocal, c.local)
 	s.enter(c.path)
 	if !c.again {
 		s.rtt.sample(now - c.resend.start)
@@ -149,7 +150,8 @@ func (s *Session) returnTo(now Time, i int, out *Output) {
 	s.departures = slices.Delete(s.departures, i, len(s.departures))
 	s.dropCandidates(now, RefusedPreferred, out)
 	lost := s.path
-	s.rid, s.pathLocal = d.rid, d.local
+	publish(&s.rid, d.rid)
+	publish(&s.pathLocal, d.local)
 	s.enter(d.path)
 	s.rtt, s.mtu = d.rtt, d.mtu
 	if s.mtu.search != nil {
@@ -250,7 +252,7 @@ func (s *Session) moveTo(now Time, to Path, out *Output) {
 	old := s.path
 	s.finder.left = append(s.finder.left, leftPath{old, s.rid, now + 3*max(pto, minDeadline)})
 	s.learn(to.Remote)
-	s.rid = s.take(to)
+	publish(&s.rid, s.take(to))
 	s.enter(to)
 	s.forgetRemote()
 	s.finder.movedFrom = &old

@@ -81,7 +81,7 @@ func (s *Session) readyToSend(r *remoteID) error {
 	if err := key.build(s.sendSecret(r.Seq), r.Seq, &r.ID); err != nil {
 		return err
 	}
-	r.key = key
+	publish(&r.key, key)
 	return nil
 }
 
@@ -100,7 +100,7 @@ func (s *Session) open(l *localID, counter uint64, pkt []byte, out *Output) (pla
 		return nil, false // forged packets do not make an idle session hold keys
 	}
 	if l.use == nil {
-		l.use = &receiving{key: fresh}
+		publish(&l.use, &receiving{key: fresh})
 	}
 	s.keysBuilt = true
 	return plain, true

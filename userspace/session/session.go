@@ -61,63 +61,75 @@ const (
 // Session is one end of a session. Make it with New; see the package comment for
 // how to drive it.
 type Session struct {
+	hot
+
 	c2s, s2c [32]byte
 	ids      IDs
 	source   io.Reader
 
-	// path is the validated path, rid the peer's id that we send on to it and
-	// pathLocal the id of ours that the peer uses on it.
-	path           Path
-	rid            *remoteID
-	pathLocal      *localID
-	pathGeneration uint32
-
 	local               []*localID  // live, in order of seq
 	remote              []*remoteID // held, in order of seq
 	localTop, remoteTop uint32      // highest seq issued by us, by the peer
-	sentSeq             uint32      // highest seq of the peer that carried a non-probing packet of ours
 	partNumber          uint32
-	epoch               epochs
+	pathGeneration      uint32
 
-	newest     mark // the newest non-probing packet, if heardAny
-	candidates []candidate
 	departures []departure
 	backoffs   *[]backoff // of few
-	localMove  *localMove // server
-
-	finder *finder // client
-	race   *race   // client
+	race       *race      // client
 
 	rtt rtt
 	mtu mtu
-	ctl control
 
 	parts *partials // unless there is none
 
 	alarm *alarm // the last one
 
-	started, lastReceived, lastSent Time
-	idle, keepalive                 time.Duration
-	role                            Role
-	state                           State
-	maxDatagram, peerMaxDatagram    uint16
-	grease                          bool
-	heardAny                        bool
-	carried                         bool // a DATAGRAM, ever
-	worn                            bool // and in this epoch: without, a rekey would protect nothing
-	keysBuilt                       bool
-	needIDs                         bool // the peer used an id: see topUp
-	urgent                          bool // control frames are to go with this call
-	retryIDs                        Time // not before this: the last try failed
+	started, lastSent Time
+	idle, keepalive   time.Duration
+	retryIDs          Time // not before this: the last try failed
 
 	farewell *farewell // once it is over
 
-	received, sent    Traffic
-	delivered, probed uint64
-	tallied           *Moves              // once there was one
-	counts            *[NumReasons]uint64 // of the other reasons, once there was one
+	sent    Traffic
+	probed  uint64
+	tallied *Moves              // once there was one
+	counts  *[NumReasons]uint64 // of the other reasons, once there was one
 
 	scratch [32]byte // would escape to the heap as a local variable
+}
+
+// hot is what Receive looks at for nearly every packet, side by side: of a session
+// that has been quiet for a moment each cache line costs more than to decrypt a
+// small packet.
+type hot struct {
+	state                        State
+	role                         Role
+	grease                       bool
+	heardAny                     bool
+	carried                      bool // a DATAGRAM, ever
+	worn                         bool // and in this epoch: without, a rekey would protect nothing
+	keysBuilt                    bool
+	needIDs                      bool // the peer used an id: see topUp
+	urgent                       bool // control frames are to go with this call
+	maxDatagram, peerMaxDatagram uint16
+	sentSeq                      uint32 // highest seq of the peer that carried a non-probing packet of ours
+
+	// path is the validated path, rid the peer's id that we send on to it and
+	// pathLocal the id of ours that the peer uses on it.
+	path      Path
+	rid       *remoteID
+	pathLocal *localID
+
+	newest       mark // the newest non-probing packet, if heardAny
+	lastReceived Time
+	received     Traffic
+	delivered    uint64
+
+	candidates []candidate
+	localMove  *localMove // server
+	finder     *finder    // client
+	epoch      epochs
+	ctl        control
 }
 
 // New returns a session that starts at now. It sends nothing: a client's first
@@ -136,11 +148,12 @@ func New(cfg Config, now Time) (*Session, error) {
 		return nil, fmt.Errorf("%w: Path has no remote address", ErrConfig)
 	}
 	s := &Session{
-		role: cfg.Role, c2s: cfg.C2S, s2c: cfg.S2C, ids: cfg.IDs,
-		source: cfg.Random, grease: !cfg.NoGrease, path: cfg.Path,
-		idle: cfg.IdleTimeout, keepalive: cfg.Keepalive,
-		maxDatagram: cfg.MaxDatagram, peerMaxDatagram: cfg.PeerMaxDatagram,
-		started: now, lastReceived: now, lastSent: now, epoch: epochs{begun: now},
+		c2s: cfg.C2S, s2c: cfg.S2C, ids: cfg.IDs, source: cfg.Random,
+		idle: cfg.IdleTimeout, keepalive: cfg.Keepalive, started: now, lastSent: now,
+		hot: hot{
+			role: cfg.Role, grease: !cfg.NoGrease, path: cfg.Path, lastReceived: now, epoch: epochs{begun: now},
+			maxDatagram: cfg.MaxDatagram, peerMaxDatagram: cfg.PeerMaxDatagram,
+		},
 	}
 	for i, id := range cfg.Local {
 		if id.Seq != uint32(i) {

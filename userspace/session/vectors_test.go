@@ -64,7 +64,7 @@ func loadJSON(t testing.TB, v any) {
 
 // vectorSession is a session that does nothing but lend its keys.
 func vectorSession(t testing.TB, role Role, c2s, s2c string) *Session {
-	s := &Session{role: role}
+	s := &Session{hot: hot{role: role}}
 	copy(s.c2s[:], unhex(t, c2s))
 	copy(s.s2c[:], unhex(t, s2c))
 	return s
