@@ -50,7 +50,7 @@ const deliverAt = 8
 // does what comes of them. Mostly that is datagrams: these it delivers together.
 func (r *reader) data(now session.Time, in []netio.Message, s *Session) {
 	s.mu.Lock()
-	if s.traced {
+	if s.tracing == traced {
 		r.openTraced(now, in, s)
 	} else {
 		r.open(now, in, s)

@@ -29,10 +29,8 @@ type Session struct {
 
 	number  uint32 // in the directory
 	service uint16
-	heard   bool // mu guards: its client has spoken
-	open    bool // mu guards: it was let in
-	traced  bool // mu guards: history has taps
-	over    bool // mu guards: every id is retired
+	stage   stage   // mu guards
+	tracing tracing // mu guards
 
 	// mu guards all below. Any worker may open the session's packets, so it is
 	// there for the case that two do; it is seldom contended.
@@ -46,6 +44,15 @@ type Session struct {
 	history  *history          // nil while nothing of the kind has happened
 	err      *ClosedError      // why it is over
 }
+
+// stage is how far a session came.
+type stage uint8
+
+const (
+	unheard stage = iota
+	heard         // its client has spoken
+	letIn
+)
 
 // history is what has happened to a session that happens to few.
 type history struct {
@@ -280,7 +287,7 @@ func (i *issuer) Issue() (wire.ID, wire.Token, error) {
 		return wire.ID{}, wire.Token{}, err
 	}
 	i.srv.directory.set(slot, i.number)
-	if i.traced {
+	if i.tracing == traced {
 		(*Session)(i).flagID(id)
 	}
 	return id, i.srv.keys.resetToken(id), nil

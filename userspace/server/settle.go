@@ -107,7 +107,7 @@ func (s *Session) event(now session.Time, e session.Event, out *session.Output) 
 // confirmed lets the session in, unless there are too many.
 func (s *Session) confirmed(now session.Time, out *session.Output) {
 	srv := s.srv
-	s.heard = true
+	s.stage = heard
 	if s.attempt != nil {
 		srv.attempts.confirmed(s.attempt)
 	}
@@ -126,7 +126,7 @@ func (s *Session) confirmed(now session.Time, out *session.Output) {
 	s.capped = network
 	select {
 	case srv.accepted <- s:
-		s.open = true
+		s.stage = letIn
 	default:
 		srv.totals.acceptQueueFull.Add(1)
 		s.state.Close(now, wire.CloseLimit, "the server does not keep up with new sessions", out)
@@ -166,11 +166,11 @@ func (s *Session) closed(err *ClosedError) {
 		s.srv.attempts.forget(s.attempt)
 		s.attempt = nil
 	}
-	if !s.heard {
+	if s.stage < heard {
 		s.srv.totals.expired.Add(1)
 		s.logUnheard(err)
 	}
-	if !s.open {
+	if s.stage < letIn {
 		return // never let in
 	}
 	s.srv.totals.closed.Add(1)

@@ -44,6 +44,15 @@ const (
 	TraceSend   = "send"
 )
 
+// tracing is whether anyone looks at a session's packets.
+type tracing uint8
+
+const (
+	untraced  tracing = iota
+	traced            // history has taps
+	traceOver         // every id is retired
+)
+
 // tap is one who looks at a session's packets.
 type tap struct {
 	f func(*Traced)
@@ -58,7 +67,7 @@ func (s *Session) Trace(f func(*Traced)) (stop func()) {
 	t := &tap{f}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.over {
+	if s.tracing == traceOver {
 		f(nil)
 		return func() {}
 	}
@@ -76,22 +85,25 @@ func (s *Session) Trace(f func(*Traced)) (stop func()) {
 // setTraced asks the data plane for the packets of all the session's ids, or no
 // longer. Ids that are issued later get the flag when they are. The caller holds s.mu.
 func (s *Session) setTraced(on bool) {
-	if s.traced == on {
+	if s.tracing == traceOver || on == (s.tracing == traced) {
 		return
 	}
-	s.traced = on
+	s.tracing = untraced
+	if on {
+		s.tracing = traced
+	}
 	s.state.LocalIDs(func(id wire.ID) { s.flagID(id) })
 }
 
 func (s *Session) flagID(id wire.ID) {
-	err := s.srv.table.SetFlags(id, maps.FlagTrace, s.traced)
+	err := s.srv.table.SetFlags(id, maps.FlagTrace, s.tracing == traced)
 	if err != nil && !errors.Is(err, maps.ErrNoSession) { // its last ids go one by one
 		s.srv.cfg.Log.Error("an id was not flagged for tracing", "id", id, "error", err)
 	}
 }
 
 func (s *Session) show(t *Traced) {
-	if s.traced {
+	if s.tracing == traced {
 		for _, to := range s.history.taps {
 			to.f(t)
 		}
@@ -100,9 +112,8 @@ func (s *Session) show(t *Traced) {
 
 // endTaps tells whoever looks that there is nothing more. The caller holds s.mu.
 func (s *Session) endTaps() {
-	s.over = true
 	s.show(nil)
-	s.traced = false
+	s.tracing = traceOver
 }
 
 // showReceived shows a packet that the session was given, which pkt is a copy of. The

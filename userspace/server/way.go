@@ -56,7 +56,7 @@ func (srv *Server) ForgetWays() { srv.wayEpoch.Add(1) }
 // address gives the packets that s has added to out their ways, and shows them to
 // whoever traces it. The caller holds s.mu.
 func (snd *sender) address(s *Session) {
-	if s.traced {
+	if s.tracing == traced {
 		s.showSent(snd.out.Packets[len(snd.ways):])
 	}
 	for i := len(snd.ways); i < len(snd.out.Packets); i++ {
