@@ -97,6 +97,29 @@ type shownSession struct{ *control.Session }
 
 func (s *shownSession) Read(into *control.Session) { *into = *s.Session }
 
+// Trace shows a packet at two stages and one that is sent, and ends.
+func (s *shownSession) Trace(snap int, f func(*control.Packet)) func() {
+	e, _, _ := testEnv("")
+	one := s.Session
+	packet := make([]byte, 60)
+	packet[0], packet[7] = wire.TypeData, 42
+	copy(packet[8:], one.CurrentID[:])
+	for i, p := range []control.Packet{
+		{Stage: "socket", Verdict: "deliver", Reason: "candidate"}, {Stage: "server", Verdict: "deliver", Reason: "delivered"},
+		{Stage: "server", Verdict: "send", Reason: "elsewhere"},
+	} {
+		p.Time, p.Session, p.ID, p.Remote, p.Local = at(e, time.Duration(3-i)*time.Millisecond), one.ID, one.CurrentID, one.Remote, one.Local
+		p.Link, p.Data, p.Bytes, p.Total = control.LinkUDP, packet, len(packet), len(packet)
+		p.ReadCounter()
+		if snap > 0 {
+			p.Data = p.Data[:snap]
+		}
+		f(&p)
+	}
+	f(nil)
+	return func() {}
+}
+
 func (s *shownSession) Detail() control.Detail {
 	return control.Detail{
 		Session: *s.Session, IDs: []wire.ID{s.CurrentID, {15: 9}}, SpareIDs: 1, PeerID: wire.ID{1, 2}, SparePeerIDs: 3,

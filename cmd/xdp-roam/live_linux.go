@@ -3,9 +3,13 @@
 package main
 
 import (
+	"bytes"
+	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 
+	"github.com/xdp-roam/xdp-roam/maps"
 	"github.com/xdp-roam/xdp-roam/userspace/control"
 	"github.com/xdp-roam/xdp-roam/userspace/server"
 	"github.com/xdp-roam/xdp-roam/userspace/session"
@@ -64,6 +68,47 @@ func (l live) Detail() control.Detail {
 		}
 	}
 	return d
+}
+
+// Trace implements control.Live.
+func (l live) Trace(snap int, f func(*control.Packet)) (stop func()) {
+	names := make(map[int]string) // of interfaces; calls come one at a time
+	return l.session.Trace(func(t *server.Traced) {
+		if t == nil {
+			f(nil)
+			return
+		}
+		p := &control.Packet{
+			Time: t.Time.UTC(), Stage: t.Stage, Verdict: t.Verdict, Reason: t.Reason, Session: l.session.ID(), ID: t.ID,
+			Remote: t.Remote, Local: t.Local, Queue: t.Queue, Bytes: t.Length, Total: t.Total, Data: t.Data,
+		}
+		switch t.Stage {
+		case server.TraceServer:
+			p.Link = control.LinkUDP
+		case maps.StageXDP.String():
+			p.Link, p.Interface = control.LinkEthernet, interfaceName(names, t.Ifindex)
+		default:
+			p.Link = control.LinkIP
+		}
+		p.ReadCounter()
+		if snap > 0 {
+			p.Data = p.Data[:min(snap, len(p.Data))]
+		}
+		p.Data = bytes.Clone(p.Data)
+		f(p)
+	})
+}
+
+func interfaceName(known map[int]string, index int) string {
+	name, ok := known[index]
+	if !ok {
+		name = strconv.Itoa(index) // gone already
+		if i, err := net.InterfaceByIndex(index); err == nil {
+			name = i.Name
+		}
+		known[index] = name
+	}
+	return name
 }
 
 // Close implements control.Live. The client takes it for an end that the server

@@ -49,6 +49,8 @@ func (s *tableSession) Read(into *control.Session) {
 	readSession(into, &info)
 }
 
+func (s *tableSession) Trace(int, func(*control.Packet)) func() { return func() {} }
+
 func (s *tableSession) Detail() control.Detail { return control.Detail{} }
 func (s *tableSession) Close(string) error     { return nil }
 

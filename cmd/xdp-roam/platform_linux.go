@@ -25,6 +25,7 @@ func platformCommands(e *env) []*cobra.Command {
 		newStatsCommand(e),
 		newEventsCommand(e),
 		newTopCommand(e),
+		newTraceCommand(e),
 		newDrainCommand(e),
 		newStateCommand(e),
 		newBenchCommand(e),

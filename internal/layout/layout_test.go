@@ -60,6 +60,7 @@ var allowed = map[string][]string{
 	"examples/recvfile": {"userspace/handshake", "userspace/server", "userspace/stream", "userspace/wire"},
 	"examples/sendfile": {"userspace/client", "userspace/handshake", "userspace/stream", "userspace/wire"},
 
+	"cmd/xdp-roam/internal/capture":   {"userspace/control"},
 	"cmd/xdp-roam/internal/authority": {"cmd/xdp-roam/internal/config", "userspace/handshake", "userspace/server"},
 	"cmd/xdp-roam/internal/known":     {"userspace/client", "userspace/handshake"},
 	"cmd/xdp-roam/internal/profile":   {"cmd/xdp-roam/internal/config", "cmd/xdp-roam/internal/forward", "userspace/handshake"},

@@ -93,6 +93,10 @@ type Live interface {
 	// Read sets every field of s. It may be asked again after the session's end.
 	Read(s *Session)
 	Detail() Detail
+	// Trace has f called with each packet of the session, cut at snap bytes unless
+	// that is 0, until stop is called, and with nil when the session has ended. f
+	// waits for nothing.
+	Trace(snap int, f func(*Packet)) (stop func())
 	// Close ends the session and tells its client why; again it does nothing.
 	Close(reason string) error
 }
