@@ -34,7 +34,7 @@ func NewHandler(source Source) http.Handler {
 	mux.HandleFunc("GET /v1/stats", a.stats)
 	mux.HandleFunc("GET /v1/workers", a.workers)
 	mux.HandleFunc("GET /v1/events", a.events)
-	mux.HandleFunc("GET /v1/trace", a.trace)
+	mux.HandleFunc("POST /v1/trace", a.trace) // it costs each packet something: not for those who may only read
 	mux.HandleFunc("POST /v1/drain", a.drain)
 	mux.HandleFunc("POST /v1/state/rotate", a.rotateState)
 	mux.HandleFunc("GET /v1/sessions", a.sessions)

@@ -165,7 +165,7 @@ func (c *Client) Trace(ctx context.Context, id string, snap int, f func(Packet) 
 	if snap > 0 {
 		v.Set("snaplen", strconv.Itoa(snap))
 	}
-	response, err := c.ask(ctx, http.MethodGet, "trace?"+v.Encode(), typeLines, nil)
+	response, err := c.ask(ctx, http.MethodPost, "trace?"+v.Encode(), typeLines, nil)
 	if err != nil {
 		return err
 	}
