@@ -195,6 +195,7 @@ type Cost struct {
 // expense.
 func (i *Injector) Play(program string, n int, count func() uint64, record func() error) (c Cost, err error) {
 	var spent time.Duration
+	failed := 0
 	for c.Packets < float64(n) {
 		i.Recording.Reset()
 		if err := record(); err != nil {
@@ -205,15 +206,25 @@ func (i *Injector) Play(program string, n int, count func() uint64, record func(
 			return c, err
 		}
 		all, worked, err := i.burst(program, count)
+		if errors.Is(err, errLost) && failed < maxFailed { // such as when the peer has just changed its keys
+			failed++
+			continue
+		}
 		if err != nil {
 			return c, err
 		}
+		failed = 0
 		spent += all - idle
 		c.Packets += float64(worked)
 	}
 	c.CPU = float64(spent) / c.Packets
 	return c, nil
 }
+
+// maxFailed bursts in a row may be lost: they do not count.
+const maxFailed = 3
+
+var errLost = errors.New("packets were lost")
 
 // settled is for how long nothing more is worked off when all has been.
 const settled = 250 * time.Millisecond
@@ -243,7 +254,7 @@ func (i *Injector) burst(program string, count func() uint64) (cpu time.Duration
 		}
 	}
 	if worked < all*9/10 {
-		return 0, 0, fmt.Errorf("of %d packets %d were worked off", all, worked)
+		return 0, 0, fmt.Errorf("%w: of %d packets %d were worked off", errLost, all, worked)
 	}
 	return cpu, worked, nil
 }

@@ -22,6 +22,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 
+	"github.com/xdp-roam/xdp-roam/internal/bench/harness"
 	"github.com/xdp-roam/xdp-roam/internal/bench/network"
 )
 
@@ -68,6 +69,10 @@ func NewQUIC(ctx context.Context, w *network.Wire, client *exec.Cmd) (q *QUIC, e
 		Certificates: []tls.Certificate{{Certificate: [][]byte{certificate}, PrivateKey: key}}, NextProtos: []string{protocol},
 	}, quicConfig)
 	if err != nil {
+		return q, err
+	}
+	// It gets the CPU of the thread that starts it.
+	if err := w.Client.Do(func() error { return harness.OwnCPU(network.GeneratorCPU) }); err != nil {
 		return q, err
 	}
 	if err := w.Client.Start(client); err != nil {

@@ -36,6 +36,8 @@ type Wire struct {
 	Server, Client *lab.Namespace
 	// Device is the index of the server's end.
 	Device int
+
+	restore func() error // the CPUs of this process's threads
 }
 
 // GeneratorCPU is where packets come from; the threads that are measured have the
@@ -62,6 +64,10 @@ func New(kind Kind) (w *Wire, err error) {
 			err = errors.Join(fmt.Errorf("making a wire between two namespaces: %w", err), w.Close())
 		}
 	}()
+	// A reader that has to wait for the generator's CPU would lose what comes meanwhile.
+	if w.restore, err = harness.KeepOff(GeneratorCPU); err != nil {
+		return w, err
+	}
 	if w.Server, err = lab.NewNamespace("bench-server"); err != nil {
 		return w, err
 	}
@@ -113,6 +119,9 @@ func (w *Wire) Close() error {
 		if n != nil {
 			errs = append(errs, n.Close())
 		}
+	}
+	if w.restore != nil {
+		errs = append(errs, w.restore())
 	}
 	return errors.Join(errs...)
 }
