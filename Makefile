@@ -63,10 +63,10 @@ vet:
 fmt-check:
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not gofmt'ed:"; echo "$$out"; exit 1; fi
 
-## cross: the client side builds for macOS and Windows
+## cross: everything, tests too, compiles for macOS and Windows, and the command for arm64
 cross:
-	GOOS=darwin GOARCH=arm64 $(GO) build -o /dev/null ./cmd/xdp-roam
-	GOOS=windows GOARCH=amd64 $(GO) build -o /dev/null ./cmd/xdp-roam
+	GOOS=darwin GOARCH=arm64 $(GO) vet ./...
+	GOOS=windows GOARCH=amd64 $(GO) vet ./...
 	GOOS=linux GOARCH=arm64 $(GO) build -o /dev/null ./cmd/xdp-roam
 
 ## generate: rebuild the BPF objects and their Go (clang-19, llvm-strip-19)
