@@ -13,7 +13,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The product needs no C compiler: the BPF objects are committed, the Go is pure.
 export CGO_ENABLED = 0
 
-.PHONY: all build demo test test-load race fuzz lint vet fmt-check cross generate generate-check bench bench-xdp bench-rx bench-crypto bench-control bench-roam bench-docs profile test-apps apps-docs test-kernels test-swaps clean help
+.PHONY: all build demo test test-load race fuzz lint vet fmt-check cross generate generate-check bench bench-xdp bench-rx bench-crypto bench-control bench-roam bench-docs profile test-apps apps-docs test-kernels test-swaps man completions sbom package release test-package clean help
 
 all: build
 
@@ -31,6 +31,7 @@ test:
 	$(GO) vet ./...
 	$(GO) test -timeout 20m ./...
 	$(GO) -C bench test -timeout 5m ./...
+	$(GO) -C packaging/sbom test ./...
 
 LOADTIME ?= 3m
 ## test-load: every datagram accounted for at full rate with a move every second, LOADTIME in each mode (root)
@@ -59,6 +60,7 @@ lint: fmt-check vet
 vet:
 	$(GO) vet ./...
 	$(GO) -C bench vet ./...
+	$(GO) -C packaging/sbom vet ./...
 
 fmt-check:
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not gofmt'ed:"; echo "$$out"; exit 1; fi
@@ -140,8 +142,57 @@ test-kernels:
 test-swaps:
 	XDP_ROAM_REQUIRE_PRIVILEGED=1 XDP_ROAM_SWAPS="200 5000000" $(GO) test -count=1 -v -run '^TestSwapsLoseNothing$$' ./loader
 
+# Tools of the release, none of which is a dependency of the product.
+NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.44.2
+ARCH ?= $(shell $(GO) env GOARCH)
+EPOCH = $(shell git log -1 --format=%ct)
+
+# What packaging/ reads; all of it from the commit.
+dist/%: export VERSION := $(VERSION)
+dist/%: export COMMIT := $(COMMIT)$(DIRTY)
+dist/%: export DATE := $(DATE)
+release package: export VERSION := $(VERSION)
+release package: export COMMIT := $(COMMIT)$(DIRTY)
+release package: export DATE := $(DATE)
+release package: export SOURCE_DATE_EPOCH = $(EPOCH)
+
+dist/$(ARCH)/xdp-roam: FORCE
+	@mkdir -p $(@D)
+	sh packaging/build.sh $@ $(ARCH)
+
+## man: the manual pages, into dist/man
+man: build
+	rm -rf dist/man && mkdir -p dist/man
+	SOURCE_DATE_EPOCH=$(EPOCH) $(BIN) man dist/man
+	gzip -9n dist/man/*.1
+
+## completions: for bash, zsh and fish, into dist/completions
+completions: build
+	mkdir -p dist/completions
+	$(BIN) completion bash > dist/completions/xdp-roam.bash
+	$(BIN) completion zsh > dist/completions/_xdp-roam
+	$(BIN) completion fish > dist/completions/xdp-roam.fish
+
+## sbom: what the program is made of (CycloneDX), into dist/
+sbom: dist/$(ARCH)/xdp-roam
+	$(GO) -C packaging/sbom build -o ../../bin/sbom .
+	bin/sbom $< '$(VERSION)' '$(DATE)' > dist/xdp-roam.cdx.json
+
+## package: the Debian package and its SBOM, into dist/ (ARCH=arm64 for another machine's)
+package: dist/$(ARCH)/xdp-roam man completions sbom
+	ARCH=$(ARCH) $(GO) run $(NFPM) package --config packaging/nfpm.yaml --packager deb --target dist/
+
+## release: package, and proof that another directory and an empty cache build the same program
+release: package
+	sh packaging/reproduce.sh dist/$(ARCH)/xdp-roam $(ARCH)
+	cd dist && sha256sum "$$(basename "$$(ls -t *_$(ARCH).deb | head -1)")" xdp-roam.cdx.json $(ARCH)/xdp-roam > SHA256SUMS
+
+## test-package: installs the package on a machine of namespaces with a systemd of its own, runs it, removes it (root)
+test-package: package
+	XDP_ROAM_REQUIRE_PRIVILEGED=1 XDP_ROAM_DEB="$$(ls -t $(CURDIR)/dist/*_$(ARCH).deb | head -1)" $(GO) test -count=1 -v -run '^TestInstalled' ./packaging
+
 clean:
-	rm -rf bin .cache
+	rm -rf bin dist .cache
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)

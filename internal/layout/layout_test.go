@@ -44,6 +44,7 @@ var allowed = map[string][]string{
 	"internal/load":                 {},
 	"internal/demo":                 {"internal/lab", "userspace/client", "userspace/control", "userspace/handshake", "userspace/wire", "maps"},
 	"internal/layout":               {},
+	"packaging":                     {},
 	"vagrant/kernels":               {},
 	"vagrant/kernels/init":          {},
 	"internal/bench/report":         {},
