@@ -113,7 +113,7 @@ bench-roam: bin/xdp-roam-bench
 ## profile: CPU profiles of a worker at 64 and 1400 bytes, into bin/
 profile: bin/xdp-roam-bench
 	bin/xdp-roam-bench -profile bin
-	for size in 64 1400; do $(GO) tool pprof -top -nodecount 16 -focus 'server.*reader.*run' bin/xdp-roam-bench bin/worker-$$size.prof; done
+	for size in 64 1400; do $(GO) tool pprof -top -nodecount 16 -focus 'server.*reader.*open' bin/xdp-roam-bench bin/worker-$$size.prof; done
 
 ## bench-docs: the tables of docs/BENCHMARKS.md from bench/results.json
 bench-docs: bin/xdp-roam-bench
