@@ -154,7 +154,16 @@ func TestStreams(t *testing.T) {
 	case <-time.After(patience):
 		t.Error("the client's reset did not come")
 	}
-	if _, err := b.dialTCP(2323).Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+	if err := b.client.Do(func() error { // the reset may come before the connection is seen to stand
+		c, err := net.Dial("tcp", "127.0.0.1:2323")
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(2 * patience))
+		_, err = c.Read(make([]byte, 1))
+		return err
+	}); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("a backend that is down: %v", err)
 	}
 	client.waitFor("nothing listens at the service's address")

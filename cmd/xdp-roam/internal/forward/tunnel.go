@@ -96,7 +96,8 @@ func (t *Tunnel) session(ctx context.Context) (*tunnelled, error) {
 		t.mu.Unlock()
 		return nil, stream.ErrClosed
 	}
-	if s := t.current; s != nil && s.mux.Err() == nil {
+	// The streams learn a moment later than the session that it is over.
+	if s := t.current; s != nil && s.mux.Err() == nil && s.session.Err() == nil {
 		t.mu.Unlock()
 		return s, nil
 	}
