@@ -117,7 +117,7 @@ func (m *machine) command(args ...string) *exec.Cmd {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	m.t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, "nsenter", append([]string{
-		"--target", m.init, "--mount", "--pid", "--net", "--cgroup", "--ipc", "--uts", "--root", "--wd=/", "--",
+		"--target", m.init, "--mount", "--pid", "--net", "--cgroup", "--ipc", "--uts", "--root", "--",
 	}, args...)...)
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive"}
 	return cmd

@@ -4,9 +4,27 @@ package packaging
 
 import (
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 )
+
+// debianBlocks are the commands of docs/OPERATIONS.md for a Debian server.
+func debianBlocks(t *testing.T) []string {
+	t.Helper()
+	text, err := os.ReadFile("../docs/OPERATIONS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var blocks []string
+	for _, block := range regexp.MustCompile("(?s)```sh\n(# on a Debian server, as root\n.*?)```").FindAllStringSubmatch(string(text), -1) {
+		blocks = append(blocks, "cd /\n"+block[1])
+	}
+	if len(blocks) != 2 {
+		t.Fatalf("docs/OPERATIONS.md has %d blocks for a Debian server; this test runs two, to install and to start", len(blocks))
+	}
+	return blocks
+}
 
 // TestInstalledPackage installs the Debian package on a machine of namespaces, in which
 // a systemd of its own is process 1, starts the edge by its unit, and removes both.
@@ -16,8 +34,9 @@ func TestInstalledPackage(t *testing.T) {
 		t.Skip("XDP_ROAM_DEB names no package: make test-package builds it and runs this")
 	}
 	m := newMachine(t)
-	m.run("cp", deb, "/package.deb") // through the overlay: the host's file system is its lower layer
-	m.run("dpkg", "-i", "/package.deb")
+	m.run("cp", deb, "/xdp-roam_0_test.deb") // the host's file system is the machine's lower layer
+	documented := debianBlocks(t)
+	m.run("sh", "-euc", documented[0]) // installs it and makes a key
 
 	// Files, and who owns them.
 	for _, file := range []string{
@@ -31,20 +50,20 @@ func TestInstalledPackage(t *testing.T) {
 	m.want(m.run("man", "--where", "xdp-roam-run"), "/usr/share/man/man1/xdp-roam-run.1.gz")
 
 	// Without a key it does not start, and that is no failure.
+	m.run("mv", "/etc/xdp-roam/server.key", "/etc/xdp-roam/away.key")
 	m.run("systemctl", "start", "xdp-roam")
-	m.want(m.run("systemctl", "show", "-P", "ActiveState", "-P", "ConditionResult", "xdp-roam"), "inactive")
+	m.want(m.run("systemctl", "show", "-P", "ActiveState", "xdp-roam"), "inactive")
+	m.run("mv", "/etc/xdp-roam/away.key", "/etc/xdp-roam/server.key")
 
 	m.run("sh", "-c", "ip link set lo up && ip link add eth0 type veth peer name wire0 && ip link set eth0 up && ip link set wire0 up")
 	// Not afxdp: where the test's machine may not raise RLIMIT_MEMLOCK, its systemd may not either.
 	m.run("sed", "-i", `s/^interfaces = .*/interfaces = ["eth0"]\nmode = "xdp"/`, "/etc/xdp-roam/edge.toml")
-	m.run("sh", "-c", "xdp-roam keygen -o /etc/xdp-roam/server.key > /etc/xdp-roam/server.pub; chgrp xdp-roam /etc/xdp-roam/server.key; chmod 640 /etc/xdp-roam/server.key")
 	m.run("sh", "-c", `echo "$(xdp-roam keygen | xdp-roam pubkey) alice" >> /etc/xdp-roam/authorized_keys`)
-	m.run("xdp-roam", "config", "check", "--config", "/etc/xdp-roam/edge.toml")
 	m.run("mkdir", "-p", "/etc/systemd/system/xdp-roam.service.d")
 	m.run("sh", "-c", `printf '[Service]\nStandardError=append:/run/edge.log\n' > /etc/systemd/system/xdp-roam.service.d/log.conf`)
 	m.run("systemctl", "daemon-reload")
 	m.log = "/run/edge.log"
-	m.run("systemctl", "start", "xdp-roam")
+	m.want(m.run("sh", "-euc", documented[1]), "active (running)") // checks the configuration, enables and starts it
 
 	// It is what it should be: attached, by a user with four capabilities and no more.
 	m.want(m.run("xdp-roam", "status"), "eth0", "attached, native")

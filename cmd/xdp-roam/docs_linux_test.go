@@ -39,9 +39,18 @@ var guide = []struct {
 	{begins: "xdp-roam doctor ", prints: []string{"native XDP", "UDP [::]:7626 is free"}, warns: true},
 	{begins: "xdp-roam upgrade", prints: []string{"eth0", "exchanged"}},
 	{begins: "xdp-roam known list", prints: []string{"edge.example.net:7626"}},
+	{begins: "xdp-roam status -o json", prints: []string{`"mode": "afxdp"`}},
 	{begins: "xdp-roam status", prints: []string{"afxdp on eth0", "1 of 1 queues", "attached, native", "echo:", "1, half open 0"}},
+	{begins: "xdp-roam session list --sort moves", prints: []string{"alice"}},
 	{begins: "xdp-roam session list", prints: []string{"alice", clientAddrs[0].String() + ":"}},
+	{begins: "xdp-roam stats --verdict drop"},
 	{begins: "xdp-roam stats", prints: []string{"xdp", "socket", "server", "main", "sessions_opened"}},
+	{begins: "xdp-roam events --kind alarm,refusal"},
+	{begins: "xdp-roam config check ", prints: []string{"ok"}},
+	{begins: "xdp-roam state rotate", prints: []string{"new ids", "older ids"}},
+	{begins: "xdp-roam drain --timeout 10s", prints: []string{"drained"}},
+	{begins: "mv "},
+	{begins: "sed "},
 	{begins: "xdp-roam events", prints: []string{"session_opened", "alice"}},
 	{begins: "xdp-roam top -n 1", prints: []string{" on eth0", "sessions by last-move", "alice"}},
 	{begins: "xdp-roam map dump slots", prints: []string{"roam", clientAddrs[0].String() + ":"}},
@@ -65,13 +74,17 @@ func TestDocumentedCommands(t *testing.T) {
 	var edge, client *process
 	for _, file := range documents(t) {
 		for _, block := range shellBlocks(t, file) {
-			if block.host == "" {
-				continue // TestDocumentedTargets
+			host := d.hosts[block.host]
+			if host == nil {
+				continue // TestDocumentedTargets, and TestInstalledPackage in packaging
 			}
 			d.carryKeys()
-			for command, p := range d.hosts[block.host].follow(block) {
+			for command, p := range host.follow(block) {
 				switch {
 				case strings.HasPrefix(command, "xdp-roam run "):
+					if edge != nil && edge.exit() != exitOK {
+						t.Errorf("%s: the edge before ended with %v", block.where, edge.cmd.ProcessState)
+					}
 					edge = p
 				case strings.HasPrefix(command, "xdp-roam connect "):
 					client = p

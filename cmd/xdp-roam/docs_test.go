@@ -72,12 +72,12 @@ func codeBlocks(t *testing.T, file, language string) []codeBlock {
 // shellBlock is a block of shell commands.
 type shellBlock struct {
 	where    string
-	host     string // where a person types it: "server", "client"; empty: in a checkout
+	host     string // where a person types it: "server", "client", "Debian server"; empty: in a checkout
 	commands []string
 }
 
 // hostLine is the first line of a block that is typed on one of two machines.
-var hostLine = regexp.MustCompile(`^# on the (server|client)\b`)
+var hostLine = regexp.MustCompile(`^# on (?:the (server|client)|a (Debian server))\b`)
 
 // shellBlocks splits the shell blocks of a document into commands: lines, those
 // that a backslash continues, and here-documents with quoted delimiters.
@@ -87,7 +87,7 @@ func shellBlocks(t *testing.T, file string) []shellBlock {
 	for _, code := range codeBlocks(t, file, "sh") {
 		b, lines := shellBlock{where: code.where}, code.lines
 		if host := hostLine.FindStringSubmatch(strings.Join(lines, "\n")); host != nil {
-			b.host = host[1]
+			b.host = host[1] + host[2]
 		}
 		for i := 0; i < len(lines); i++ {
 			first := i
