@@ -41,7 +41,7 @@ func main() {
 	child := flag.Bool("child", false, "measure one part and write it to stdout as JSON: what bench starts itself as")
 	quic := flag.Int("quic", 0, "send QUIC datagrams of this `size`, forever: what bench starts itself as")
 	var o options
-	flag.StringVar(&o.source, "source", ".", "the source tree's `directory`, whose own benchmarks give rows 14 and 18")
+	flag.StringVar(&o.source, "source", ".", "the source tree's `directory`, whose own benchmarks give rows 14, 15 and 18")
 	flag.IntVar(&o.pairs, "pairs", 5, "alternating runs of each measurement, at least 5")
 	flag.Usage = func() {
 		fmt.Fprint(flag.CommandLine.Output(), usage)

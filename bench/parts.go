@@ -42,7 +42,7 @@ var parts = []part{
 	{"xdp", "the data plane, rows 1-6", 4 * time.Minute, measureXDP},
 	{"rx", "packets into a worker, and the whole path for each core, rows 7-9, 11, 12 and 19", 5 * time.Minute, measureRX},
 	{"crypto", "a worker beside its decryption, and handshakes, rows 10, 16 and 17", 3 * time.Minute, measureCrypto},
-	{"control", "the session table, moves and memory, rows 13, 14 and 18", 5 * time.Minute, measureControl},
+	{"control", "the session table, moves and memory, rows 13 to 15 and 18", 5 * time.Minute, measureControl},
 	{"roam", "how soon datagrams flow again after a move, row 20", 4 * time.Minute, measureRoam},
 }
 
@@ -98,6 +98,7 @@ func measureControl(ctx context.Context, o options) (report.Results, error) {
 	}
 	more, err := inside.Measure(ctx, inside.Options{Pairs: o.pairs, Sessions: 1 << 15, Moves: 1 << 16, Source: o.source, Progress: progress})
 	r.Add(more.Rows...)
+	r.AddAside(more.Asides...)
 	return r, err
 }
 

@@ -40,8 +40,8 @@ func TestMeasure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Rows) != 3 {
-		t.Errorf("%+v", r.Rows)
+	if len(r.Rows) != 4 || len(r.Asides) != 1 {
+		t.Errorf("%+v, beside: %+v", r.Rows, r.Asides)
 	}
 	for _, row := range r.Rows {
 		if row.Value <= 0 {

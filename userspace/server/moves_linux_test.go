@@ -51,10 +51,12 @@ type mover struct {
 	spent    struct{ candidate, response, pong, timers time.Duration }
 }
 
-func benchmarkMoves(b *testing.B, sessions int, rebind bool) {
-	m := &mover{sessions: sessions, bareServer: newBareServer(b, max(maps.DefaultSlots>>4, uint32(1)<<bits.Len(uint(15*sessions))))}
+// newMover opens the sessions and returns their clients, the first of which move.
+func newMover(b *testing.B, sessions, more int) (*mover, []*peer) {
+	all := sessions + more
+	m := &mover{sessions: sessions, bareServer: newBareServer(b, max(maps.DefaultSlots>>4, uint32(1)<<bits.Len(uint(15*all))))}
 	m.snd = sender{srv: m.Server, conn: m.workers[0].conn}
-	peers := make([]*peer, sessions)
+	peers := make([]*peer, all)
 	for i := range peers {
 		peers[i] = m.open(b, i)
 	}
@@ -63,6 +65,11 @@ func benchmarkMoves(b *testing.B, sessions int, rebind bool) {
 		msg.Buf = slices.Clone(msg.Buf)
 		m.answers = append(m.answers, msg)
 	}
+	return m, peers
+}
+
+func benchmarkMoves(b *testing.B, sessions int, rebind bool) {
+	m, peers := newMover(b, sessions, 0)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	b.ReportAllocs()
@@ -84,10 +91,15 @@ func benchmarkMoves(b *testing.B, sessions int, rebind bool) {
 	b.ReportMetric(each(m.spent.response), "ns/response")
 	b.ReportMetric(each(m.spent.pong), "ns/pong")
 	b.ReportMetric(each(m.spent.timers), "ns/timers")
-	all := m.spent.candidate + m.spent.response + m.spent.pong + m.spent.timers
+	all := m.busy()
 	b.ReportMetric(each(all), "ns/move")
 	b.ReportMetric(1e6/each(all), "kmoves/s")
 	b.ReportMetric(0, "ns/op")
+}
+
+// busy is the server's CPU time for moves.
+func (m *mover) busy() time.Duration {
+	return m.spent.candidate + m.spent.response + m.spent.pong + m.spent.timers
 }
 
 // move moves each of the peers once.
