@@ -40,7 +40,7 @@ type part struct {
 
 var parts = []part{
 	{"xdp", "the data plane, rows 1-6", 4 * time.Minute, measureXDP},
-	{"rx", "packets into a worker, and the whole path for each core, rows 7-9, 11, 12 and 19", 5 * time.Minute, measureRX},
+	{"rx", "packets into a worker, and the whole path for each core, rows 7-9, 11, 12 and 19", 6 * time.Minute, measureRX},
 	{"crypto", "a worker beside its decryption, and handshakes, rows 10, 16 and 17", 3 * time.Minute, measureCrypto},
 	{"control", "the session table, moves and memory, rows 13 to 15 and 18", 5 * time.Minute, measureControl},
 	{"roam", "how soon datagrams flow again after a move, row 20", 4 * time.Minute, measureRoam},
@@ -70,6 +70,13 @@ func measureRX(ctx context.Context, o options) (report.Results, error) {
 		return r, err
 	}
 	r.Add(steering.Rows...)
+	progress("trains over veth")
+	trains, err := intake.MeasureTrains(ctx, intake.Options{Pairs: o.pairs, Frames: 1 << 20, Sessions: 1 << 10})
+	if err != nil {
+		progress(fmt.Sprintf("not measured: %v", err)) // the other rows stand by themselves
+	}
+	r.Add(trains.Rows...)
+	r.AddAside(trains.Asides...)
 	more, err := path.Measure(ctx, path.Options{Pairs: o.pairs, Datagrams: 1 << 15, QUIC: quicClient, Progress: progress})
 	r.Add(more.Rows...)
 	r.AddAside(more.Asides...)

@@ -77,6 +77,12 @@ func (p Port) configure() error {
 	return p.NS.SetUp(p.Link, true)
 }
 
+// OffloadChecksums gives a link the checksums to do that Connect has taken from it.
+// Without that the kernel sends no train (UDP_SEGMENT) over it whole.
+func (n *Namespace) OffloadChecksums(link string) error {
+	return n.ethtool(link, unix.ETHTOOL_STXCSUM, 1)
+}
+
 // ethtool switches one offload of a link: struct ifreq pointing at struct
 // ethtool_value, both of linux/ethtool.h.
 func (n *Namespace) ethtool(link string, command, value uint32) error {

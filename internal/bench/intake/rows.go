@@ -50,14 +50,14 @@ type bench struct {
 	h      *harness.Harness
 }
 
-func newBench(o Options) (b *bench, err error) {
+func newBench(o Options, kind network.Kind) (b *bench, err error) {
 	b = &bench{o: o}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, b.close())
 		}
 	}()
-	if b.wire, err = network.New(network.LikeWire); err != nil {
+	if b.wire, err = network.New(kind); err != nil {
 		return b, err
 	}
 	if b.set, err = maps.Create(uint32(o.Sessions)); err != nil {
@@ -225,7 +225,7 @@ func (b *bench) generator() (g generator, err error) {
 
 // Measure gives rows 7 and 8.
 func Measure(ctx context.Context, o Options) (r report.Results, err error) {
-	b, err := newBench(o)
+	b, err := newBench(o, network.LikeWire)
 	if err != nil {
 		return r, err
 	}

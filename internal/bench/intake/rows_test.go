@@ -42,3 +42,15 @@ func TestSteering(t *testing.T) {
 		t.Errorf("%+v", r.Rows)
 	}
 }
+
+// Trains reach all three, and the two with sessions know them.
+func TestTrains(t *testing.T) {
+	testutil.RequirePrivileged(t)
+	r, err := MeasureTrains(t.Context(), Options{Pairs: 2, Frames: 20_000, Sessions: 1 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Rows) != 1 || r.Rows[0].Row != 19 || r.Rows[0].Value <= 0 || len(r.Asides) != 5 {
+		t.Errorf("%+v, beside: %+v", r.Rows, r.Asides)
+	}
+}

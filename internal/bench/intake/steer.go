@@ -13,6 +13,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"github.com/xdp-roam/xdp-roam/internal/bench/harness"
+	"github.com/xdp-roam/xdp-roam/internal/bench/network"
 	"github.com/xdp-roam/xdp-roam/internal/bench/report"
 	"github.com/xdp-roam/xdp-roam/maps"
 	"github.com/xdp-roam/xdp-roam/userspace/netio"
@@ -28,7 +29,7 @@ var (
 
 // MeasureSteering gives the part of row 19 that is about choosing a socket.
 func MeasureSteering(ctx context.Context, o Options) (r report.Results, err error) {
-	b, err := newBench(o)
+	b, err := newBench(o, network.LikeWire)
 	if err != nil {
 		return r, err
 	}

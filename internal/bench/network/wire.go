@@ -85,6 +85,11 @@ func New(kind Kind) (w *Wire, err error) {
 			return w, err
 		}
 	}
+	if kind == WithGSO {
+		if err := errors.Join(w.Server.OffloadChecksums(device), w.Client.OffloadChecksums(device)); err != nil {
+			return w, err
+		}
+	}
 	w.Device, err = w.Server.Index(device)
 	return w, err
 }
