@@ -255,12 +255,12 @@ func xdpFeatures(index int) (features uint64, known bool) {
 		attrIfindex     = 1 // NETDEV_A_DEV_IFINDEX
 		attrXDPFeatures = 3 // NETDEV_A_DEV_XDP_FEATURES
 	)
-	family, err := netlink.GenlFamilyGet("netdev")
-	if err != nil {
+	family, known := genericFamily("netdev")
+	if !known {
 		return 0, false
 	}
-	req := nl.NewNetlinkRequest(int(family.ID), 0)
-	req.AddData(&nl.Genlmsg{Command: cmdDevGet, Version: 1})
+	req := nl.NewNetlinkRequest(family, 0)
+	req.AddData(genericHeader{cmdDevGet, 1})
 	req.AddData(nl.NewRtAttr(attrIfindex, nl.Uint32Attr(uint32(index))))
 	answers, err := req.Execute(unix.NETLINK_GENERIC, 0)
 	if err != nil || len(answers) != 1 || len(answers[0]) < nl.SizeofGenlmsg {
