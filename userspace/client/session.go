@@ -209,11 +209,14 @@ func (s *Session) Close(code wire.CloseCode, reason string) error {
 	} else {
 		s.machine.Close(s.now(), code, reason, &w.out)
 	}
+	over := s.machine.CloseAcknowledged()
 	s.gather(w)
 	s.mu.Unlock()
 	s.carryOut(w)
 
-	if before == nil && !lost {
+	// Whoever is told of the end by another call of Close comes here while that one
+	// has not sent anything yet.
+	if !lost && !over {
 		wait := time.NewTimer(closeWait)
 		select {
 		case <-s.acked:

@@ -143,6 +143,37 @@ func TestCloseIsRepeated(t *testing.T) {
 	})
 }
 
+// Who reads from a session learns of its end from within Close, and closes it too:
+// that does not cut the first call short, whose CLOSE may not have left yet.
+func TestCloseBeside(t *testing.T) {
+	for range 20 {
+		r := newRig(t, "127.0.0.1:0")
+		s := r.dial(t)
+		echo(t, s, "x")
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			s.ReceiveDatagram(t.Context(), make([]byte, 1))
+			s.Close(wire.CloseDone, "")
+		}()
+		lost := false
+		r.with(func() {
+			r.loss = func(toServer bool, _ []byte) bool {
+				first := toServer && !lost
+				lost = lost || toServer
+				return first
+			}
+		})
+		s.Close(wire.CloseDone, "")
+		<-ended
+		r.with(func() {
+			if !lost || r.sessions[0].closed == nil {
+				t.Fatalf("lost %v, the server heard %v", lost, r.sessions[0].closed)
+			}
+		})
+	}
+}
+
 func TestCloseOfADeadServer(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "127.0.0.1:0")
