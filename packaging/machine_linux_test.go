@@ -77,6 +77,21 @@ func newMachine(t *testing.T) *machine {
 	return m
 }
 
+// put copies a file of the host's to the machine, which has a /tmp of its own.
+func (m *machine) put(file, name string) {
+	m.t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer f.Close()
+	cmd := m.command("sh", "-c", "cat > "+name)
+	cmd.Stdin = f
+	if out, err := cmd.CombinedOutput(); err != nil {
+		m.t.Fatalf("%s: %v\n%s", name, err, out)
+	}
+}
+
 // newControlGroup makes a control group for the machine, and removes it with all that
 // its systemd has made in it.
 func newControlGroup(t *testing.T) string {

@@ -34,7 +34,7 @@ func TestInstalledPackage(t *testing.T) {
 		t.Skip("XDP_ROAM_DEB names no package: make test-package builds it and runs this")
 	}
 	m := newMachine(t)
-	m.run("cp", deb, "/xdp-roam_0_test.deb") // the host's file system is the machine's lower layer
+	m.put(deb, "/xdp-roam_0_test.deb")
 	documented := debianBlocks(t)
 	m.run("sh", "-euc", documented[0]) // installs it and makes a key
 
