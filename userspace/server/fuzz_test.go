@@ -5,6 +5,7 @@ package server
 import (
 	"testing"
 
+	"github.com/xdp-roam/xdp-roam/maps"
 	"github.com/xdp-roam/xdp-roam/userspace/netio"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
@@ -13,7 +14,11 @@ import (
 // packet has one reason, and no slot of the client's session changes, nor does
 // the session end.
 func FuzzPacket(f *testing.F) {
-	srv := listen(f, func(c *Config) { c.Workers = 1; c.Limits.PrefixRate = 1 << 20; c.Limits.PrefixBurst = 1 << 20 })
+	srv := listen(f, func(c *Config) {
+		c.Workers, c.TableSlots = 1, maps.MinSlots
+		c.Limits.PrefixRate = 1 << 20
+		c.Limits.PrefixBurst = 1 << 20
+	})
 	c := dial(f, srv, "127.0.0.1", nil)
 	s := accept(f, srv)
 	init, _ := newAttempt(f, srv, nil)

@@ -4,6 +4,7 @@ package server
 
 import (
 	"log/slog"
+	"slices"
 
 	"github.com/xdp-roam/xdp-roam/maps"
 	"github.com/xdp-roam/xdp-roam/userspace/session"
@@ -21,8 +22,20 @@ const (
 // failures are the packets from the session's own path that did not open.
 type failures struct {
 	bucket bucket
-	// policed is the id whose slot has the police flag.
-	policed wire.ID
+	// policed are the ids whose slots have the police flag, in a ring as long as a
+	// session has live ones: each is left once, whichever of them are flooded in turn.
+	policed [8]wire.ID
+	last    uint8
+}
+
+// police notes an id and reports whether it is a new one.
+func (f *failures) police(id wire.ID) bool {
+	if slices.Contains(f.policed[:], id) {
+		return false
+	}
+	f.last = (f.last + 1) % uint8(len(f.policed))
+	f.policed[f.last] = id
+	return true
 }
 
 // notOpened counts a forged packet. One from elsewhere was a candidate's, and the
@@ -35,10 +48,9 @@ func (s *Session) notOpened(now session.Time, from session.Path, pkt []byte, out
 		return
 	}
 	_, id, err := wire.ParseData(pkt)
-	if err != nil || id == s.history.failures.policed {
+	if err != nil || !s.history.failures.police(id) {
 		return
 	}
-	s.history.failures.policed = id
 	if err := s.srv.table.SetFlags(id, maps.FlagPolice, true); err != nil {
 		s.srv.cfg.Log.Error("an id was not policed", "id", id, "error", err)
 		return

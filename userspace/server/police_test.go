@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/xdp-roam/xdp-roam/maps"
+	"github.com/xdp-roam/xdp-roam/userspace/netio"
 	"github.com/xdp-roam/xdp-roam/userspace/session"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
@@ -112,4 +113,29 @@ func TestPolicedSessionMovesOn(t *testing.T) {
 		})
 	}
 	talk(t, s, c, "after")
+}
+
+// Who floods two ids of one session in turn has each of them policed once: his
+// packets do not become as many PINGs to the client.
+func TestPoliceIdsInTurn(t *testing.T) {
+	srv := newBareServer(t, maps.MinSlots)
+	p := srv.open(t, 1)
+	var ids []wire.ID
+	p.s.state.LocalIDs(func(id wire.ID) { ids = append(ids, id) })
+	if len(ids) < 2 {
+		t.Fatalf("%d ids", len(ids))
+	}
+	answers := 0
+	srv.answer = func(netio.Message) { answers++ }
+	now := srv.clock.now()
+	const floods = 10 * failureBurst
+	for n := range floods {
+		srv.reader.batch(now, []netio.Message{srv.message(p, dataOn(ids[n%len(ids)], 41))})
+	}
+	if got := srv.Stats().Policed; got != uint64(len(ids)) {
+		t.Errorf("%d ids policed, of %d", got, len(ids))
+	}
+	if answers > len(ids) {
+		t.Errorf("%d packets to the client for %d forged ones", answers, floods)
+	}
 }
