@@ -95,6 +95,7 @@ func measureCrypto(ctx context.Context, o options) (report.Results, error) {
 	}
 	more, err := handshakes.Measure(ctx, handshakes.Options{Pairs: o.pairs, Handshakes: 2000})
 	r.Add(more.Rows...)
+	r.AddAside(more.Asides...)
 	return r, err
 }
 

@@ -9,7 +9,7 @@ func TestMeasure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Rows) != 1 || r.Rows[0].Row != 16 || r.Rows[0].Value <= 0 {
-		t.Errorf("rows: %+v", r.Rows)
+	if len(r.Rows) != 1 || r.Rows[0].Row != 16 || r.Rows[0].Value <= 0 || len(r.Asides) != 1 || r.Asides[0].Value <= 0 {
+		t.Errorf("rows: %+v, beside: %+v", r.Rows, r.Asides)
 	}
 }

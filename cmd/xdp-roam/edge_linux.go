@@ -168,7 +168,7 @@ func (d *edge) startServer(address netip.AddrPort, set *maps.Set) error {
 		NoGRO:      d.conf.Mode == config.ModeGeneric,
 	}
 	if d.authority != nil {
-		c.Authorize = d.authority.Authorize
+		c.Authorize, c.Precomputed = d.authority.Authorize, d.authority.Precomputed
 	}
 	if err := c.Cookie.UnmarshalText([]byte(d.conf.Cookie)); err != nil {
 		return err

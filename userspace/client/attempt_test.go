@@ -41,7 +41,7 @@ func newTestAttempt(t *testing.T, remotes ...netip.AddrPort) *testAttempt {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := handshake.NewResponder(key, handshake.PSK{})
+	r, err := handshake.NewResponder(key, handshake.PSK{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

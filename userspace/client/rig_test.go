@@ -78,7 +78,7 @@ func newRigOn(t testing.TB, conn netio.Conn, mend ...func(*rig)) *rig {
 	for _, f := range mend {
 		f(r)
 	}
-	if r.responder, err = handshake.NewResponder(r.key, handshake.PSK{}); err != nil {
+	if r.responder, err = handshake.NewResponder(r.key, handshake.PSK{}, nil); err != nil {
 		t.Fatal(err)
 	}
 	r.mac1 = handshake.NewMAC1Key(r.key.Public())

@@ -39,7 +39,7 @@ func newPair(t testing.TB, mend func(*ClientConfig)) (*Initiator, *Responder) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := NewResponder(server, PSK{})
+	r, err := NewResponder(server, PSK{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -232,7 +232,7 @@ func TestUnusableKeys(t *testing.T) {
 	if _, err := NewInitiator(ClientConfig{Server: PublicKey{1}}); !errors.Is(err, ErrBadKey) {
 		t.Errorf("server key of low order: %v", err)
 	}
-	if _, err := NewResponder(PrivateKey{}, PSK{}); !errors.Is(err, ErrBadKey) {
+	if _, err := NewResponder(PrivateKey{}, PSK{}, nil); !errors.Is(err, ErrBadKey) {
 		t.Errorf("no private key: %v", err)
 	}
 	noRandom := ClientConfig{Server: NewPrivateKey().Public(), Random: bytes.NewReader(make([]byte, 50))}

@@ -24,12 +24,12 @@ func prologue(header []byte) []byte {
 
 // suite is Noise's 25519_AESGCM_SHA256 for one handshake.
 type suite struct {
-	*dh
+	noise.DHFunc
 	noise.CipherFunc
 	noise.HashFunc
 }
 
-func newSuite(d *dh) suite { return suite{d, noise.CipherAESGCM, noise.HashSHA256} }
+func newSuite(d noise.DHFunc) suite { return suite{d, noise.CipherAESGCM, noise.HashSHA256} }
 
 func (suite) Name() []byte { return []byte("25519_AESGCM_SHA256") }
 

@@ -17,12 +17,17 @@ import (
 type Responder struct {
 	static *ecdh.PrivateKey
 	psk    PSK
+	known  func(PublicKey) *Precomputed
 	random io.Reader
 }
 
 // NewResponder returns the responder with the server's identity. The preshared
 // key, zero when there is none, is for every client that Request.SetPSK gives no other.
-func NewResponder(static PrivateKey, psk PSK) (*Responder, error) {
+//
+// known tells where what a client's handshakes have in common is kept, nil for keys that are
+// none of the server's clients; it is asked before the client has proven anything, and
+// must be quick and safe for concurrent use. It may be nil itself.
+func NewResponder(static PrivateKey, psk PSK, known func(PublicKey) *Precomputed) (*Responder, error) {
 	if static.IsZero() {
 		return nil, fmt.Errorf("%w: the server's private key is not set", ErrBadKey)
 	}
@@ -30,7 +35,7 @@ func NewResponder(static PrivateKey, psk PSK) (*Responder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: private key: %w", ErrBadKey, err)
 	}
-	return &Responder{static: key, psk: psk, random: rand.Reader}, nil
+	return &Responder{static: key, psk: psk, known: known, random: rand.Reader}, nil
 }
 
 // Request is an INIT that opened. It must be answered, by Accept or Refuse, at
@@ -55,7 +60,7 @@ func (r *Responder) Open(initPkt []byte) (*Request, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotOpened, err)
 	}
-	d := newDH(r.static)
+	d := &precomputedDH{dh: newDH(r.static), responder: r}
 	state, err := noise.NewHandshakeState(noise.Config{
 		CipherSuite:           newSuite(d),
 		Random:                r.random,
@@ -68,10 +73,12 @@ func (r *Responder) Open(initPkt []byte) (*Request, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.state = state
 	plaintext, _, _, err := state.ReadMessage(make([]byte, 0, wire.InitPayloadLen), p.Noise())
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotOpened, err)
 	}
+	d.keep()
 	payload, err := parseInitPayload(plaintext)
 	if err != nil {
 		return nil, err

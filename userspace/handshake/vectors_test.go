@@ -132,7 +132,7 @@ func (v *vectors) paramsIn(t testing.TB, name string) Params {
 // responder returns the vectors' server, with the Noise e of an input.
 func (v *vectors) responder(t testing.TB, ephemeral string) *Responder {
 	t.Helper()
-	r, err := NewResponder(PrivateKey(v.input(t, "server_static_private")), PSK(v.input(t, "psk")))
+	r, err := NewResponder(PrivateKey(v.input(t, "server_static_private")), PSK(v.input(t, "psk")), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

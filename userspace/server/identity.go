@@ -18,7 +18,7 @@ type identity struct {
 func newIdentities(cfg Config) ([]identity, error) {
 	var all []identity
 	for i, key := range append([]handshake.PrivateKey{cfg.Static}, cfg.Previous...) {
-		r, err := handshake.NewResponder(key, cfg.PSK)
+		r, err := handshake.NewResponder(key, cfg.PSK, cfg.Precomputed)
 		if err != nil {
 			return nil, err
 		}

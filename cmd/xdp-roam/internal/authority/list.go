@@ -22,10 +22,17 @@ import (
 type List struct {
 	file     string
 	services []config.Service
-	inForce  atomic.Pointer[config.Authorized]
+	inForce  atomic.Pointer[inForce]
 
 	mu    sync.Mutex // one reload at a time; guards state
 	state State
+}
+
+// inForce is a list and, for each of its keys, what handshakes of it have in common.
+// That goes with the key; a list read again does not cost it.
+type inForce struct {
+	*config.Authorized
+	rooms map[handshake.PublicKey]*handshake.Precomputed
 }
 
 // State says which list is in force, and what is wrong with the file since.
@@ -53,7 +60,12 @@ func Open(file string, services []config.Service) (*List, error) {
 
 // Authorize implements server.Config.
 func (l *List) Authorize(key handshake.PublicKey, service uint16) server.Access {
-	return access(l.inForce.Load(), key, service)
+	return access(l.inForce.Load().Authorized, key, service)
+}
+
+// Precomputed implements server.Config.
+func (l *List) Precomputed(key handshake.PublicKey) *handshake.Precomputed {
+	return l.inForce.Load().rooms[key]
 }
 
 func access(a *config.Authorized, key handshake.PublicKey, service uint16) server.Access {
@@ -89,9 +101,23 @@ func (l *List) Reload() (Change, error) {
 		l.state.Err, l.state.Failed = err, now
 		return Change{}, err
 	}
-	before := l.inForce.Swap(next)
+	before := l.inForce.Load()
+	if before == nil {
+		before = &inForce{}
+	}
+	l.inForce.Store(before.followedBy(next))
 	l.state = State{File: l.file, Clients: len(next.Clients), Read: now}
-	return newChange(before, next), nil
+	return newChange(before.Authorized, next), nil
+}
+
+func (f *inForce) followedBy(next *config.Authorized) *inForce {
+	rooms := make(map[handshake.PublicKey]*handshake.Precomputed, len(next.Clients))
+	for key := range next.Clients {
+		if rooms[key] = f.rooms[key]; rooms[key] == nil {
+			rooms[key] = new(handshake.Precomputed)
+		}
+	}
+	return &inForce{next, rooms}
 }
 
 // Change is the difference between two lists.

@@ -94,6 +94,39 @@ func TestRevoked(t *testing.T) {
 	}
 }
 
+// What a client's handshakes have in common goes when its key does, and only then;
+// there is room for nobody else.
+func TestPrecomputed(t *testing.T) {
+	alice, bob := newKey(), newKey()
+	l, name := open(t, alice.String()+" alice", bob.String()+" bob")
+	of := l.Precomputed(alice)
+	if of == nil || l.Precomputed(bob) == nil || of == l.Precomputed(bob) || l.Precomputed(newKey()) != nil {
+		t.Fatal("not one for each client")
+	}
+	for _, step := range []struct {
+		lines []string
+		want  *handshake.Precomputed
+	}{
+		{[]string{bob.String() + " bob", alice.String() + " alice services=ssh"}, of},
+		{[]string{bob.String() + " bob"}, nil},
+	} {
+		write(t, name, step.lines...)
+		if _, err := l.Reload(); err != nil {
+			t.Fatal(err)
+		}
+		if l.Precomputed(alice) != step.want {
+			t.Errorf("after %q: kept %v", step.lines, l.Precomputed(alice) != nil)
+		}
+	}
+	write(t, name, alice.String()+" alice")
+	if _, err := l.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if again := l.Precomputed(alice); again == nil || again == of {
+		t.Error("what was kept outlived the key")
+	}
+}
+
 // Who takes the last client off the list means it.
 func TestLastClientRemoved(t *testing.T) {
 	alice := newKey()
