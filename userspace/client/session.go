@@ -189,8 +189,10 @@ func (s *Session) ReceiveDatagrams(ctx context.Context, buffers [][]byte, sizes 
 	return s.inbox.ReceiveBatch(ctx, buffers, sizes)
 }
 
-// closeWait is how long Close waits for the server to know.
-const closeWait = time.Second
+// closeWait is how long Close waits at least for the server to know, maxCloseWait
+// how long at most: between them for as long as a CLOSE that was lost once takes to
+// be sent again and answered, which is longer where the round trip is not known yet.
+const closeWait, maxCloseWait = time.Second, 3 * time.Second
 
 // Close ends the session, tells the server and waits until it knows, at most a
 // second. When it returns, every goroutine and socket of the session is gone. It
@@ -210,6 +212,7 @@ func (s *Session) Close(code wire.CloseCode, reason string) error {
 		s.machine.Close(s.now(), code, reason, &w.out)
 	}
 	over := s.machine.CloseAcknowledged()
+	patience := min(max(2*s.machine.Info().PTO, closeWait), maxCloseWait)
 	s.gather(w)
 	s.mu.Unlock()
 	s.carryOut(w)
@@ -217,7 +220,7 @@ func (s *Session) Close(code wire.CloseCode, reason string) error {
 	// Whoever is told of the end by another call of Close comes here while that one
 	// has not sent anything yet.
 	if !lost && !over {
-		wait := time.NewTimer(closeWait)
+		wait := time.NewTimer(patience)
 		select {
 		case <-s.acked:
 		case <-s.life.Done():

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/netip"
@@ -301,5 +302,30 @@ func TestActions(t *testing.T) {
 	// What changes something is no GET.
 	if _, err := get[Status](ctx, NewClient(path), "drain", KindStatus); err == nil {
 		t.Error("GET drains")
+	}
+}
+
+// ending is a daemon that Drain brings to its end at once, as one without sessions is.
+type ending struct {
+	fixed
+	path   string
+	server *Server
+}
+
+func (e *ending) Drain(time.Duration) {
+	go e.server.Close()
+	for ; ; time.Sleep(time.Millisecond) { // until Close has begun
+		if _, err := os.Lstat(e.path); errors.Is(err, fs.ErrNotExist) {
+			return
+		}
+	}
+}
+
+func TestDrainIsAnsweredByTheEnd(t *testing.T) {
+	source := &ending{path: filepath.Join(t.TempDir(), "edge.sock"), fixed: fixed{status: Status{Draining: true}}}
+	source.server = serve(t, source.path, source)
+	status, err := NewClient(source.path).Drain(t.Context(), 0)
+	if err != nil || !status.Draining {
+		t.Errorf("%+v %v", status, err)
 	}
 }

@@ -33,14 +33,25 @@ func NewHandler(source Source) http.Handler {
 	mux.HandleFunc("GET /v1/status", a.status)
 	mux.HandleFunc("GET /v1/stats", a.stats)
 	mux.HandleFunc("GET /v1/workers", a.workers)
-	mux.HandleFunc("GET /v1/events", a.events)
-	mux.HandleFunc("POST /v1/trace", a.trace) // it costs each packet something: not for those who may only read
+	mux.HandleFunc("GET /v1/events", whole(a.events))
+	mux.HandleFunc("POST /v1/trace", whole(a.trace)) // it costs each packet something: not for those who may only read
 	mux.HandleFunc("POST /v1/drain", a.drain)
 	mux.HandleFunc("POST /v1/state/rotate", a.rotateState)
-	mux.HandleFunc("GET /v1/sessions", a.sessions)
-	mux.HandleFunc("GET /v1/sessions/{id}", a.session)
+	mux.HandleFunc("GET /v1/sessions", whole(a.sessions))
+	mux.HandleFunc("GET /v1/sessions/{id}", whole(a.session))
 	mux.HandleFunc("POST /v1/sessions/close", a.closeSessions)
 	return mux
+}
+
+// whole ends an answer that the daemon's end has cut short like a broken one, since
+// a part of a list must not look like all of it.
+func whole(f http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		f(w, r)
+		if r.Context().Err() != nil {
+			panic(http.ErrAbortHandler)
+		}
+	}
 }
 
 func (a *api) status(w http.ResponseWriter, _ *http.Request) {
@@ -119,7 +130,7 @@ func (a *api) session(w http.ResponseWriter, r *http.Request) {
 	}
 	found, err := details(r.Context(), a.source, id)
 	if err != nil {
-		return // whoever asked is gone
+		return // whoever asked is gone, or the daemon is
 	}
 	answer(w, KindSession, found)
 }

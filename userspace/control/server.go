@@ -3,6 +3,7 @@
 package control
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,7 +21,11 @@ type Server struct {
 	listener *net.UnixListener
 	inode    os.FileInfo
 	http     http.Server
+	end      context.CancelFunc // of requests that go on until then: events, lists
 }
+
+// closeWait is how long Close lets answers go out that are being written.
+const closeWait = time.Second
 
 // Listen makes the socket at path, mode 0600, and the directory for it, to serve
 // handler on: NewHandler, perhaps with more beside it. The
@@ -66,7 +71,12 @@ func Listen(path string, handler http.Handler) (*Server, error) {
 	// Where someone forwards the socket to a port (ssh -L), a page of the Web must not
 	// drain the server.
 	handler = http.NewCrossOriginProtection().Handler(handler)
-	s.http = http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, WriteTimeout: time.Minute}
+	life, end := context.WithCancel(context.Background())
+	s.end = end
+	s.http = http.Server{
+		Handler: handler, ReadHeaderTimeout: 10 * time.Second, WriteTimeout: time.Minute,
+		BaseContext: func(net.Listener) context.Context { return life },
+	}
 	return s, nil
 }
 
@@ -79,7 +89,8 @@ func (s *Server) Serve() error {
 }
 
 // Close stops answering and removes the socket, unless another daemon has
-// taken its name since.
+// taken its name since. Whoever has asked by then gets the answer: a drain of a
+// server without sessions ends it at once, and is not to look like a failure.
 func (s *Server) Close() error {
 	unlock, err := lockDirectory(filepath.Dir(s.path))
 	if err == nil {
@@ -88,7 +99,12 @@ func (s *Server) Close() error {
 	if now, err := os.Lstat(s.path); err == nil && os.SameFile(now, s.inode) {
 		os.Remove(s.path)
 	}
-	err = s.http.Close()
+	s.end()
+	patience, cancel := context.WithTimeout(context.Background(), closeWait)
+	defer cancel()
+	if err = s.http.Shutdown(patience); err != nil {
+		err = s.http.Close()
+	}
 	// The listener as well: Serve may not have begun, and then the HTTP server does not know it.
 	s.listener.Close()
 	return err

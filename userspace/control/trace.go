@@ -142,7 +142,7 @@ func (a *api) trace(w http.ResponseWriter, r *http.Request) {
 		}
 		return len(found) < 2
 	}); err != nil {
-		return // whoever asked is gone
+		return // whoever asked is gone, or the daemon is
 	}
 	if len(found) != 1 {
 		refuse(w, fmt.Errorf("%d sessions have an id that begins with %s", len(found), id))
