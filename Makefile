@@ -13,7 +13,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The product needs no C compiler: the BPF objects are committed, the Go is pure.
 export CGO_ENABLED = 0
 
-.PHONY: all build demo test test-load race fuzz lint vet fmt-check cross generate generate-check bench bench-xdp bench-rx bench-crypto bench-control bench-roam bench-docs profile test-apps apps-docs test-kernels test-swaps man completions sbom package release test-package clean help
+.PHONY: all build demo test test-load race fuzz lint vet fmt-check cross generate generate-check bench bench-xdp bench-rx bench-socket bench-crypto bench-control bench-roam bench-docs bench-list profile test-apps apps-docs test-kernels test-swaps man completions sbom package release test-package clean help
 
 all: build
 
@@ -98,6 +98,10 @@ bench-xdp: bin/xdp-roam-bench
 bench-rx: bin/xdp-roam-bench
 	$(BENCH) rx
 
+## bench-socket: row 19 alone: choosing a socket, and trains over veth (root)
+bench-socket: bin/xdp-roam-bench
+	$(BENCH) socket
+
 ## bench-crypto: what the protocol costs, and handshakes (root)
 bench-crypto: bin/xdp-roam-bench
 	$(BENCH) crypto
@@ -109,6 +113,10 @@ bench-control: bin/xdp-roam-bench
 ## bench-roam: row 20 alone: how soon datagrams flow again after a move (root)
 bench-roam: bin/xdp-roam-bench
 	$(BENCH) roam
+
+## bench-list: `session list` against a daemon with a million sessions: fails where any form of it takes two seconds
+bench-list:
+	$(GO) test -run '^$$' -bench '^BenchmarkSessionList$$' -benchtime 3x ./cmd/xdp-roam
 
 ## profile: CPU profiles of a worker at 64 and 1400 bytes, into bin/
 profile: bin/xdp-roam-bench

@@ -72,31 +72,30 @@ func since(now, t time.Time) string {
 	if t.IsZero() {
 		return "never"
 	}
-	return age(now.Sub(t)) + " ago"
+	var text [32]byte
+	return string(append(appendAge(text[:0], now.Sub(t)), " ago"...))
 }
 
 // age writes a duration in its two largest units.
-func age(d time.Duration) string {
+func age(d time.Duration) string { return string(appendAge(nil, d)) }
+
+// appendAge is age for a million lines.
+func appendAge(b []byte, d time.Duration) []byte {
 	d = max(d, 0)
 	day := 24 * time.Hour
 	switch {
 	case d < time.Minute:
-		return inUnits(d, time.Second, "s", 0, "")
+		return appendUnits(b, d, time.Second, 's')
 	case d < time.Hour:
-		return inUnits(d, time.Minute, "m", time.Second, "s")
+		return appendUnits(appendUnits(b, d, time.Minute, 'm'), d%time.Minute, time.Second, 's')
 	case d < day:
-		return inUnits(d, time.Hour, "h", time.Minute, "m")
+		return appendUnits(appendUnits(b, d, time.Hour, 'h'), d%time.Hour, time.Minute, 'm')
 	}
-	return inUnits(d, day, "d", time.Hour, "h")
+	return appendUnits(appendUnits(b, d, day, 'd'), d%day, time.Hour, 'h')
 }
 
-// inUnits is fmt.Sprintf for a million lines.
-func inUnits(d, large time.Duration, largeName string, small time.Duration, smallName string) string {
-	text := strconv.Itoa(int(d/large)) + largeName
-	if small == 0 {
-		return text
-	}
-	return text + strconv.Itoa(int(d%large/small)) + smallName
+func appendUnits(b []byte, d, unit time.Duration, name byte) []byte {
+	return append(strconv.AppendInt(b, int64(d/unit), 10), name)
 }
 
 // shortID is enough of an id to tell sessions apart by eye.

@@ -102,10 +102,8 @@ func (p *printer[T]) write(row []string) error {
 		if i == len(row)-1 {
 			break
 		}
-		for n := width(cell); n < p.widths[i]+2; n++ {
-			b = append(b, ' ')
-		}
-		if width(cell) >= p.widths[i]+2 {
+		b = append(b, ' ') // at least one, where a cell is wider than its column
+		for n := width(cell) + 1; n < p.widths[i]+2; n++ {
 			b = append(b, ' ')
 		}
 	}

@@ -67,12 +67,9 @@ func listUnsorted(ctx context.Context, source Source, q *SessionQuery, emit func
 // collect returns the entries that q asks for, sorted and no more than its limit.
 func collect(ctx context.Context, source Source, q *SessionQuery) (entries []entry, err error) {
 	key := sortKeys[cmp.Or(q.Sort, "started")]
-	order := func(a, b entry) int {
-		c := cmp.Or(cmp.Compare(a.key.number, b.key.number), cmp.Compare(a.key.text, b.key.text), bytes.Compare(a.id[:], b.id[:]))
-		if q.Reverse {
-			return -c
-		}
-		return c
+	order := compareEntries
+	if q.Reverse {
+		order = func(a, b entry) int { return compareEntries(b, a) }
 	}
 	// Between two prunings the list grows to twice what is kept.
 	most := max(2*q.Limit, 4096)
@@ -85,6 +82,10 @@ func collect(ctx context.Context, source Source, q *SessionQuery) (entries []ent
 	}
 	err = each(ctx, source, func(live Live, s *Session) bool {
 		if q.match(s) {
+			if len(entries) == cap(entries) {
+				// To twice the size: append takes a quarter more, and would copy a million four times.
+				entries = slices.Grow(entries, max(len(entries), 1024))
+			}
 			entries = append(entries, entry{live, key(s), s.ID})
 			if q.Limit > 0 && len(entries) >= most {
 				prune()
@@ -94,6 +95,17 @@ func collect(ctx context.Context, source Source, q *SessionQuery) (entries []ent
 	})
 	prune()
 	return entries, err
+}
+
+// compareEntries looks at no more than it must: a million are sorted by it.
+func compareEntries(a, b entry) int {
+	if a.key.number != b.key.number {
+		return cmp.Compare(a.key.number, b.key.number)
+	}
+	if c := cmp.Compare(a.key.text, b.key.text); c != 0 {
+		return c
+	}
+	return bytes.Compare(a.id[:], b.id[:])
 }
 
 // each calls f for each session until it returns false or ctx ends. What f is

@@ -156,17 +156,17 @@ type figures struct {
 	cpu  float64 // ns for each, kernel and user, without the generator's
 }
 
-// run injects frames while a worker takes them in.
-func (b *bench) run(w way, g generator) (f figures, err error) {
+// start has a worker take packets in until stop, which waits for it.
+func (b *bench) start(w way) (wk *worker, stop func() error, err error) {
 	var in reader
 	err = b.wire.Server.Do(func() error {
 		in, err = w.open(b, b.wire.Ends(clientPort, serverPort).Dest)
 		return err
 	})
 	if err != nil {
-		return f, fmt.Errorf("%s: %w", w.name, err)
+		return nil, nil, fmt.Errorf("%s: %w", w.name, err)
 	}
-	wk := &worker{table: b.set.Sessions}
+	wk = &worker{table: b.set.Sessions}
 	done := make(chan error)
 	go func() {
 		var err error
@@ -175,6 +175,21 @@ func (b *bench) run(w way, g generator) (f figures, err error) {
 		}
 		done <- err
 	}()
+	return wk, func() error {
+		err := in.close()
+		if end := <-done; !errors.Is(end, net.ErrClosed) {
+			err = errors.Join(err, end)
+		}
+		return err
+	}, nil
+}
+
+// run injects frames while a worker takes them in.
+func (b *bench) run(w way, g generator) (f figures, err error) {
+	wk, stop, err := b.start(w)
+	if err != nil {
+		return f, err
+	}
 	cpu, start := harness.ProcessTime(), time.Now()
 	injecting, err := b.wire.Inject(b.h, w.program, b.o.Frames)
 	// A short run is over before its reader has begun.
@@ -182,11 +197,7 @@ func (b *bench) run(w way, g generator) (f figures, err error) {
 		time.Sleep(time.Millisecond)
 	}
 	took, cpu, packets := time.Since(start), harness.ProcessTime()-cpu, float64(wk.packets.Load())
-	err = errors.Join(err, in.close())
-	if end := <-done; !errors.Is(end, net.ErrClosed) {
-		err = errors.Join(err, end)
-	}
-	if err != nil {
+	if err := errors.Join(err, stop()); err != nil {
 		return f, fmt.Errorf("%s: %w", w.name, err)
 	}
 	sent, err := b.h.Verdicts()

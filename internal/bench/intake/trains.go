@@ -131,27 +131,15 @@ type flow struct {
 // send sends trains, as fast as the kernel takes them, to a worker.
 func (b *bench) send(w way, size int) (f flow, err error) {
 	ends := b.wire.Ends(clientPort, serverPort)
-	var in reader
-	if err := b.wire.Server.Do(func() error { in, err = w.open(b, ends.Dest); return err }); err != nil {
-		return f, fmt.Errorf("%s: %w", w.name, err)
+	wk, stop, err := b.start(w)
+	if err != nil {
+		return f, err
 	}
-	wk := &worker{table: b.set.Sessions}
-	done := make(chan error)
-	go func() {
-		var err error
-		for err == nil {
-			err = in.read(wk)
-		}
-		done <- err
-	}()
 	cpu, start := harness.ProcessTime(), time.Now()
 	err = b.wire.Client.Do(func() error { return sendTrains(ends, b.train(size), size, b.o.Frames, wk.packets.Load) })
 	seen, took := wk.packets.Load(), time.Since(start)
 	spent := harness.ProcessTime() - cpu
-	err = errors.Join(err, in.close())
-	if end := <-done; !errors.Is(end, net.ErrClosed) {
-		err = errors.Join(err, end)
-	}
+	err = errors.Join(err, stop())
 	if err == nil && (seen == 0 || wk.unknown.Load() != 0) {
 		err = fmt.Errorf("of %d datagrams %d came and %d had no session", b.o.Frames, seen, wk.unknown.Load())
 	}
