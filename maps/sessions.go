@@ -343,53 +343,61 @@ type SlotInfo struct {
 	Kind       Kind
 	Owner      uint16 // worker
 	Flags      Flags
-	Generation uint32         // how often the slot has been issued
-	Addr       netip.AddrPort // validated address; the zero value until one is
-	Seen       uint32         // QUIC and DTLS: seconds of CLOCK_MONOTONIC
+	Generation uint32 // how often the slot has been issued
+	Seen       uint32 // QUIC and DTLS: seconds of CLOCK_MONOTONIC
+	path       slotPath
 }
 
-// scanBlock is how many slots Scan reads under one hold of the lock.
+// Addr returns the validated address; the zero value until one is.
+func (i *SlotInfo) Addr() netip.AddrPort { return i.path.addrPort() }
+
+// scanBlock is how many slots Scan reads under one hold of the lock: a page of
+// memory, and a bit for each in a word.
 const scanBlock = 64
 
-// Scan calls f for each live slot in the order of the table until f returns
-// false. What is issued or retired meanwhile may or may not be seen. f may call
-// any method. In a process that has the maps open read-only a path that is
-// being written at this moment can be seen half written; nowhere else.
-func (s *Sessions) Scan(f func(SlotInfo) bool) {
-	var live [scanBlock]SlotInfo
+// Scan calls f with the live slots in the order of the table, some at a time, until
+// f returns false; the slice is f's until it returns. What is issued or retired
+// meanwhile may or may not be seen. f may call any method. In a process that has the
+// maps open read-only a path that is being written at this moment can be seen half
+// written; nowhere else.
+func (s *Sessions) Scan(f func([]SlotInfo) bool) {
+	var infos [scanBlock]SlotInfo
 	for from := 0; from < len(s.slots); from += scanBlock {
-		for _, info := range s.block(from, live[:0]) {
-			if !f(info) {
-				return
-			}
-		}
-	}
-}
-
-// block appends the live slots of the block that begins at from to live. It takes
-// the lock, to keep writers out, only if there are any.
-func (s *Sessions) block(from int, live []SlotInfo) []SlotInfo {
-	slots := s.slots[from : from+scanBlock] // both are powers of two, and MinSlots is no less
-	for i := range slots {
-		if !slots[i].free() {
-			return s.readBlock(from+i, slots[i:], live)
-		}
-	}
-	return live
-}
-
-func (s *Sessions) readBlock(from int, slots []slot, live []SlotInfo) []SlotInfo {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i := range slots {
-		if slots[i].free() {
+		block := (*[scanBlock]slot)(s.slots[from:]) // both are powers of two, and MinSlots is no less
+		live := liveSlots(block)
+		if live == 0 {
 			continue
 		}
-		if info, ok := slots[i].info(uint32(from + i)); ok {
-			live = append(live, info)
+		if n := s.readBlock(uint32(from), block, live, &infos); n > 0 && !f(infos[:n]) {
+			return
 		}
 	}
+	runtime.KeepAlive(s)
+}
+
+// liveSlots returns a bit for each slot that holds an id, whose first word is not
+// zero then. It looks at the slots without a branch for each, which in a table half
+// full would be guessed wrong every other time.
+func liveSlots(block *[scanBlock]slot) (live uint64) {
+	for i := range block {
+		w := atomic.LoadUint64(&block[i].Id[0])
+		live |= (w | -w) >> 63 << i
+	}
 	return live
+}
+
+// readBlock reads the slots that live names, with the writers kept out, into infos
+// and returns how many are live still.
+func (s *Sessions) readBlock(from uint32, block *[scanBlock]slot, live uint64, infos *[scanBlock]SlotInfo) (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for ; live != 0; live &= live - 1 {
+		i := bits.TrailingZeros64(live)
+		if block[i].read(from+uint32(i), &infos[n]) {
+			n++
+		}
+	}
+	return n
 }
 
 // Get returns the id's slot as plain values, or ErrNoSession.
@@ -402,10 +410,11 @@ func (s *Sessions) Get(id ID) (SlotInfo, error) {
 }
 
 // info reads a slot with the writers kept out.
-func (s *Sessions) info(n uint32) (SlotInfo, bool) {
+func (s *Sessions) info(n uint32) (info SlotInfo, live bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.slots[n].info(n)
+	live = s.slots[n].read(n, &info)
+	return info, live
 }
 
 func (s *Sessions) index(id *ID) uint32 { return idWord(id) & slotWordMask & uint32(len(s.slots)-1) }

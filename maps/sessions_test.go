@@ -211,8 +211,8 @@ func TestCommitOwnerFlags(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
-		if got, _ := s.Get(id); got.Addr != want {
-			t.Errorf("committed %v, the slot says %v", want, got.Addr)
+		if got, _ := s.Get(id); got.Addr() != want {
+			t.Errorf("committed %v, the slot says %v", want, got.Addr())
 		}
 	}
 	if err := s.SetOwner(id, 513); err != nil {
@@ -270,7 +270,7 @@ func TestGenerationOfAReusedSlot(t *testing.T) {
 	seen := map[uint32]bool{}
 	for range 2000 { // 64 slots: the chance to miss slot n is below 2^-45
 		var id ID
-		s.Scan(func(info SlotInfo) bool { id = info.ID; return false })
+		s.Scan(func(live []SlotInfo) bool { id = live[0].ID; return false })
 		info, err := s.Get(id)
 		if err != nil {
 			t.Fatal(err)
@@ -341,22 +341,24 @@ func TestScan(t *testing.T) {
 		want[id] = addr
 	}
 	last := -1
-	s.Scan(func(info SlotInfo) bool {
-		if int(info.Slot) <= last {
-			t.Fatalf("slot %d after %d", info.Slot, last)
+	s.Scan(func(live []SlotInfo) bool {
+		for _, info := range live {
+			if int(info.Slot) <= last {
+				t.Fatalf("slot %d after %d", info.Slot, last)
+			}
+			last = int(info.Slot)
+			if want[info.ID] != info.Addr() {
+				t.Fatalf("%x: %v, want %v", info.ID, info.Addr(), want[info.ID])
+			}
+			delete(want, info.ID)
 		}
-		last = int(info.Slot)
-		if want[info.ID] != info.Addr {
-			t.Fatalf("%x: %v, want %v", info.ID, info.Addr, want[info.ID])
-		}
-		delete(want, info.ID)
 		return true
 	})
 	if len(want) != 0 {
 		t.Errorf("the scan missed %d ids", len(want))
 	}
 	calls := 0
-	s.Scan(func(SlotInfo) bool { calls++; return false })
+	s.Scan(func([]SlotInfo) bool { calls++; return false })
 	if calls != 1 {
 		t.Errorf("a scan that is told to stop went on: %d calls", calls)
 	}
@@ -422,12 +424,14 @@ func TestAgainstModel(t *testing.T) {
 			}
 		}
 	}
-	s.Scan(func(info SlotInfo) bool {
-		e, ok := model[info.ID]
-		if !ok || e.addr != info.Addr || e.owner != info.Owner {
-			t.Errorf("slot %d: %+v, model %+v %v", info.Slot, info, e, ok)
+	s.Scan(func(live []SlotInfo) bool {
+		for _, info := range live {
+			e, ok := model[info.ID]
+			if !ok || e.addr != info.Addr() || e.owner != info.Owner {
+				t.Errorf("slot %d: %+v, model %+v %v", info.Slot, info, e, ok)
+			}
+			delete(model, info.ID)
 		}
-		delete(model, info.ID)
 		return true
 	})
 	if len(model) != 0 {
@@ -457,7 +461,7 @@ func TestConcurrentUse(t *testing.T) {
 					}
 				}
 				for _, id := range mine {
-					if info, err := s.Get(id); err != nil || info.Owner != uint16(w) || info.Addr != addr {
+					if info, err := s.Get(id); err != nil || info.Owner != uint16(w) || info.Addr() != addr {
 						t.Errorf("worker %d: %+v, %v", w, info, err)
 					}
 					if err := s.Retire(id); err != nil {
@@ -478,10 +482,12 @@ func TestConcurrentUse(t *testing.T) {
 			return
 		default:
 			// What a scan reports is never a mixture of two sessions.
-			s.Scan(func(info SlotInfo) bool {
-				if info.Addr.IsValid() && info.Addr.Port() != info.Owner+1 {
-					t.Errorf("torn slot: %+v", info)
-					return false
+			s.Scan(func(live []SlotInfo) bool {
+				for _, info := range live {
+					if addr := info.Addr(); addr.IsValid() && addr.Port() != info.Owner+1 {
+						t.Errorf("torn slot: %+v", info)
+						return false
+					}
 				}
 				return true
 			})

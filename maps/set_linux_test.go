@@ -99,7 +99,7 @@ func TestPinnedSet(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	if got, err := r.Sessions.Get(id); err != nil || got.Addr != addr || got.Owner != 7 {
+	if got, err := r.Sessions.Get(id); err != nil || got.Addr() != addr || got.Owner != 7 {
 		t.Errorf("read-only: %+v, %v", got, err)
 	}
 	if r.Sessions.Capacity() != 1024 || r.Sessions.Len() != 1 {
@@ -584,7 +584,7 @@ func BenchmarkScan(b *testing.B) {
 	scan := func(b *testing.B) {
 		n := 0
 		for b.Loop() {
-			s.Sessions.Scan(func(SlotInfo) bool { n++; return true })
+			s.Sessions.Scan(func(live []SlotInfo) bool { n += len(live); return true })
 		}
 		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(s.Sessions.Capacity()), "ns/slot")
 	}

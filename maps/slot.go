@@ -113,6 +113,14 @@ func newSlotPath(a netip.AddrPort) (p slotPath) {
 	return p
 }
 
+// addrPort returns the address; the zero value for none.
+func (p *slotPath) addrPort() netip.AddrPort {
+	if p.addr == [2]uint64{} {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(fromAddrWords(p.addr[0], p.addr[1]), networkOrder(p.port))
+}
+
 // setPath writes the validated address. Any mixture of the old and the new
 // words that a packet meets is some third address: unequal to its source, or
 // that of a packet which the control plane then judges as it judges all.
@@ -138,28 +146,28 @@ func (sl *slot) setPort(networkPort uint16) {
 	*sl.portWord() = binary.NativeEndian.Uint32(b[:])
 }
 
-func (sl *slot) port() uint16 {
+// networkPort is the port in the order in which it is stored.
+func (sl *slot) networkPort() uint16 {
 	var b [4]byte
 	binary.NativeEndian.PutUint32(b[:], atomic.LoadUint32(sl.portWord()))
-	return networkOrder(binary.NativeEndian.Uint16(b[:]))
+	return binary.NativeEndian.Uint16(b[:])
 }
 
 func (sl *slot) portWord() *uint32 { return (*uint32)(unsafe.Pointer(&sl.Port)) }
 
-// info reads a live slot. It reports false where the slot is free or where
+// read reads a live slot into info. It reports false where the slot is free or where
 // another process retired it or issued it again meanwhile: the id's first word
 // is the last that publish writes and the first that retire clears.
-func (sl *slot) info(n uint32) (SlotInfo, bool) {
+func (sl *slot) read(n uint32, info *SlotInfo) bool {
 	w0, w1 := atomic.LoadUint64(&sl.Id[0]), atomic.LoadUint64(&sl.Id[1])
 	c := sl.control()
-	a0, a1 := atomic.LoadUint64(&sl.Addr[0]), atomic.LoadUint64(&sl.Addr[1])
-	info := SlotInfo{
-		Slot: n, ID: fromWords(w0, w1), Kind: c.kind, Owner: c.owner, Flags: c.flags, Generation: c.generation,
-		Seen: atomic.LoadUint32(&sl.Seen),
-	}
-	if a0|a1 != 0 {
-		info.Addr = netip.AddrPortFrom(fromAddrWords(a0, a1), sl.port())
-	}
+	info.Slot = n
+	binary.NativeEndian.PutUint64(info.ID[0:8], w0) // in place: read back as one value, two stores make the processor wait
+	binary.NativeEndian.PutUint64(info.ID[8:16], w1)
+	info.Kind, info.Owner, info.Flags, info.Generation = c.kind, c.owner, c.flags, c.generation
+	info.path.addr[0], info.path.addr[1] = atomic.LoadUint64(&sl.Addr[0]), atomic.LoadUint64(&sl.Addr[1])
+	info.path.port = sl.networkPort()
+	info.Seen = atomic.LoadUint32(&sl.Seen)
 	unchanged := atomic.LoadUint64(&sl.Id[0]) == w0 && atomic.LoadUint64(&sl.Id[1]) == w1 && sl.control().generation == c.generation
-	return info, unchanged && w0 != 0
+	return unchanged && w0 != 0
 }

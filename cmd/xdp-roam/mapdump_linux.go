@@ -39,13 +39,13 @@ type slotItem struct {
 	Remote string `json:"remote,omitempty"`
 }
 
-func readSlot(s maps.SlotInfo) slotItem {
+func readSlot(s *maps.SlotInfo) slotItem {
 	item := slotItem{
 		Slot: s.Slot, ID: hex.EncodeToString(s.ID[:]), Kind: s.Kind.String(), Owner: s.Owner,
 		Flags: s.Flags.String(), Generation: s.Generation,
 	}
-	if s.Addr.IsValid() && s.Addr.Port() != 0 {
-		item.Remote = s.Addr.String()
+	if addr := s.Addr(); addr.IsValid() && addr.Port() != 0 {
+		item.Remote = addr.String()
 	}
 	return item
 }
@@ -69,17 +69,21 @@ func (e *env) showSlots(set *maps.Set, q *control.SessionQuery) error {
 	}
 	shown := 0
 	var err error
-	set.Sessions.Scan(func(s maps.SlotInfo) bool {
-		if len(q.Workers) > 0 && !slices.Contains(q.Workers, int(s.Owner)) {
-			return true
+	set.Sessions.Scan(func(live []maps.SlotInfo) bool {
+		for i := range live {
+			if len(q.Workers) > 0 && !slices.Contains(q.Workers, int(live[i].Owner)) {
+				continue
+			}
+			item := readSlot(&live[i])
+			if !begins(item.ID) {
+				continue
+			}
+			err = p.print(item)
+			if shown++; err != nil || shown == q.Limit {
+				return false
+			}
 		}
-		item := readSlot(s)
-		if !begins(item.ID) {
-			return true
-		}
-		err = p.print(item)
-		shown++
-		return err == nil && shown != q.Limit
+		return true
 	})
 	return errors.Join(err, p.close())
 }

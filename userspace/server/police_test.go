@@ -99,7 +99,7 @@ func TestPolicedSessionMovesOn(t *testing.T) {
 		if clients() == oldOfClient {
 			t.Error("what the server sends can still be told by the old id")
 		}
-		if slot, err := srv.table.Get(s.Info().LocalID); err != nil || slot.Flags != 0 || slot.Addr != s.RemoteAddr() {
+		if slot, err := srv.table.Get(s.Info().LocalID); err != nil || slot.Flags != 0 || slot.Addr() != s.RemoteAddr() {
 			t.Errorf("flood %d: the new id's slot: %+v, %v", round, slot, err)
 		}
 		talk(t, s, c, "during")

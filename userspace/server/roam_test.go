@@ -19,8 +19,10 @@ import (
 // slots returns every live slot, by id.
 func slots(srv *Server) map[maps.ID]maps.SlotInfo {
 	m := make(map[maps.ID]maps.SlotInfo)
-	srv.table.Scan(func(i maps.SlotInfo) bool {
-		m[i.ID] = i
+	srv.table.Scan(func(live []maps.SlotInfo) bool {
+		for _, i := range live {
+			m[i.ID] = i
+		}
 		return true
 	})
 	return m
@@ -33,7 +35,7 @@ func wantPath(t *testing.T, srv *Server, s *Session, c *client, i int) {
 	at := c.sockets[i].conn.LocalAddr()
 	eventually(t, "the session is at its client's new address", func() bool {
 		slot, err := srv.table.Get(s.Info().LocalID)
-		return err == nil && s.RemoteAddr() == at && slot.Addr == at
+		return err == nil && s.RemoteAddr() == at && slot.Addr() == at
 	})
 }
 
@@ -198,7 +200,7 @@ func TestRacedPacket(t *testing.T) {
 		t.Errorf("the session is at %v", s.RemoteAddr())
 	}
 	slot, err := srv.table.Get(s.Info().LocalID)
-	if err != nil || slot.Addr != home {
+	if err != nil || slot.Addr() != home {
 		t.Errorf("slot %+v, %v", slot, err)
 	}
 	if st := srv.Stats(); st.RoamsStarted != 1 || st.RoamsCommitted != 0 {

@@ -70,7 +70,7 @@ func TestSession(t *testing.T) {
 				t.Errorf("local %v, the client speaks to %v", s.LocalAddr(), c.sockets[0].to)
 			}
 			slot, err := srv.table.Get(info.LocalID)
-			if err != nil || slot.Addr != at {
+			if err != nil || slot.Addr() != at {
 				t.Errorf("slot %+v, %v: the validated path is %v", slot, err, at)
 			}
 

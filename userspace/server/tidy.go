@@ -63,14 +63,16 @@ func (srv *Server) forgetAttempts(now session.Time) {
 // is found by it, and a moment after. It returns the suspects for the next time.
 func (srv *Server) sweep(suspected map[maps.ID]bool) (suspects map[maps.ID]bool) {
 	suspects = make(map[maps.ID]bool)
-	srv.table.Scan(func(slot maps.SlotInfo) bool {
-		switch {
-		case slot.Kind != kindROAM || srv.directory.at(slot.Slot) != nil:
-		case !suspected[slot.ID]:
-			suspects[slot.ID] = true
-		case srv.table.Retire(slot.ID) == nil:
-			srv.totals.orphans.Add(1)
-			srv.cfg.Log.Warn("freed an id that no session owned", "id", wire.ID(slot.ID).String())
+	srv.table.Scan(func(live []maps.SlotInfo) bool {
+		for i := range live {
+			switch slot := &live[i]; {
+			case slot.Kind != kindROAM || srv.directory.at(slot.Slot) != nil:
+			case !suspected[slot.ID]:
+				suspects[slot.ID] = true
+			case srv.table.Retire(slot.ID) == nil:
+				srv.totals.orphans.Add(1)
+				srv.cfg.Log.Warn("freed an id that no session owned", "id", wire.ID(slot.ID).String())
+			}
 		}
 		return true
 	})
