@@ -20,8 +20,13 @@ func (l *Link) IsZero() bool { return l.length == 0 }
 
 // AnswerLink returns the header by which the frame b, whose IP header starts at
 // network, is answered: the addresses the other way round, the same VLANs, with
-// no priority.
+// no priority. It is none if either address is a group's: nobody sends from one,
+// and an answer to one would be everybody's.
 func AnswerLink(b []byte, network int) (l Link) {
+	const group = 1
+	if (b[0]|b[6])&group != 0 {
+		return l
+	}
 	l.length = uint8(copy(l.header[:], b[:network]))
 	copy(l.header[0:6], b[6:12])
 	copy(l.header[6:12], b[0:6])

@@ -46,6 +46,16 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
+// A frame to or from a group of stations has no answer's header.
+func TestAnswerLinkOfGroup(t *testing.T) {
+	for _, macs := range []string{"ffffffffffff 020000000002", "020000000001 ffffffffffff", "01005e000001 020000000002", "020000000001 333300000001"} {
+		b := unhex(t, macs+ip4+udp)
+		if l := AnswerLink(b, ethernetLen); !l.IsZero() {
+			t.Errorf("%s: %+v", macs, l)
+		}
+	}
+}
+
 func checkFrame(t *testing.T, b []byte, tags int, local, remote netip.AddrPort, payload []byte) {
 	t.Helper()
 	var f frame

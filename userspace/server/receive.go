@@ -73,8 +73,8 @@ func (r *reader) open(now session.Time, in []netio.Message, s *Session) (reason 
 		} else {
 			s.opened(now, r.worker, reason)
 		}
-		if r.via != nil && reason <= session.Probed {
-			s.learn(r.via, m)
+		if r.via != nil || s.history != nil && s.history.way != nil {
+			s.learn(r.via, m, reason)
 		}
 		if out.Rearm || len(out.Events) > 0 {
 			s.settle(now, out, r.counts)

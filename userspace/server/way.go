@@ -5,6 +5,7 @@ package server
 import (
 	"github.com/xdp-roam/xdp-roam/userspace/netio"
 	"github.com/xdp-roam/xdp-roam/userspace/session"
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
 // Transmitter is a Queue that also sends, past the kernel's stack: netio.XSK.
@@ -22,24 +23,49 @@ type way struct {
 	path  session.Path
 	link  netio.Link
 	epoch uint32 // of Server.wayEpoch
+	sure  bool   // the newest packet and the one before it came so
 }
 
-// learn takes the way from an authentic packet that is on the validated path. It
-// has to be learnt anew after a move, and when routes or neighbours have changed.
-// The caller holds s.mu.
-func (s *Session) learn(via Transmitter, m *netio.Message) {
+// learn takes the way from an authentic packet on the validated path; reason is what
+// became of it, via nil if it came by a socket. No key vouches for a frame's header:
+// a neighbour can copy a frame and be faster than the gateway with it. So only the
+// newest packet teaches, and two in a row have to agree; whatever disagrees, were it
+// the original that comes behind its copy, has the session send by sockets, where the
+// kernel knows the neighbours. The way has to be learnt anew after a move, and when
+// routes or neighbours have changed. The caller holds s.mu.
+func (s *Session) learn(via Transmitter, m *netio.Message, reason session.Reason) {
+	isNew := reason <= session.Probed
 	path := session.Path{Remote: m.Remote, Local: m.Local}
-	if m.Link.IsZero() || path != s.state.Path() {
+	if !isNew && reason != session.ReplayDuplicate && reason != session.ReplayOld || path != s.state.Path() {
 		return
 	}
-	if w := s.wayTo(path); w != nil && w.via == via && w.link == m.Link {
-		return
+	w := s.lastWay(path)
+	same := w != nil && w.via == via && w.link == m.Link
+	switch {
+	case same && w.sure:
+	case isNew && via != nil && !m.Link.IsZero() && s.isNewest(m):
+		s.past().way = &way{via: via, path: path, link: m.Link, epoch: s.srv.wayEpoch.Load(), sure: same}
+	case w != nil && !same:
+		s.history.way = nil
 	}
-	s.past().way = &way{via: via, path: path, link: m.Link, epoch: s.srv.wayEpoch.Load()}
+}
+
+// isNewest reports whether m holds the newest packet of the session.
+func (s *Session) isNewest(m *netio.Message) bool {
+	counter, id, err := wire.ParseData(m.Data())
+	return err == nil && s.state.Newest(&id, counter)
 }
 
 // wayTo returns the way of a packet to the path; nil: by a socket.
 func (s *Session) wayTo(path session.Path) *way {
+	if w := s.lastWay(path); w != nil && w.sure {
+		return w
+	}
+	return nil
+}
+
+// lastWay returns what the last packet has taught of the way to the path, or nil.
+func (s *Session) lastWay(path session.Path) *way {
 	if s.history == nil || s.history.way == nil {
 		return nil
 	}

@@ -38,91 +38,169 @@ func (q *sendingQueue) take() []netio.Message {
 	return sent
 }
 
+// wayRig is a session whose packets a test brings by a queue that sends, or by a
+// socket, in frames of its choice.
+type wayRig struct {
+	t       *testing.T
+	f       *feed
+	s       *Session
+	q       *sendingQueue
+	remove  func() error
+	packets [][]byte
+}
+
+func newWayRig(t *testing.T) *wayRig {
+	t.Helper()
+	w := &wayRig{t: t, q: &sendingQueue{memoryQueue: newMemoryQueue(), room: 100}}
+	w.f, w.s, w.packets = newFeedOf(t, 1, 100, 40)
+	var err error
+	if w.remove, err = w.s.srv.AddQueue(w.q); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// link is that of answers to a neighbour.
+func link(neighbour byte) netio.Link {
+	return netio.AnswerLink([]byte{2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, neighbour, 8, 0}, 14)
+}
+
+// next takes the client's next packet.
+func (w *wayRig) next() []byte {
+	w.t.Helper()
+	pkt := w.packets[0]
+	w.packets = w.packets[1:]
+	return pkt
+}
+
+// queue brings a packet by the queue and returns when its reader has counted it.
+func (w *wayRig) queue(pkt []byte, from netip.AddrPort, l netio.Link, became Reason) {
+	w.t.Helper()
+	before := w.s.srv.Stats().Packets[became]
+	w.q.packets <- netio.Message{Buf: bytes.Clone(pkt), N: len(pkt), Remote: from, Local: w.s.LocalAddr(), Link: l}
+	eventually(w.t, "the packet is counted as "+became.String(), func() bool { return w.s.srv.Stats().Packets[became] > before })
+}
+
+// bring brings the client's next packet in a frame of a neighbour's, twice for its
+// way to be learnt.
+func (w *wayRig) bring(from netip.AddrPort, l netio.Link, times int) {
+	w.t.Helper()
+	for range times {
+		w.queue(w.next(), from, l, Delivered)
+	}
+}
+
+// send has the session send one datagram and returns what left by the queue.
+func (w *wayRig) send(what string, want int) []netio.Message {
+	w.t.Helper()
+	w.q.take() // what the session has sent by itself
+	if err := w.s.SendDatagram([]byte("an answer")); err != nil {
+		w.t.Fatal(err)
+	}
+	sent := w.q.take()
+	if len(sent) != want {
+		w.t.Fatalf("%s: %d packets left by the queue, want %d", what, len(sent), want)
+	}
+	return sent
+}
+
+// sendTo is send where one packet has to leave to a neighbour.
+func (w *wayRig) sendTo(what string, neighbour byte) {
+	w.t.Helper()
+	if m := w.send(what, 1)[0]; m.Link != link(neighbour) || m.Remote != w.f.from || m.Local != w.s.LocalAddr() {
+		w.t.Errorf("%s: sent %+v", what, m)
+	}
+}
+
 // TestWay sends to a session whose packets come by a queue that sends.
 func TestWay(t *testing.T) {
 	t.Parallel()
-	f, s, packets := newFeedOf(t, 1, 100, 20)
-	srv := s.srv
-	q := &sendingQueue{memoryQueue: newMemoryQueue(), room: 100}
-	remove, err := srv.AddQueue(q)
-	if err != nil {
-		t.Fatal(err)
-	}
-	link := func(last byte) netio.Link {
-		return netio.AnswerLink([]byte{2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, last, 8, 0}, 14)
-	}
-	bring := func(from netip.AddrPort, l netio.Link) {
-		t.Helper()
-		q.packets <- netio.Message{Buf: packets[0], N: len(packets[0]), Remote: from, Local: s.LocalAddr(), Link: l}
-		packets = packets[1:]
-		receive(t, s)
-		s.mu.Lock()
-		//lint:ignore SA2001 once it is locked, the reader is done with it
-		s.mu.Unlock()
-	}
-	send := func(what string, want int) []netio.Message {
-		t.Helper()
-		q.take() // what the session has sent by itself
-		if err := s.SendDatagram([]byte("an answer")); err != nil {
-			t.Fatal(err)
-		}
-		sent := q.take()
-		if len(sent) != want {
-			t.Fatalf("%s: %d packets left by the queue, want %d", what, len(sent), want)
-		}
-		return sent
-	}
-	send("before anything came", 0)
-	bring(f.from, netio.Link{})
-	send("the queue shows no frames", 0)
-	bring(f.from, link(7))
-	if m := send("learnt", 1)[0]; m.Link != link(7) || m.Remote != f.from || m.Local != s.LocalAddr() {
-		t.Errorf("sent %+v", m)
-	}
-	bring(f.from, link(8))
-	if m := send("learnt anew", 1)[0]; m.Link != link(8) {
-		t.Errorf("sent %+v", m)
-	}
+	w := newWayRig(t)
+	srv := w.s.srv
+	w.send("before anything came", 0)
+	w.bring(w.f.from, netio.Link{}, 2)
+	w.send("the queue shows no frames", 0)
+	w.bring(w.f.from, link(7), 1)
+	w.send("one packet has come", 0)
+	w.bring(w.f.from, link(7), 1)
+	w.sendTo("learnt", 7)
+	w.bring(w.f.from, link(8), 2)
+	w.sendTo("learnt anew", 8)
 
 	// What is not authentic, or comes from elsewhere, teaches nothing.
-	forged := bytes.Clone(packets[0])
+	forged := bytes.Clone(w.packets[0])
 	forged[len(forged)-1]++
-	q.packets <- netio.Message{Buf: forged, N: len(forged), Remote: f.from, Local: s.LocalAddr(), Link: link(66)}
-	count(t, srv, AuthFailed, 1)
-	if m := send("after a forgery", 1)[0]; m.Link != link(8) {
-		t.Errorf("a forgery's frame is answered: %+v", m)
-	}
-	bring(netip.AddrPortFrom(f.from.Addr(), f.from.Port()^1), link(66))
-	send("where the candidate is", 0) // datagrams follow the client at once, by sockets
+	w.queue(forged, w.f.from, link(66), AuthFailed)
+	w.sendTo("after a forgery", 8)
+	w.bring(netip.AddrPortFrom(w.f.from.Addr(), w.f.from.Port()^1), link(66), 2)
+	w.send("where the candidate is", 0) // datagrams follow the client at once, by sockets
 
-	bring(f.from, link(8)) // it is back
-	send("back again", 1)
+	w.bring(w.f.from, link(8), 1) // it is back
+	w.sendTo("back again", 8)
 	// A train is the sockets'.
-	q.take()
-	if n, err := s.SendDatagrams([][]byte{[]byte("one"), []byte("two"), []byte("six")}); n != 3 || err != nil {
+	w.q.take()
+	if n, err := w.s.SendDatagrams([][]byte{[]byte("one"), []byte("two"), []byte("six")}); n != 3 || err != nil {
 		t.Fatal(n, err)
 	}
-	if sent := q.take(); len(sent) != 0 {
+	if sent := w.q.take(); len(sent) != 0 {
 		t.Errorf("of a train %d packets left by the queue", len(sent))
 	}
 
 	srv.ForgetWays()
-	send("routes have changed", 0)
-	bring(f.from, link(9))
-	send("and were learnt", 1)
+	w.send("routes have changed", 0)
+	w.bring(w.f.from, link(9), 2)
+	w.send("and were learnt", 1)
 	before := srv.Stats().SentDirect
-	q.mu.Lock()
-	q.room = 0
-	q.mu.Unlock()
-	send("the ring is full", 0)
+	room := func(n int) {
+		w.q.mu.Lock()
+		defer w.q.mu.Unlock()
+		w.q.room = n
+	}
+	room(0)
+	w.send("the ring is full", 0)
 	if st := srv.Stats(); st.SentDirect != before || st.SendRefused != 0 {
 		t.Errorf("%d packets left by a queue without room, %d were refused", st.SentDirect-before, st.SendRefused)
 	}
-	q.mu.Lock()
-	q.room = 100
-	q.mu.Unlock()
-	if err := remove(); err != nil {
+	room(100)
+	if err := w.remove(); err != nil {
 		t.Fatal(err)
 	}
-	send("the queue has gone", 0)
+	w.send("the queue has gone", 0)
+}
+
+// THREATS: whoever shares the server's Ethernet segment and delivers copies of
+// authentic packets in frames of his own gets no answers in place of the gateway.
+func TestThreatCopiedFrame(t *testing.T) {
+	t.Parallel()
+	const gateway, attacker = 7, 66
+	w := newWayRig(t)
+	held := w.next() // he has kept this one back
+	w.bring(w.f.from, link(gateway), 2)
+	w.sendTo("before", gateway)
+
+	w.queue(held, w.f.from, link(attacker), Delivered) // authentic and new, but not the newest
+	w.send("after the packet that he held back", 0)
+	w.queue(held, w.f.from, link(attacker), ReplayDuplicate)
+	w.send("after the same once more", 0)
+	w.bring(w.f.from, link(gateway), 2)
+	w.sendTo("the gateway's again", gateway)
+
+	// He is faster than the gateway with each packet.
+	for range 3 {
+		pkt := w.next()
+		w.queue(pkt, w.f.from, link(attacker), Delivered)
+		w.send("his copy has come", 0)
+		w.queue(pkt, w.f.from, link(gateway), ReplayDuplicate)
+		w.send("and the original", 0)
+	}
+	// The original may come by a queue without a socket, and so by the stack.
+	for range 3 {
+		pkt := w.next()
+		w.queue(pkt, w.f.from, link(attacker), Delivered)
+		w.send("his copy has come", 0)
+		w.f.r.batch(w.s.srv.clock.now(), []netio.Message{{Buf: pkt, N: len(pkt), Remote: w.f.from, Local: w.s.LocalAddr()}})
+		w.send("and the original, by a socket", 0)
+	}
+	w.bring(w.f.from, link(gateway), 2)
+	w.sendTo("after it all", gateway)
 }

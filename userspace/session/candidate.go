@@ -32,6 +32,14 @@ func (m mark) before(n mark) bool {
 	return m.seq < n.seq || m.seq == n.seq && m.counter < n.counter
 }
 
+// Newest reports whether the packet that came on the id with that counter is the
+// newest of the session that is not probing: what followed it, if anything, was sent
+// before it.
+func (s *Session) Newest(id *wire.ID, counter uint64) bool {
+	in := s.findLocal(id)
+	return in != nil && s.heardAny && s.newest == mark{in.Seq, counter}
+}
+
 // schedule is when a CHALLENGE is sent again.
 type schedule struct {
 	start, pto Time

@@ -174,10 +174,11 @@ func FuzzParseAuthorized(f *testing.F) {
 	f.Add([]byte(keyA + " alice\n# c\n" + keyB + "\tbob\n"))
 	f.Add([]byte(keyA))
 	f.Add([]byte("=\x00 \n"))
+	f.Add([]byte(" "))
 	f.Add([]byte(keyA + " alice services=7,ssh psk=" + keyB + " sessions=3 # c\n" + keyB + " bob psk-file=alice.psk"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		list, err := parseAuthorized(string(text))
-		if (err == nil) != (list != nil && len(list.Clients) > 0) {
+		if (err == nil) != (list != nil) || err == nil && len(list.Clients) == 0 && len(list.Warnings) == 0 {
 			t.Fatalf("%+v with error %v", list, err)
 		}
 		if err != nil {
