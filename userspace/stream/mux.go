@@ -49,22 +49,7 @@ const (
 	handshakePatience = 10 * time.Second
 	// forever is longer than any session: QUIC may not end before it.
 	forever = 100 * 365 * 24 * time.Hour
-
-	// The windows. They grow to the maximum while a reader keeps up and never for one
-	// that does not, so a stalled stream holds what it had. 1 Gbit/s over 100 ms are
-	// 12.5 MB, which one stream can fill (and quic-go's largest congestion window,
-	// 10,000 packets, just fits). The connection's starts at 32 times a stream's, or a
-	// few streams whose readers have stopped would hold up all others.
-	firstStreamWindow = 256 << 10
-	maxStreamWindow   = 16 << 20
-	firstWindow       = 8 << 20
-	maxWindow         = 32 << 20
-	// maxGrown bounds what the windows of all connections of the process have grown by.
-	maxGrown = 1 << 30
 )
-
-// grown is what the windows of all connections have grown by, in bytes.
-var grown atomic.Int64
 
 // Mux is a session's streams. Its methods may be called concurrently. It ends
 // with its session; whoever has one must Close it, or end the session.
@@ -72,7 +57,7 @@ type Mux struct {
 	conn      *conn
 	transport *quic.Transport
 	quic      *quic.Conn
-	grown     *atomic.Int64 // its part of grown
+	window    allowance
 	replaced  atomic.Bool
 	done      chan struct{}
 }
@@ -86,7 +71,7 @@ func Client(ctx context.Context, s ClientSession, cfg Config) (*Mux, error) {
 		return nil, err
 	}
 	generation := s.Generation()
-	q, err := m.transport.Dial(ctx, address{}, clientTLS(), cfg.quic(m))
+	q, err := m.transport.Dial(ctx, address{}, clientTLS(), cfg.quic(clientFirst, m.window.take))
 	if err != nil {
 		return nil, m.abandon(ctx, err)
 	}
@@ -106,7 +91,7 @@ func Server(ctx context.Context, s Session, cfg Config) (*Mux, error) {
 	if err != nil {
 		return nil, m.abandon(ctx, err)
 	}
-	listener, err := m.transport.Listen(identity, cfg.quic(m))
+	listener, err := m.transport.Listen(identity, cfg.quic(serverFirst, m.window.take))
 	if err != nil {
 		return nil, m.abandon(ctx, err)
 	}
@@ -129,42 +114,35 @@ func newMux(s Session, server bool) (*Mux, error) {
 		return nil, ErrSmallDatagrams
 	}
 	c := newConn(s, server)
-	return &Mux{conn: c, transport: &quic.Transport{Conn: c}, grown: new(atomic.Int64), done: make(chan struct{})}, nil
+	return &Mux{conn: c, transport: &quic.Transport{Conn: c}, window: allowance{of: &process}, done: make(chan struct{})}, nil
 }
 
-func (cfg Config) quic(m *Mux) *quic.Config {
+// quic is the configuration of a connection whose windows grow as far as take allows.
+func (cfg Config) quic(begin first, take func(uint64) bool) *quic.Config {
 	streams := int64(cfg.MaxStreams)
 	if streams == 0 {
 		streams = defaultStreams
 	}
-	mine := m.grown
 	return &quic.Config{
 		Versions:                       []quic.Version{quic.Version1},
 		HandshakeIdleTimeout:           handshakePatience,
 		MaxIdleTimeout:                 forever,
-		InitialStreamReceiveWindow:     firstStreamWindow,
+		InitialStreamReceiveWindow:     begin.stream,
 		MaxStreamReceiveWindow:         maxStreamWindow,
-		InitialConnectionReceiveWindow: firstWindow,
+		InitialConnectionReceiveWindow: begin.connection,
 		MaxConnectionReceiveWindow:     maxWindow,
-		AllowConnectionWindowIncrease: func(_ *quic.Conn, delta uint64) bool {
-			if grown.Add(int64(delta)) > maxGrown {
-				grown.Add(-int64(delta))
-				return false
-			}
-			mine.Add(int64(delta))
-			return true
-		},
-		MaxIncomingStreams:      streams,
-		MaxIncomingUniStreams:   -1,
-		InitialPacketSize:       packetSize,
-		DisablePathMTUDiscovery: true,
+		AllowConnectionWindowIncrease:  func(_ *quic.Conn, delta uint64) bool { return take(delta) },
+		MaxIncomingStreams:             streams,
+		MaxIncomingUniStreams:          -1,
+		InitialPacketSize:              packetSize,
+		DisablePathMTUDiscovery:        true,
 	}
 }
 
 // abandon cleans up after a handshake that failed, and says why it did.
 func (m *Mux) abandon(ctx context.Context, err error) error {
 	m.transport.Close()
-	grown.Add(-m.grown.Load())
+	m.window.release()
 	ended := m.conn.session.Err()
 	_, idle := errors.AsType[*quic.IdleTimeoutError](err)
 	_, slow := errors.AsType[*quic.HandshakeTimeoutError](err)
@@ -199,7 +177,7 @@ func (m *Mux) run(recovered <-chan struct{}, replaced func() bool) {
 		}
 	}
 	m.transport.Close()
-	grown.Add(-m.grown.Load())
+	m.window.release()
 }
 
 // Open opens a stream. The peer hears of it with the first byte that is written.
