@@ -19,8 +19,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/xdp-roam/xdp-roam/internal/lab"
 )
 
@@ -52,7 +50,7 @@ func (s *stage) start(ns *lab.Namespace, stdout io.Writer, name string, args ...
 // startOnTerminal starts a program on a terminal of its own, whose screen goes to
 // out; what is written to stdin is typed.
 func (s *stage) startOnTerminal(ns *lab.Namespace, out io.Writer, environment []string, name string, args ...string) (*process, error) {
-	master, slave, err := openTerminal()
+	master, slave, err := lab.OpenTerminal(80)
 	if err != nil {
 		return nil, fmt.Errorf("no pseudo terminal: %w", err)
 	}
@@ -192,28 +190,6 @@ func killAll(namespaces ...*lab.Namespace) error {
 		}
 	}
 	return nil
-}
-
-func openTerminal() (master, slave *os.File, err error) {
-	if master, err = os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
-		return nil, nil, err
-	}
-	fd := int(master.Fd())
-	number, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
-	if err == nil {
-		err = unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0)
-	}
-	if err == nil {
-		err = unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: 80})
-	}
-	if err == nil {
-		slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
-	}
-	if err != nil {
-		master.Close()
-		return nil, nil, err
-	}
-	return master, slave, nil
 }
 
 // tail keeps the end of what a program says.

@@ -13,8 +13,7 @@ import (
 	"syscall"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/xdp-roam/xdp-roam/internal/lab"
 	"github.com/xdp-roam/xdp-roam/internal/testutil"
 )
 
@@ -31,7 +30,7 @@ type screen struct {
 // a terminal of 200 columns.
 func (b *labBench) onTerminal(env []string, args ...string) *screen {
 	b.t.Helper()
-	master, slave, err := openTerminal()
+	master, slave, err := lab.OpenTerminal(200)
 	if err != nil {
 		testutil.SkipOrFail(b.t, fmt.Sprintf("no pseudo terminal: %v", err))
 	}
@@ -75,27 +74,6 @@ func (b *labBench) onTerminal(env []string, args ...string) *screen {
 		}
 	})
 	return s
-}
-
-func openTerminal() (master, slave *os.File, err error) {
-	if master, err = os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
-		return nil, nil, err
-	}
-	fd := int(master.Fd())
-	number, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
-	if err == nil {
-		err = unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0)
-	}
-	if err == nil {
-		err = unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: 200})
-	}
-	if err == nil {
-		slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
-	}
-	if err != nil {
-		master.Close()
-	}
-	return master, slave, err
 }
 
 func (s *screen) shows() string {

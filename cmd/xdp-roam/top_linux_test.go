@@ -17,6 +17,7 @@ import (
 
 	tea "charm.land/bubbletea/v2"
 
+	"github.com/xdp-roam/xdp-roam/internal/lab"
 	"github.com/xdp-roam/xdp-roam/userspace/control"
 )
 
@@ -187,7 +188,7 @@ func TestTopSampler(t *testing.T) {
 
 // Once on a terminal: it draws, takes keys, and leaves.
 func TestTopOnTerminal(t *testing.T) {
-	master, slave, err := openTerminal()
+	master, slave, err := lab.OpenTerminal(200)
 	if err != nil {
 		t.Fatal(err)
 	}
