@@ -216,8 +216,9 @@ type tunnel struct {
 	k       *connection
 	service uint16
 
-	mu    sync.Mutex
-	ended <-chan struct{} // of the session that was opened last
+	mu     sync.Mutex // guards what follows, of the session that was opened last
+	opened time.Time
+	ended  <-chan struct{}
 }
 
 // tunnel returns the one of a service, which all its forwards share.
@@ -235,7 +236,7 @@ func (k *connection) tunnel(service uint16) *tunnel {
 			return nil, err
 		}
 		t.mu.Lock()
-		t.ended = s.Done()
+		t.opened, t.ended = time.Now(), s.Done()
 		t.mu.Unlock()
 		return s, nil
 	}
@@ -251,38 +252,38 @@ const (
 
 // keep opens the tunnel's session again whenever it has ended, until ctx ends, so
 // that the next connection finds one. Connections that come meanwhile try by
-// themselves.
+// themselves. A session that has lasted is followed by another one at once; after one
+// that ended soon, and after a failure, there are pauses.
 func (t *tunnel) keep(ctx context.Context) {
-	for pause := firstPause; ctx.Err() == nil; {
+	for pause := time.Duration(0); ; {
 		t.mu.Lock()
-		ended := t.ended
+		opened, ended := t.opened, t.ended
 		t.mu.Unlock()
 		select {
 		case <-ctx.Done():
 			return
 		case <-ended:
 		}
-		err := t.Open(ctx)
-		if ctx.Err() != nil {
-			return
+		if time.Since(opened) >= lastPause {
+			pause = 0
 		}
-		if err == nil {
-			t.mu.Lock()
-			again := t.ended == ended // the tunnel has not noticed yet
-			t.mu.Unlock()
-			pause = firstPause
-			if again {
-				time.Sleep(10 * time.Millisecond)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(pause):
 			}
-			continue
-		}
-		wait := pause + rand.N(pause/4) // not in step with the other clients of a server that was away
-		pause = min(2*pause, lastPause)
-		t.k.report.emit(&connectEvent{Event: "retrying", Service: t.service, Error: err.Error(), RetryIn: int64(wait)},
-			"service %d: no session: %v; next try in %v", t.service, err, wait.Round(time.Second/10))
-		select {
-		case <-ctx.Done():
-		case <-time.After(wait):
+			err := t.Open(ctx)
+			if ctx.Err() != nil {
+				return
+			}
+			pause = min(max(2*pause, firstPause), lastPause)
+			pause += rand.N(pause / 4) // not in step with the other clients of a server that was away
+			if err == nil {
+				break // and t.ended is of the session that is open now
+			}
+			t.k.report.emit(&connectEvent{Event: "retrying", Service: t.service, Error: err.Error(), RetryIn: int64(pause)},
+				"service %d: no session: %v; next try in %v", t.service, err, pause.Round(time.Second/10))
 		}
 	}
 }

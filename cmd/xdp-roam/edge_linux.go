@@ -216,11 +216,7 @@ func (d *edge) acceptAll(ctx context.Context) {
 			_ = s.Close(wire.CloseServiceGone, "no such service")
 			continue
 		}
-		d.background.Go(func() {
-			if err := backend.Serve(ctx, s); err != nil {
-				d.log.Warn("a backend failed", "session", s.ID(), "service", s.Service(), "backend", backend, "error", err)
-			}
-		})
+		d.background.Go(func() { _ = backend.Serve(ctx, s) }) // it tells the log of a failure itself
 	}
 }
 

@@ -3,6 +3,7 @@
 package relay
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -57,11 +58,17 @@ type RefusedError struct {
 	Reason string // a sentence, safe to show; may be empty
 }
 
+// Error gives the server's reason and, where that does not say it, the way out.
 func (e *RefusedError) Error() string {
-	if e.Reason == "" {
-		return "the server refused the connection: " + e.Status.String()
+	msg := "the server refused the connection: " + cmp.Or(e.Reason, e.Status.String())
+	switch e.Status {
+	case StatusLimit: // it says what to do
+	case StatusVersion:
+		msg += "; update the older of the two ends"
+	default:
+		msg += "; tell its operator, and try again"
 	}
-	return "the server refused the connection: " + e.Reason
+	return msg
 }
 
 // ErrPreamble means that a stream did not begin as it must.

@@ -32,7 +32,8 @@ type Remote interface {
 
 // Pump carries bytes between a connection and a stream.
 type Pump struct {
-	// Idle resets both when nothing went either way for so long; 0: never.
+	// Idle resets both when nothing went either way for so long; 0: never. What waits
+	// for Throttle's leave is under way.
 	Idle time.Duration
 	// Throttle is asked after each read how long to wait before n bytes are passed
 	// on, up (from the connection to the stream) or down. Nil: not at all.
@@ -83,6 +84,7 @@ type flow struct {
 
 	began          time.Time
 	active         atomic.Int64 // since began, when something went through last
+	throttled      atomic.Int32 // directions that wait for Throttle's leave
 	sent, received atomic.Int64
 	stop           chan struct{} // closed by the first failure
 	once           sync.Once
@@ -113,7 +115,7 @@ func (f *flow) watch(ctx context.Context, over <-chan struct{}) {
 			f.end(context.Cause(ctx), CodeShutdown)
 			done = nil
 		case <-idle:
-			if time.Since(f.began)-time.Duration(f.active.Load()) >= f.Idle {
+			if f.throttled.Load() == 0 && time.Since(f.began)-time.Duration(f.active.Load()) >= f.Idle {
 				f.end(ErrIdle, CodeIdle)
 				idle = nil
 			}
@@ -185,13 +187,13 @@ func (f *flow) copy(to io.Writer, from io.Reader, up bool, count *atomic.Int64) 
 	for {
 		n, err := from.Read(buffer[:])
 		if n > 0 {
-			f.active.Store(int64(time.Since(f.began)))
+			f.touch()
 			f.throttle(up, n)
 			if _, err := to.Write(buffer[:n]); err != nil {
 				return nil, err
 			}
 			count.Add(int64(n))
-			f.active.Store(int64(time.Since(f.began)))
+			f.touch()
 		}
 		if err != nil {
 			return err, nil
@@ -199,12 +201,18 @@ func (f *flow) copy(to io.Writer, from io.Reader, up bool, count *atomic.Int64) 
 	}
 }
 
-// throttle waits as long as it is told, or until the flow fails.
+func (f *flow) touch() { f.active.Store(int64(time.Since(f.began))) }
+
+// throttle waits as long as it is told, or until the flow fails. That is no idleness,
+// however long.
 func (f *flow) throttle(up bool, n int) {
 	if f.Throttle == nil {
 		return
 	}
 	if wait := f.Throttle(up, n); wait > 0 {
+		f.throttled.Add(1)
+		defer f.throttled.Add(-1)
+		defer f.touch()
 		t := time.NewTimer(wait)
 		defer t.Stop()
 		select {

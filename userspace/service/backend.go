@@ -3,17 +3,13 @@
 package service
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"io/fs"
 	"net"
 	"net/netip"
-	"os"
 	"strconv"
 	"syscall"
-
-	"github.com/xdp-roam/xdp-roam/userspace/relay"
+	"time"
 )
 
 // addresses are where host:port may be, in the order to try them. localhost is
@@ -47,7 +43,7 @@ func addresses(ctx context.Context, address string) ([]netip.AddrPort, error) {
 func dial(ctx context.Context, network, address string) (net.Conn, error) {
 	var d net.Dialer
 	if network == "unix" {
-		return d.DialContext(ctx, network, address)
+		return dialUnix(ctx, &d, address)
 	}
 	if host, _, _ := net.SplitHostPort(address); host != "localhost" {
 		return d.DialContext(ctx, network, address) // it tries both families beside each other
@@ -70,37 +66,21 @@ func dial(ctx context.Context, network, address string) (net.Conn, error) {
 	return nil, first
 }
 
-// why says in a sentence for the client what is wrong with the backend. It tells
-// nothing of addresses behind the server.
-func why(err error) (relay.Status, string) {
-	var dns *net.DNSError
-	switch {
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return relay.StatusRefused, "nothing listens at the service's address"
-	case errors.Is(err, fs.ErrNotExist):
-		return relay.StatusRefused, "the service's socket does not exist"
-	case errors.As(err, &dns) && !dns.IsTimeout:
-		return relay.StatusUnreachable, "the service's name cannot be resolved"
-	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
-		return relay.StatusUnreachable, "the service's host cannot be reached"
-	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded), isTimeout(err):
-		return relay.StatusTimeout, "the service did not answer in time"
-	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return relay.StatusFailed, "the service closed the connection at once"
-	case errors.Is(err, fs.ErrPermission):
-		return relay.StatusFailed, "the server may not connect to the service's socket"
-	}
-	return relay.StatusFailed, cmp.Or(errnoText(err), "the service failed")
-}
+// fullPause is how long a full socket is left alone.
+const fullPause = 10 * time.Millisecond
 
-func isTimeout(err error) bool {
-	t, ok := errors.AsType[net.Error](err)
-	return ok && t.Timeout()
-}
-
-func errnoText(err error) string {
-	if errno, ok := errors.AsType[syscall.Errno](err); ok {
-		return errno.Error()
+// dialUnix waits while the socket has as many connections that its program did not
+// accept yet as it takes: connect(2) says EAGAIN then, where TCP would wait.
+func dialUnix(ctx context.Context, d *net.Dialer, address string) (net.Conn, error) {
+	for {
+		conn, err := d.DialContext(ctx, "unix", address)
+		if !errors.Is(err, syscall.EAGAIN) {
+			return conn, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(fullPause):
+		}
 	}
-	return ""
 }

@@ -48,7 +48,7 @@ func (g *gate) session(key handshake.PublicKey) (leave func(), refusal string) {
 	case full(g.total.sessions, g.limits.Sessions):
 		refusal = fmt.Sprintf("the service has its %d sessions already; try again later", g.limits.Sessions)
 	case full(s.sessions, g.limits.ClientSessions):
-		refusal = fmt.Sprintf("your key has its %d sessions with the service already", g.limits.ClientSessions)
+		refusal = fmt.Sprintf("your key has its %d sessions with the service already: end one first", g.limits.ClientSessions)
 	}
 	if refusal != "" {
 		g.counts.SessionsRefused++
@@ -77,7 +77,7 @@ func (g *gate) stream(key handshake.PublicKey) (leave func(), refusal string) {
 	case full(g.total.streams, g.limits.Streams):
 		refusal = fmt.Sprintf("the service has its %d connections already; try again later", g.limits.Streams)
 	case full(s.streams, g.limits.ClientStreams):
-		refusal = fmt.Sprintf("your key has its %d connections with the service already", g.limits.ClientStreams)
+		refusal = fmt.Sprintf("your key has its %d connections with the service already: end one first", g.limits.ClientStreams)
 	}
 	if refusal != "" {
 		g.counts.StreamsRefused++

@@ -17,6 +17,10 @@ var ErrSpec = errors.New("bad backend")
 
 const usage = "use echo:, discard:, udp://host:port, tcp://host:port or unix:///path"
 
+// maxUnixPath is the longest path of a socket that every system takes, in bytes
+// (sun_path: 104 with its end on macOS, 108 on Linux).
+const maxUnixPath = 103
+
 func parse(spec string) (backend, error) {
 	scheme, rest, ok := strings.Cut(spec, ":")
 	if !ok {
@@ -49,6 +53,9 @@ func parse(spec string) (backend, error) {
 		name, ok := strings.CutPrefix(rest, "//")
 		if !ok || !path.IsAbs(name) || path.Clean(name) != name {
 			return nil, specError(spec, "write unix:// and an absolute path, such as unix:///run/app.sock")
+		}
+		if len(name) > maxUnixPath {
+			return nil, specError(spec, "the path has %d bytes, and a socket's has at most %d", len(name), maxUnixPath)
 		}
 		return &streams{spec: spec, network: "unix", address: name, proxy: proxy}, nil
 	}

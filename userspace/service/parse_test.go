@@ -35,6 +35,8 @@ func TestParseErrors(t *testing.T) {
 		"unix://":                  "unix:///run/app.sock",
 		"unix:///run/../etc/x":     "unix:///run/app.sock",
 		"unix:///run/x?proxy=only": "write proxy=v2",
+
+		"unix:///" + strings.Repeat("x", 103): "a socket's has at most 103",
 	} {
 		s, err := New(spec, Limits{}, nil)
 		if !errors.Is(err, ErrSpec) || !strings.Contains(err.Error(), want) {

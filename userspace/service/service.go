@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"sync/atomic"
+	"time"
 
 	"github.com/xdp-roam/xdp-roam/userspace/handshake"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
@@ -48,6 +49,9 @@ type Service struct {
 	log     *slog.Logger
 
 	failures atomic.Uint64 // of the backend
+	down     atomic.Bool   // it failed the last time, and that was logged
+	began    time.Time
+	quiet    atomic.Int64 // refusals are not logged until so long after began
 }
 
 // backend serves sessions.
@@ -77,7 +81,7 @@ func New(spec string, limits Limits, log *slog.Logger) (*Service, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Service{backend: b, gate: newGate(limits), log: log.With("backend", spec)}, nil
+	return &Service{backend: b, gate: newGate(limits), log: log.With("backend", spec), began: time.Now()}, nil
 }
 
 // String returns the backend's specification.
@@ -85,18 +89,32 @@ func (s *Service) String() string { return s.backend.String() }
 
 // Serve serves one session until it is over or ctx is done; it closes the
 // session before it returns. It returns an error only when the backend itself
-// failed; the client is then told why (CLOSE 3).
+// failed; the client is then told why (CLOSE 3), and the log if it did not fail before.
 func (s *Service) Serve(ctx context.Context, c Conn) error {
 	leave, refusal := s.gate.session(c.PeerKey())
 	if refusal != "" {
+		s.tellRefusal("session_refused", c, refusal)
 		return c.Close(wire.CloseLimit, refusal)
 	}
 	defer leave()
 	err := s.backend.serve(ctx, s, c)
 	if err != nil {
-		s.failures.Add(1)
+		s.failed(err)
 	}
 	return err
+}
+
+// tellEvery bounds how often refusals are logged; all are counted.
+const tellEvery = time.Second
+
+// tellRefusal tells the operator that a limit of the service refuses a client.
+func (s *Service) tellRefusal(event string, c Conn, reason string) {
+	now, quiet := time.Since(s.began), s.quiet.Load()
+	if now < time.Duration(quiet) || !s.quiet.CompareAndSwap(quiet, int64(now+tellEvery)) {
+		return
+	}
+	s.log.Info(event, "session", c.ID(), "peer_key", c.PeerKey(), "reason", reason,
+		"fix", "raise the service's limit, or find out why the client does not end what it has")
 }
 
 // finish ends a session whose client is gone, whose context is done or whose

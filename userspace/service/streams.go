@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/pires/go-proxyproto"
@@ -22,8 +21,6 @@ import (
 type streams struct {
 	spec, network, address string
 	proxy                  bool // the backend is told the client's address
-
-	down atomic.Bool // the last connection failed, and that was logged
 }
 
 func (b *streams) String() string { return b.spec }
@@ -42,7 +39,7 @@ func (b *streams) serve(ctx context.Context, s *Service, c Conn) error {
 	cancel()
 	if err != nil {
 		if errors.Is(err, stream.ErrNoStreams) || errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-			return c.Close(wire.CloseServiceGone, "this service carries streams, such as TCP, and no datagrams")
+			return c.Close(wire.CloseServiceGone, "this service carries streams and no datagrams: ask for it as TCP")
 		}
 		return finish(ctx, c, err)
 	}
@@ -74,6 +71,7 @@ func (b *streams) connect(ctx context.Context, s *Service, c Conn, one *stream.S
 	}
 	leave, refusal := s.gate.stream(c.PeerKey())
 	if refusal != "" {
+		s.tellRefusal("stream_refused", c, refusal)
 		request.Refuse(relay.StatusLimit, refusal)
 		return
 	}
@@ -81,12 +79,13 @@ func (b *streams) connect(ctx context.Context, s *Service, c Conn, one *stream.S
 	conn, err := b.dial(ctx, s, c, one)
 	if err != nil {
 		if one.Context().Err() == nil {
-			b.failed(s, err)
+			s.failed(err)
 		}
-		request.Refuse(why(err))
+		no := why(err)
+		request.Refuse(no.status, no.text)
 		return
 	}
-	b.worked(s)
+	s.worked()
 	remote, err := request.Connected()
 	if err != nil {
 		one.Reset(relay.CodeNone)
@@ -138,21 +137,6 @@ func writeProxy(conn net.Conn, c Conn) error {
 	}
 	_, err := header.WriteTo(conn)
 	return err
-}
-
-// failed and worked log when the backend goes and when it comes back, and not
-// every connection between.
-func (b *streams) failed(s *Service, err error) {
-	s.failures.Add(1)
-	if !b.down.Swap(true) {
-		s.log.Warn("backend_down", "error", err)
-	}
-}
-
-func (b *streams) worked(s *Service) {
-	if b.down.Load() && b.down.Swap(false) {
-		s.log.Info("backend_up")
-	}
 }
 
 // throttle returns what a relay.Pump asks; nil without rates.

@@ -107,6 +107,23 @@ func TestStreamRate(t *testing.T) {
 	}
 }
 
+// Bytes that wait for their turn are under way: their stream is not idle, however
+// long that takes.
+func TestSlowStreamIsNotIdle(t *testing.T) {
+	l, spec := newBackend(t)
+	_, m := newEdge(t, spec, Limits{ClientRate: 32 << 10, IdleTimeout: 250 * time.Millisecond}).dial()
+	near := connect(t, m)
+	far := accept(t, l)
+	data := make([]byte, 64<<10) // two seconds' worth
+	go func() {
+		near.Write(data)
+		near.CloseWrite()
+	}()
+	if n, err := io.Copy(io.Discard, far); n != int64(len(data)) || err != nil {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+}
+
 // A client that speaks datagrams to a service for streams is told so.
 func TestDatagramsToStreams(t *testing.T) {
 	_, spec := newBackend(t)

@@ -341,18 +341,19 @@ func TestReasons(t *testing.T) {
 		err    error
 		status relay.Status
 	}{
-		"nothing listens at the service's address":           {op(syscall.ECONNREFUSED), relay.StatusRefused},
-		"the service's socket does not exist":                {op(syscall.ENOENT), relay.StatusRefused},
-		"the service's name cannot be resolved":              {&net.DNSError{Name: "secret.internal", IsNotFound: true}, relay.StatusUnreachable},
-		"the service's host cannot be reached":               {op(syscall.EHOSTUNREACH), relay.StatusUnreachable},
-		"the service did not answer in time":                 {&net.OpError{Op: "dial", Err: context.DeadlineExceeded}, relay.StatusTimeout},
-		"the server may not connect to the service's socket": {op(syscall.EACCES), relay.StatusFailed},
-		"the service closed the connection at once":          {op(syscall.ECONNRESET), relay.StatusFailed},
-		"too many open files":                                {op(syscall.EMFILE), relay.StatusFailed},
-		"the service failed":                                 {errors.New("secret.internal"), relay.StatusFailed},
+		"nothing listens at the service's address":                       {op(syscall.ECONNREFUSED), relay.StatusRefused},
+		"the service's socket does not exist":                            {op(syscall.ENOENT), relay.StatusRefused},
+		"the service's name cannot be resolved":                          {&net.DNSError{Name: "secret.internal", IsNotFound: true}, relay.StatusUnreachable},
+		"the service's host cannot be reached":                           {op(syscall.EHOSTUNREACH), relay.StatusUnreachable},
+		"the service did not answer in time":                             {&net.OpError{Op: "dial", Err: context.DeadlineExceeded}, relay.StatusTimeout},
+		"the server may not connect to the service's socket":             {op(syscall.EACCES), relay.StatusFailed},
+		"the service closed the connection at once":                      {op(syscall.ECONNRESET), relay.StatusFailed},
+		"the server has no room for another connection; try again later": {op(syscall.EMFILE), relay.StatusLimit},
+		"operation not supported":                                        {op(syscall.EOPNOTSUPP), relay.StatusFailed},
+		"the service failed":                                             {errors.New("secret.internal"), relay.StatusFailed},
 	} {
-		if status, got := why(fmt.Errorf("wrapped: %w", c.err)); status != c.status || got != want {
-			t.Errorf("%v: %v %q, want %v %q", c.err, status, got, c.status, want)
+		if got := why(fmt.Errorf("wrapped: %w", c.err)); got.status != c.status || got.text != want || got.fix == "" {
+			t.Errorf("%v: %+v, want %v %q", c.err, got, c.status, want)
 		}
 	}
 }
@@ -385,6 +386,51 @@ func TestUnix(t *testing.T) {
 	far.(*net.UnixConn).CloseWrite()
 	if got, err := io.ReadAll(near); string(got) != "bye" || err != nil {
 		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// A unix socket whose program is slow to accept makes a connection wait, as TCP does,
+// and fail in time.
+func TestUnixBacklog(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "app.sock")
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0) // net.Listen takes the longest backlog
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := os.NewFile(uintptr(fd), name)
+	defer file.Close()
+	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrUnix{Name: name}), syscall.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.FileListener(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	first, err := net.Dial("unix", name) // fills the backlog
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+
+	_, late := newEdge(t, "unix://"+name, Limits{ConnectTimeout: 100 * time.Millisecond}).dial()
+	var refused *relay.RefusedError
+	if err := connect(t, late).Answer(); !errors.As(err, &refused) || refused.Status != relay.StatusTimeout {
+		t.Errorf("nobody accepts: %v", err)
+	}
+	e := newEdge(t, "unix://"+name, Limits{})
+	_, m := e.dial()
+	near := connect(t, m)
+	until(t, "the connection waits", func() bool { return e.service.Use().Streams == 1 })
+	for range 2 {
+		c, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	if err := near.Answer(); err != nil {
+		t.Errorf("accepted after a while: %v", err)
 	}
 }
 

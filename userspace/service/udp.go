@@ -48,7 +48,7 @@ func (b udp) serve(ctx context.Context, s *Service, c Conn) error {
 	}
 	var wg sync.WaitGroup
 	var backErr error
-	wg.Go(func() { backErr = f.toClient(conn) })
+	wg.Go(func() { backErr = f.toClient(s, conn) })
 	err = f.toService(ctx)
 	f.close() // ends toClient
 	wg.Wait()
@@ -131,7 +131,7 @@ func (f *udpFlow) toService(ctx context.Context) error {
 
 // toClient returns when the socket fails or is closed, or the session is over.
 // A failure ends the session, and so toService.
-func (f *udpFlow) toClient(conn *net.UDPConn) error {
+func (f *udpFlow) toClient(s *Service, conn *net.UDPConn) error {
 	// What the client takes may change, with its path and at its word: each datagram
 	// is for SendDatagram to judge. Memory that none of them fills stays untouched.
 	p := make([]byte, maxUDP)
@@ -153,6 +153,7 @@ func (f *udpFlow) toClient(conn *net.UDPConn) error {
 		if first {
 			first = false
 			f.answered()
+			s.worked()
 		}
 		if err := f.SendDatagram(p[:n]); errors.Is(err, net.ErrClosed) {
 			return nil
@@ -167,7 +168,7 @@ func fatal(err error) bool {
 
 // gone tells the client that there is no service and why.
 func (b udp) gone(c Conn, err error) error {
-	_, sentence := why(err)
-	_ = c.Close(wire.CloseServiceGone, sentence)
-	return fmt.Errorf("backend %v: %s: %w", b, sentence, err)
+	text := why(err).text
+	_ = c.Close(wire.CloseServiceGone, text+"; tell the server's operator, and try again")
+	return fmt.Errorf("backend %v: %s: %w", b, text, err)
 }

@@ -91,7 +91,9 @@ func (l *List) State() State {
 }
 
 // Reload reads the file again. After an error the list before stays in force; a
-// file without a key is none: who takes the last client off the list means it.
+// file without a key is none: who takes the last client off the list means it. A
+// file that looks as if it were still being written takes nothing away: most
+// programs truncate it first, and some take long over the rest.
 func (l *List) Reload() (Change, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -105,9 +107,20 @@ func (l *List) Reload() (Change, error) {
 	if before == nil {
 		before = &inForce{}
 	}
+	change := newChange(before.Authorized, next)
+	if next.Unended && len(change.Removed)+len(change.Changed) > 0 {
+		l.state.Err, l.state.Failed = unended(l.file, change), now
+		return Change{}, l.state.Err
+	}
 	l.inForce.Store(before.followedBy(next))
 	l.state = State{File: l.file, Clients: len(next.Clients), Read: now}
-	return newChange(before.Authorized, next), nil
+	return change, nil
+}
+
+// unended says why a list that takes something away is not taken yet.
+func unended(file string, c Change) error {
+	return fmt.Errorf("%w: %s: it is empty or ends within a line, as while it is written, and %d of the clients are not in it as they were: "+
+		"end its last line, or to let nobody in, leave a comment", config.ErrInvalid, file, len(c.Removed)+len(c.Changed))
 }
 
 func (f *inForce) followedBy(next *config.Authorized) *inForce {

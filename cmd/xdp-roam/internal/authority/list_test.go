@@ -170,6 +170,41 @@ func TestBadFileKeepsTheList(t *testing.T) {
 	}
 }
 
+// A file that is being written takes nothing away, and what it adds is added.
+func TestUnendedListTakesNothingAway(t *testing.T) {
+	alice, bob, carol := newKey(), newKey(), newKey()
+	l, name := open(t, alice.String()+" alice", bob.String()+" bob")
+	put := func(text string) error {
+		t.Helper()
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := l.Reload()
+		return err
+	}
+	whole := fmt.Sprintf("%v alice\n%v bob", alice, bob)
+	for _, half := range []string{
+		"", alice.String() + " alice", alice.String() + " al", "# nob", whole[:len(whole)-1],
+		fmt.Sprintf("%v alice services=2\n%v bob services=2", alice, bob),
+	} {
+		if err := put(half); err == nil || !strings.Contains(err.Error(), "end its last line") {
+			t.Errorf("%q: %v", half, err)
+		}
+		if !l.Authorize(alice, 7).Allowed || !l.Authorize(bob, 7).Allowed || l.State().Err == nil {
+			t.Errorf("%q takes somebody away", half)
+		}
+	}
+	if err := put(fmt.Sprintf("%s\n%v carol", whole, carol)); err != nil || !l.Authorize(carol, 7).Allowed || l.State().Err != nil {
+		t.Errorf("one more, whose line has no end: %v, %+v", err, l.State())
+	}
+	if err := put(alice.String() + " alice\n"); err != nil || l.Authorize(bob, 7).Allowed {
+		t.Errorf("the whole list: %v", err)
+	}
+	if err := put("\n"); err != nil || l.Authorize(alice, 7).Allowed {
+		t.Errorf("a list of nobody: %v", err)
+	}
+}
+
 // Every way that files change is noticed: in place, replaced, through links, and
 // a preshared key in a file of its own.
 func TestWatch(t *testing.T) {

@@ -4,6 +4,7 @@ package config
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/xdp-roam/xdp-roam/userspace/handshake"
 )
@@ -43,6 +46,9 @@ type Authorized struct {
 	Warnings []string
 	// PSKFiles are the files that lines name, for who watches for changes.
 	PSKFiles []string
+	// Unended: the file does not end with the end of a line, or is empty, as one that
+	// is still being written.
+	Unended bool
 
 	inline bool // a preshared key stands in the file itself
 }
@@ -61,10 +67,15 @@ func ReadAuthorized(name string, services []Service) (*Authorized, error) {
 		return nil, fmt.Errorf("cannot read authorized_keys: %w", err)
 	}
 	defer file.Close()
-	a, err := ParseAuthorized(name, file, services, readPSK)
+	text, err := io.ReadAll(file)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read authorized_keys: %w", err)
+	}
+	a, err := ParseAuthorized(name, bytes.NewReader(text), services, readPSK)
 	if err != nil {
 		return nil, err
 	}
+	a.Unended = !bytes.HasSuffix(text, []byte("\n"))
 	info, err := file.Stat()
 	if err != nil {
 		return nil, fmt.Errorf("cannot read authorized_keys: %w", err)
@@ -192,8 +203,8 @@ func (p *authorizedParser) parse(line string) {
 	}
 	before, known := p.list.Clients[key]
 	switch {
-	case strings.ContainsFunc(client.Name, func(r rune) bool { return r < ' ' || r == 0x7f }):
-		p.fail("the name %q has control characters in it", client.Name)
+	case !utf8.ValidString(client.Name), strings.ContainsFunc(client.Name, func(r rune) bool { return !unicode.IsPrint(r) }):
+		p.fail("the name %q has characters in it that cannot be printed", client.Name)
 	case known:
 		p.fail("the key of %q is on line %d already, as %q", client.Name, before.Line, before.Name)
 	case p.names[client.Name] != 0:
