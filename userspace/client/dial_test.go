@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/xdp-roam/xdp-roam/userspace/handshake"
@@ -48,27 +49,30 @@ func TestDialOverIPv6(t *testing.T) {
 }
 
 func TestDialWithCookie(t *testing.T) {
-	r := newRig(t, "127.0.0.1:0", func(r *rig) { r.demandCookie = true })
-	start := time.Now()
-	echo(t, r.dial(t), "hello")
-	if d := time.Since(start); d > 900*time.Millisecond {
-		t.Errorf("took %v: RETRY was not answered at once", d)
-	}
-	r.with(func() {
-		if r.retries != 1 || r.inits != 2 {
-			t.Errorf("%d RETRY, %d INIT", r.retries, r.inits)
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := newSimRig(t, func(r *rig) { r.demandCookie = true })
+		start := time.Now()
+		echo(t, r.dial(t), "hello")
+		if d := time.Since(start); d > 900*time.Millisecond {
+			t.Errorf("took %v: RETRY was not answered at once", d)
 		}
+		r.with(func() {
+			if r.retries != 1 || r.inits != 2 {
+				t.Errorf("%d RETRY, %d INIT", r.retries, r.inits)
+			}
+		})
 	})
 }
 
 func TestDialRepeatsINIT(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, "127.0.0.1:0", func(r *rig) { r.dropInits = 1 })
-	start := time.Now()
-	r.dial(t)
-	if d := time.Since(start); d < time.Second || d > 1900*time.Millisecond {
-		t.Errorf("took %v, the repeat is due after 1 s", d)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := newSimRig(t, func(r *rig) { r.dropInits = 1 })
+		start := time.Now()
+		r.dial(t)
+		if d := time.Since(start); d < time.Second || d > 1900*time.Millisecond {
+			t.Errorf("took %v, the repeat is due after 1 s", d)
+		}
+	})
 }
 
 func TestDialTriesTheNextServer(t *testing.T) {
@@ -106,35 +110,37 @@ func TestDialRefused(t *testing.T) {
 }
 
 func TestDialWrongKeyIsSilence(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, "127.0.0.1:0")
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
-	_, err := Dial(ctx, r.config(func(c *Config) { c.ServerKey = handshake.NewPrivateKey().Public() }))
-	if !errors.Is(err, ErrNoAnswer) || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "public key") {
-		t.Errorf("got %v", err)
-	}
-	r.with(func() {
-		if r.inits != 0 {
-			t.Error("an INIT for another server passed mac1")
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := newSimRig(t)
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		_, err := Dial(ctx, r.config(func(c *Config) { c.ServerKey = handshake.NewPrivateKey().Public() }))
+		if !errors.Is(err, ErrNoAnswer) || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "public key") {
+			t.Errorf("got %v", err)
 		}
+		r.with(func() {
+			if r.inits != 0 {
+				t.Error("an INIT for another server passed mac1")
+			}
+		})
 	})
 }
 
 func TestDialWrongPSK(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, "127.0.0.1:0")
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
-	_, err := Dial(ctx, r.config(func(c *Config) { c.PSK = handshake.PSK{1} }))
-	if !errors.Is(err, handshake.ErrNoPSK) {
-		t.Errorf("a server without one: %v", err)
-	}
-	r.with(func() { r.psk = handshake.PSK{2} })
-	_, err = Dial(ctx, r.config(func(c *Config) { c.PSK = handshake.PSK{1} }))
-	if !errors.Is(err, ErrNoAnswer) || !strings.Contains(err.Error(), "preshared key") {
-		t.Errorf("a server with another: %v", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := newSimRig(t)
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		_, err := Dial(ctx, r.config(func(c *Config) { c.PSK = handshake.PSK{1} }))
+		if !errors.Is(err, handshake.ErrNoPSK) {
+			t.Errorf("a server without one: %v", err)
+		}
+		r.with(func() { r.psk = handshake.PSK{2} })
+		_, err = Dial(ctx, r.config(func(c *Config) { c.PSK = handshake.PSK{1} }))
+		if !errors.Is(err, ErrNoAnswer) || !strings.Contains(err.Error(), "preshared key") {
+			t.Errorf("a server with another: %v", err)
+		}
+	})
 }
 
 func TestDialWithoutRoute(t *testing.T) {

@@ -32,7 +32,8 @@ type Network interface {
 	// time, where the clock of package time stood still meanwhile.
 	Slept() time.Duration
 	// Watch calls changed whenever the answers of Source, Ways or Slept may have
-	// changed, from any goroutine, until ctx ends.
+	// changed, from any goroutine, until ctx ends; and once when it has begun to
+	// listen, for what changed before.
 	Watch(ctx context.Context, changed func()) error
 }
 

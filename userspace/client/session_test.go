@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/xdp-roam/xdp-roam/userspace/session"
@@ -19,34 +20,36 @@ import (
 )
 
 func TestLargeDatagramsTravelInParts(t *testing.T) {
-	r := newRig(t, "127.0.0.1:0")
-	s := r.dial(t)
-	max := s.MaxDatagram()
-	if max != 4000 {
-		t.Errorf("the server takes 4000 bytes, MaxDatagram is %d", max)
-	}
-	d := bytes.Repeat([]byte("0123456789"), 400)
-	p := make([]byte, 5000)
-	for try := 0; ; try++ {
-		if err := s.SendDatagram(d); err != nil {
-			t.Fatal(err)
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := newSimRig(t)
+		s := r.dial(t)
+		max := s.MaxDatagram()
+		if max != 4000 {
+			t.Errorf("the server takes 4000 bytes, MaxDatagram is %d", max)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
-		n, err := s.ReceiveDatagram(ctx, p)
-		cancel()
-		if err == nil {
-			if !bytes.Equal(p[:n], d) {
-				t.Errorf("%d bytes came back of %d", n, len(d))
+		d := bytes.Repeat([]byte("0123456789"), 400)
+		p := make([]byte, 5000)
+		for try := 0; ; try++ {
+			if err := s.SendDatagram(d); err != nil {
+				t.Fatal(err)
 			}
-			break
+			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+			n, err := s.ReceiveDatagram(ctx, p)
+			cancel()
+			if err == nil {
+				if !bytes.Equal(p[:n], d) {
+					t.Errorf("%d bytes came back of %d", n, len(d))
+				}
+				break
+			}
+			if try == 5 {
+				t.Fatal(err)
+			}
 		}
-		if try == 5 {
-			t.Fatal(err)
+		if err := s.SendDatagram(make([]byte, max+1)); !errors.Is(err, ErrTooLarge) || !strings.Contains(err.Error(), "4001") {
+			t.Errorf("one byte too many: %v", err)
 		}
-	}
-	if err := s.SendDatagram(make([]byte, max+1)); !errors.Is(err, ErrTooLarge) || !strings.Contains(err.Error(), "4001") {
-		t.Errorf("one byte too many: %v", err)
-	}
+	})
 }
 
 func TestReceiveDatagramEnds(t *testing.T) {
@@ -84,62 +87,68 @@ func TestReceiveDatagramEnds(t *testing.T) {
 }
 
 func TestCloseTellsTheServerAndDoesNotLinger(t *testing.T) {
-	r := newRig(t, "127.0.0.1:0")
-	s := r.dial(t)
-	echo(t, s, "x")
-	start := time.Now()
-	if err := s.Close(wire.CloseShuttingDown, "off"); err != nil {
-		t.Fatal(err)
-	}
-	if d := time.Since(start); d > closeWait/2 {
-		t.Errorf("Close took %v although the server answered", d)
-	}
-	r.with(func() {
-		c := r.sessions[0].closed
-		if c == nil || !c.Remote || c.Code != wire.CloseShuttingDown || c.Text != "off" {
-			t.Errorf("the server heard %+v", c)
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := newSimRig(t)
+		s := r.dial(t)
+		echo(t, s, "x")
+		start := time.Now()
+		if err := s.Close(wire.CloseShuttingDown, "off"); err != nil {
+			t.Fatal(err)
 		}
+		if d := time.Since(start); d > closeWait/2 {
+			t.Errorf("Close took %v although the server answered", d)
+		}
+		r.with(func() {
+			c := r.sessions[0].closed
+			if c == nil || !c.Remote || c.Code != wire.CloseShuttingDown || c.Text != "off" {
+				t.Errorf("the server heard %+v", c)
+			}
+		})
 	})
 }
 
 // Close right after Dial: nothing has measured the path yet.
 func TestCloseAtOnce(t *testing.T) {
-	r := newRig(t, "127.0.0.1:0")
-	s := r.dial(t)
-	start := time.Now()
-	if err := s.Close(wire.CloseDone, ""); err != nil {
-		t.Fatal(err)
-	}
-	if d := time.Since(start); d > closeWait/2 {
-		t.Errorf("Close took %v although the server answered", d)
-	}
-	r.with(func() {
-		if r.sessions[0].closed == nil {
-			t.Error("the server heard nothing of it")
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := newSimRig(t)
+		s := r.dial(t)
+		start := time.Now()
+		if err := s.Close(wire.CloseDone, ""); err != nil {
+			t.Fatal(err)
 		}
+		if d := time.Since(start); d > closeWait/2 {
+			t.Errorf("Close took %v although the server answered", d)
+		}
+		r.with(func() {
+			if r.sessions[0].closed == nil {
+				t.Error("the server heard nothing of it")
+			}
+		})
 	})
 }
 
 // The first CLOSE is lost: it is sent again before Close gives up.
 func TestCloseIsRepeated(t *testing.T) {
-	r := newRig(t, "127.0.0.1:0")
-	s := r.dial(t)
-	echo(t, s, "x")
-	lost := false
-	r.with(func() {
-		r.loss = func(toServer bool, _ []byte) bool {
-			if !toServer || lost {
-				return false
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := newSimRig(t)
+		s := r.dial(t)
+		echo(t, s, "x")
+		lost := false
+		r.with(func() {
+			r.loss = func(toServer bool, _ []byte) bool {
+				if !toServer || lost {
+					return false
+				}
+				lost = true
+				return true
 			}
-			lost = true
-			return true
-		}
-	})
-	s.Close(wire.CloseDone, "")
-	r.with(func() {
-		if !lost || r.sessions[0].closed == nil {
-			t.Errorf("lost %v, the server heard %v", lost, r.sessions[0].closed)
-		}
+		})
+		s.Close(wire.CloseDone, "")
+		r.with(func() {
+			if !lost || r.sessions[0].closed == nil {
+				t.Errorf("lost %v, the server heard %v", lost, r.sessions[0].closed)
+			}
+		})
 	})
 }
 
@@ -175,63 +184,68 @@ func TestCloseBeside(t *testing.T) {
 }
 
 func TestCloseOfADeadServer(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, "127.0.0.1:0")
-	s := r.dial(t)
-	echo(t, s, "x")
-	r.with(func() { r.mute = true })
-	start := time.Now()
-	s.Close(wire.CloseDone, "")
-	// CLOSE is repeated for as long as that may help, and no longer.
-	if d := time.Since(start); d < 50*time.Millisecond || d > maxCloseWait+time.Second {
-		t.Errorf("Close took %v", d)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := newSimRig(t)
+		s := r.dial(t)
+		echo(t, s, "x")
+		r.with(func() { r.mute = true })
+		start := time.Now()
+		s.Close(wire.CloseDone, "")
+		// CLOSE is repeated for as long as that may help, and no longer.
+		if d := time.Since(start); d < 50*time.Millisecond || d > maxCloseWait+time.Second {
+			t.Errorf("Close took %v", d)
+		}
+	})
 }
 
 func TestKeepalive(t *testing.T) {
-	r := newRig(t, "127.0.0.1:0")
-	lively := r.dial(t, func(c *Config) { c.Keepalive = 20 * time.Millisecond })
-	quiet := r.dial(t, func(c *Config) { c.Keepalive = -1 })
-	echo(t, lively, "x")
-	echo(t, quiet, "x")
-	time.Sleep(100 * time.Millisecond) // the first exchanges come to rest
-	l, q := lively.Info().Received.Packets, quiet.Info().Received.Packets
-	eventually(t, "five answers to keepalives", func() bool { return lively.Info().Received.Packets >= l+5 })
-	if n := quiet.Info().Received.Packets; n != q {
-		t.Errorf("without keepalives %d packets came", n-q)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := newSimRig(t)
+		lively := r.dial(t, func(c *Config) { c.Keepalive = 20 * time.Millisecond })
+		quiet := r.dial(t, func(c *Config) { c.Keepalive = -1 })
+		echo(t, lively, "x")
+		echo(t, quiet, "x")
+		time.Sleep(100 * time.Millisecond) // the first exchanges come to rest
+		l, q := lively.Info().Received.Packets, quiet.Info().Received.Packets
+		eventually(t, "five answers to keepalives", func() bool { return lively.Info().Received.Packets >= l+5 })
+		if n := quiet.Info().Received.Packets; n != q {
+			t.Errorf("without keepalives %d packets came", n-q)
+		}
+	})
 }
 
 func TestServerCloses(t *testing.T) {
-	r := newRig(t, "127.0.0.1:0")
-	var ev events
-	before := runtime.NumGoroutine()
-	s := r.dial(t, func(c *Config) { c.OnEvent = ev.add })
-	echo(t, s, "x")
-	r.with(func() { r.echoTimes = 2 })
-	if err := s.SendDatagram([]byte("last words")); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "both copies are there", func() bool { return s.Info().Received.Datagrams >= 3 })
-	r.closeAll(wire.CloseServiceGone, "backend died\x1b[2J")
-	<-s.Done()
-	var closed *ClosedError
-	if !errors.As(s.Err(), &closed) || !closed.Remote || closed.Code != wire.CloseServiceGone ||
-		!strings.Contains(closed.Error(), "backend died") || strings.Contains(closed.Error(), "\x1b") {
-		t.Errorf("%q", s.Err())
-	}
-	p := make([]byte, 100)
-	for range 2 { // what came before can still be read
-		if n, err := s.ReceiveDatagram(t.Context(), p); err != nil || string(p[:n]) != "last words" {
-			t.Errorf("%q %v", p[:n], err)
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := newSimRig(t)
+		var ev events
+		before := runtime.NumGoroutine()
+		s := r.dial(t, func(c *Config) { c.OnEvent = ev.add })
+		echo(t, s, "x")
+		r.with(func() { r.echoTimes = 2 })
+		if err := s.SendDatagram([]byte("last words")); err != nil {
+			t.Fatal(err)
 		}
-	}
-	if _, err := s.ReceiveDatagram(t.Context(), p); !errors.As(err, &closed) {
-		t.Errorf("after the last: %v", err)
-	}
-	eventually(t, "the event", func() bool { return len(ev.find(EventClosed)) == 1 })
-	// Nobody calls Close, and yet all goes once the ids have had their silence.
-	eventually(t, "as many goroutines as before", func() bool { return runtime.NumGoroutine() <= before })
+		eventually(t, "both copies are there", func() bool { return s.Info().Received.Datagrams >= 3 })
+		r.closeAll(wire.CloseServiceGone, "backend died\x1b[2J")
+		<-s.Done()
+		var closed *ClosedError
+		if !errors.As(s.Err(), &closed) || !closed.Remote || closed.Code != wire.CloseServiceGone ||
+			!strings.Contains(closed.Error(), "backend died") || strings.Contains(closed.Error(), "\x1b") {
+			t.Errorf("%q", s.Err())
+		}
+		p := make([]byte, 100)
+		for range 2 { // what came before can still be read
+			if n, err := s.ReceiveDatagram(t.Context(), p); err != nil || string(p[:n]) != "last words" {
+				t.Errorf("%q %v", p[:n], err)
+			}
+		}
+		if _, err := s.ReceiveDatagram(t.Context(), p); !errors.As(err, &closed) {
+			t.Errorf("after the last: %v", err)
+		}
+		eventually(t, "the event", func() bool { return len(ev.find(EventClosed)) == 1 })
+		// Nobody calls Close, and yet all goes once the ids have had their silence.
+		eventually(t, "as many goroutines as before", func() bool { return runtime.NumGoroutine() <= before })
+	})
 }
 
 func TestOnEventMayClose(t *testing.T) {
@@ -257,14 +271,16 @@ func TestOnEventMayClose(t *testing.T) {
 }
 
 func TestQueueOverflowIsCounted(t *testing.T) {
-	r := newRig(t, "127.0.0.1:0")
-	s := r.dial(t, func(c *Config) { c.ReceiveBuffer = 4096 })
-	echo(t, s, "x")
-	r.with(func() { r.echoTimes = 10 })
-	if err := s.SendDatagram(make([]byte, 1000)); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "overflow", func() bool { return s.Info().Overflow >= 5 })
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := newSimRig(t)
+		s := r.dial(t, func(c *Config) { c.ReceiveBuffer = 4096 })
+		echo(t, s, "x")
+		r.with(func() { r.echoTimes = 10 })
+		if err := s.SendDatagram(make([]byte, 1000)); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "overflow", func() bool { return s.Info().Overflow >= 5 })
+	})
 }
 
 // Nothing that is not from the server, and no garbage, changes the session.

@@ -140,3 +140,17 @@ func (x *sim) local(want string) {
 		x.Errorf("the session is at %s, not at %s; told %v", got, want, x.ev.kinds())
 	}
 }
+
+// newSimRig is newRig in a synctest bubble, on a network in memory: no machine is
+// too busy for what it asserts of time.
+func newSimRig(t testing.TB, mend ...func(*rig)) (*rig, *testNetwork) {
+	t.Helper()
+	sim := newSimNet()
+	conn, err := sim.listen(netip.MustParseAddrPort("127.0.0.1:7626"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	network := newNetwork("127.0.0.2", "")
+	network.sim = sim
+	return newRigOn(t, conn, append(mend, func(r *rig) { r.network = network })...), network
+}

@@ -260,6 +260,7 @@ func (h *simHost) Watch(ctx context.Context, changed func()) error {
 	h.mu.Lock()
 	h.changed = changed
 	h.mu.Unlock()
+	changed() // what changed before it was here to be told
 	<-ctx.Done()
 	return ctx.Err()
 }
