@@ -97,10 +97,10 @@ type candidate struct {
 // rarely enough to cost little while the first answer is under way. It is bounded
 // because a relay can make the estimate as long as it likes.
 func (s *Session) askAgain() time.Duration {
-	if !s.rtt.valid {
+	if !s.rtt.valid() {
 		return maxAskAgain
 	}
-	return min(max(s.rtt.smoothed/2, minVariation), maxAskAgain)
+	return min(max(s.rtt.srtt()/2, minVariation), maxAskAgain)
 }
 
 // gate lets an authentic, new, non-probing packet of length n move the path, if
@@ -201,7 +201,8 @@ func (s *Session) addCandidate(now Time, from Path, in *localID, m mark, n int, 
 		s.dropCandidate(now, oldest, RefusedReplaced, out)
 	}
 	pto := s.rtt.pto()
-	cookies := s.random(2 * len(wire.Cookie{})) // at once: the system's generator is a call away
+	var cookies [2 * len(wire.Cookie{})]byte
+	s.random(cookies[:]) // at once: the system's generator is a call away
 	c := candidate{
 		path: from, rid: s.safe(), local: in, newest: m,
 		cookie: wire.Cookie(cookies[:16]), oldCookie: wire.Cookie(cookies[16:]),

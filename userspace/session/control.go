@@ -116,9 +116,11 @@ func (s *Session) sendControl(now Time, out *Output, size int) {
 		b = wire.AppendClose(b, s.farewell.code, s.farewell.text)
 		p.closing = true
 	}
-	if s.grease && s.randomToken()%greaseOneIn == 0 {
-		// The last byte of the random ones has decided; the first is the length.
-		b = wire.AppendExtension(b, greaseType, s.scratch[1:1+(s.scratch[0]&7)])
+	if s.grease {
+		var r [8]byte // the last decides, the first is the length
+		if s.random(r[:]); r[7]%greaseOneIn == 0 {
+			b = wire.AppendExtension(b, greaseType, r[1:1+(r[0]&7)])
+		}
 	}
 	if n := start + size - wire.TagLen - len(b); n > 0 {
 		b = wire.AppendPad(b, n)

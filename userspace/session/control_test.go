@@ -122,11 +122,11 @@ func TestRTT(t *testing.T) {
 	}
 	const ms = time.Millisecond
 	r.sample(100 * ms)
-	if r.smoothed != 100*ms || r.variation != 50*ms || r.pto() != 300*ms {
+	if r.srtt() != 100*ms || r.variation != uint32(50*ms) || r.pto() != 300*ms {
 		t.Errorf("after one sample %+v, PTO %v", r, r.pto())
 	}
 	r.sample(180 * ms) // RFC 9002: var = 3/4*50 + 1/4*80, srtt = 7/8*100 + 1/8*180
-	if r.variation != 57500*time.Microsecond || r.smoothed != 110*ms {
+	if r.variation != uint32(57500*time.Microsecond) || r.srtt() != 110*ms {
 		t.Errorf("after two %+v", r)
 	}
 	for range 1000 {

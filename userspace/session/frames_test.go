@@ -194,7 +194,7 @@ func TestSendSizes(t *testing.T) {
 		for _, n := range []int{0, 1, whole, whole + 1, 2 * partRoom(floor), 2*partRoom(floor) + 1, most} {
 			m.s.mtu.reset(m.s.path)
 			m.s.mtu.begin().rest = 1 << 60
-			m.s.mtu.search.tooBig = floor + 1 // no search: sizes at the smallest MTU
+			m.s.mtu.search.tooBig = uint16(floor + 1) // no search: sizes at the smallest MTU
 			m.forget()
 			data := strings.Repeat("d", n)
 			if err := m.s.Send(m.now, []byte(data), &m.s.out); err != nil {

@@ -51,7 +51,7 @@ func TestIdleRotationIsOfDatagrams(t *testing.T) {
 		"datagrams sent":     {20 * time.Second, func(m *sim) { m.clientSend("x") }, 0},
 	} {
 		m := opened(t, 1)
-		m.c.keepalive = 25 * time.Second
+		m.c.options.keepalive = 25 * time.Second
 		m.clientSend("a")
 		if tt.do == nil {
 			m.run(time.Minute)

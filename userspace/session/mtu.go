@@ -34,9 +34,9 @@ type mtu struct {
 
 // mtuSearch is what a path's search has found out, once there was one.
 type mtuSearch struct {
-	tooBig int // the smallest size known or taken not to pass
-	probe  int // the size being tried; 0: none
-	tries  int
+	tooBig uint16 // the smallest size known or taken not to pass
+	probe  uint16 // the size being tried; 0: none
+	tries  uint8
 	token  uint64
 	next   Time // of probe: when it counts as lost
 	rest   Time // no new search before this
@@ -83,7 +83,7 @@ func floorOf(p Path) int {
 // candidate returns the next size to try, or 0: first what Ethernet carries, then
 // a jumbo frame, then halves of what is left.
 func (m *mtu) candidate(p Path) int {
-	tooBig := m.begin().tooBig
+	tooBig := int(m.begin().tooBig)
 	eth, most := ethernet-headers(p), min(jumbo-headers(p), wire.MaxPacket)
 	switch {
 	case m.size < eth && eth < tooBig:
@@ -102,7 +102,7 @@ func (m *mtu) acknowledged(token uint64, now Time) {
 	if h == nil || h.probe == 0 || token != h.token {
 		return // of an earlier try: the last one's is on its way
 	}
-	m.size = max(m.size, h.probe)
+	m.size = max(m.size, int(h.probe))
 	h.probe, h.tries = 0, 0
 	h.test = now + mtuConfirm
 }
@@ -146,7 +146,7 @@ func (s *Session) probeMTU(now Time, size int, out *Output) {
 	start := begin(out, size)
 	b := wire.AppendPing(out.arena, m.token)
 	out.arena = wire.AppendPad(b, start+size-wire.TagLen-len(b))
-	m.probe = size
+	m.probe = uint16(size)
 	m.tries++
 	m.next = now + s.rtt.pto()
 	if s.finish(now, out, start, s.path, s.rid, false) {
@@ -162,10 +162,10 @@ func (s *Session) tickMTU(now Time, out *Output) {
 	}
 	m, h := &s.mtu, s.mtu.search
 	if h.tries < mtuTries {
-		s.probeMTU(now, h.probe, out)
+		s.probeMTU(now, int(h.probe), out)
 		return
 	}
-	if h.probe <= m.size {
+	if int(h.probe) <= m.size {
 		m.size = floorOf(s.path) // it passed once and does no longer
 	}
 	h.tooBig = min(h.tooBig, h.probe)

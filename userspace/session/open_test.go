@@ -289,7 +289,7 @@ func TestNames(t *testing.T) {
 
 // A caller's broken source of randomness must not make cookies guessable.
 func TestBrokenRandom(t *testing.T) {
-	s := &Session{source: strings.NewReader("")}
+	s := &Session{options: &options{random: strings.NewReader("")}}
 	if a, b := s.randomCookie(), s.randomCookie(); a == b || a.IsZero() {
 		t.Errorf("%v and %v", a, b)
 	}
@@ -333,7 +333,7 @@ func TestIdle(t *testing.T) {
 
 func TestKeepalive(t *testing.T) {
 	m := opened(t, 3)
-	m.c.keepalive = 25 * time.Second
+	m.c.options.keepalive = 25 * time.Second
 	m.run(10 * time.Minute)
 	if m.c.closed || m.s.closed {
 		t.Error("ended in spite of keepalive")

@@ -71,8 +71,8 @@ func TestRace(t *testing.T) {
 	if got := m.c.event(EventPathReleased).Path.Socket; got != 2 {
 		t.Errorf("released socket %d", got)
 	}
-	if m.c.rtt.smoothed != m.rtt {
-		t.Errorf("the race measured %v", m.c.rtt.smoothed)
+	if m.c.rtt.srtt() != m.rtt {
+		t.Errorf("the race measured %v", m.c.rtt.srtt())
 	}
 	m.serverSend("hello")
 	m.run(m.rtt)
@@ -170,7 +170,7 @@ func TestRaceRTT(t *testing.T) {
 	start := m.now
 	m.race([]netip.AddrPort{serverAddr}, map[uint32]netip.AddrPort{2: addrB})
 	m.run(minSilence + m.rtt + 1)
-	if m.c.Path().Socket != 2 || m.c.rtt.valid {
+	if m.c.Path().Socket != 2 || m.c.rtt.valid() {
 		t.Errorf("after %v on %v: %+v", m.now-start, m.c.Path(), m.c.rtt)
 	}
 }

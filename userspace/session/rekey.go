@@ -148,7 +148,7 @@ func (s *Session) beginRekey(now Time, out *Output) {
 	}
 	k := &rekey{epoch: e.now + 1, localFirst: s.localTop + 1, remoteFirst: math.MaxUint32}
 	var err error
-	k.client, err = handshake.NewRekey(s.secrets(), k.epoch, k.localFirst, s.source)
+	k.client, err = handshake.NewRekey(s.secrets(), k.epoch, k.localFirst, s.source())
 	if err != nil || s.issue(now, rekeyIDs) == 0 {
 		return
 	}
@@ -197,7 +197,7 @@ func (s *Session) rekeyInit(now Time, f *wire.Frame, out *Output) error {
 		s.count(RekeyEarly)
 		return nil
 	}
-	answer, secrets, err := handshake.AnswerRekey(s.secrets(), f.Epoch, f.FirstSeq, f.Noise, s.source)
+	answer, secrets, err := handshake.AnswerRekey(s.secrets(), f.Epoch, f.FirstSeq, f.Noise, s.source())
 	if errors.Is(err, handshake.ErrNotOpened) {
 		return errRekeyNoise
 	} else if err != nil {

@@ -64,7 +64,7 @@ func TestRekey(t *testing.T) {
 // Without datagrams there is nothing to protect.
 func TestRekeyIdle(t *testing.T) {
 	m := opened(t, 1)
-	m.c.keepalive = 25 * time.Second
+	m.c.options.keepalive = 25 * time.Second
 	m.clientSend("once")
 	m.run(10 * rekeyAfter)
 	if got := m.c.Info().Epoch; got != 1 {
@@ -219,7 +219,7 @@ func TestRekeyRepeats(t *testing.T) {
 // A client that breaks the rules of rekeying loses its session.
 func TestRekeyRefused(t *testing.T) {
 	key := func(m *sim, epoch, first uint32) [48]byte {
-		r, err := handshake.NewRekey(m.c.secrets(), epoch, first, m.c.source)
+		r, err := handshake.NewRekey(m.c.secrets(), epoch, first, m.c.source())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -344,14 +344,14 @@ func TestRekeyErrors(t *testing.T) {
 	}
 	// Without randomness there is no rekey, and no harm.
 	m = opened(t, 1)
-	m.c.source = strings.NewReader("")
+	m.c.options.random = strings.NewReader("")
 	m.c.Rekey(m.now, &m.c.out)
 	m.flush(&m.c)
 	if m.c.epoch.change != nil || m.c.State() != StateOpen {
 		t.Error("a rekey without randomness")
 	}
 	m = opened(t, 1)
-	m.s.source = strings.NewReader("")
+	m.s.options.random = strings.NewReader("")
 	m.c.Rekey(m.now, &m.c.out)
 	m.flush(&m.c)
 	m.run(time.Second)

@@ -21,27 +21,32 @@ const (
 // rtt is the smoothed round-trip time of the current path: RFC 9002 section 5.3
 // without ack delay, since PONG is sent at once.
 type rtt struct {
-	smoothed, variation time.Duration
-	valid               bool
+	smoothed, variation uint32 // nanoseconds: maxSample fits; smoothed is 0 before the first sample
 }
+
+// valid reports whether there was a sample.
+func (r *rtt) valid() bool { return r.smoothed != 0 }
+
+// srtt returns the smoothed round-trip time, 0 before the first sample.
+func (r *rtt) srtt() time.Duration { return time.Duration(r.smoothed) }
 
 // sample takes one measured round trip.
 func (r *rtt) sample(d time.Duration) {
-	d = min(max(d, 0), maxSample)
-	if !r.valid {
-		*r = rtt{smoothed: d, variation: d / 2, valid: true}
+	d = min(max(d, 1), maxSample)
+	if !r.valid() {
+		*r = rtt{smoothed: uint32(d), variation: uint32(d / 2)}
 		return
 	}
-	r.variation = (3*r.variation + (r.smoothed - d).Abs()) / 4
-	r.smoothed = (7*r.smoothed + d) / 8
+	r.variation = uint32((3*time.Duration(r.variation) + (r.srtt() - d).Abs()) / 4)
+	r.smoothed = uint32((7*r.srtt() + d) / 8) // of two that are not 0, neither is this
 }
 
 // pto is the time after which an unanswered packet counts as lost.
 func (r *rtt) pto() time.Duration {
-	if !r.valid {
+	if !r.valid() {
 		return initialPTO
 	}
-	return r.smoothed + max(4*r.variation, minVariation)
+	return r.srtt() + max(4*time.Duration(r.variation), minVariation)
 }
 
 // reset forgets the path: the next one is another.

@@ -65,7 +65,7 @@ type Session struct {
 
 	c2s, s2c [32]byte
 	ids      IDs
-	source   io.Reader
+	options  *options // unless there are none
 
 	local               []*localID  // live, in order of seq
 	remote              []*remoteID // held, in order of seq
@@ -85,7 +85,7 @@ type Session struct {
 	alarm *alarm // the last one
 
 	started, lastSent Time
-	idle, keepalive   time.Duration
+	idle              time.Duration
 	retryIDs          Time // not before this: the last try failed
 
 	farewell *farewell // once it is over
@@ -94,8 +94,12 @@ type Session struct {
 	probed  uint64
 	tallied *Moves              // once there was one
 	counts  *[NumReasons]uint64 // of the other reasons, once there was one
+}
 
-	scratch [32]byte // would escape to the heap as a local variable
+// options are what most sessions are not configured with.
+type options struct {
+	random    io.Reader // nil: crypto/rand
+	keepalive time.Duration
 }
 
 // hot is what Receive looks at for nearly every packet, side by side: of a session
@@ -148,12 +152,15 @@ func New(cfg Config, now Time) (*Session, error) {
 		return nil, fmt.Errorf("%w: Path has no remote address", ErrConfig)
 	}
 	s := &Session{
-		c2s: cfg.C2S, s2c: cfg.S2C, ids: cfg.IDs, source: cfg.Random,
-		idle: cfg.IdleTimeout, keepalive: cfg.Keepalive, started: now, lastSent: now,
+		c2s: cfg.C2S, s2c: cfg.S2C, ids: cfg.IDs,
+		idle: cfg.IdleTimeout, started: now, lastSent: now,
 		hot: hot{
 			role: cfg.Role, grease: !cfg.NoGrease, path: cfg.Path, lastReceived: now, epoch: epochs{begun: now},
 			maxDatagram: cfg.MaxDatagram, peerMaxDatagram: cfg.PeerMaxDatagram,
 		},
+	}
+	if cfg.Random != nil || cfg.Keepalive > 0 {
+		s.options = &options{cfg.Random, cfg.Keepalive}
 	}
 	for i, id := range cfg.Local {
 		if id.Seq != uint32(i) {
@@ -177,9 +184,6 @@ func New(cfg Config, now Time) (*Session, error) {
 		return nil, fmt.Errorf("%w: AES-256-GCM or HKDF is not to be had: %w", ErrConfig, err)
 	}
 	s.keysBuilt = true
-	if s.source == nil {
-		s.source = rand.Reader
-	}
 	if s.idle <= 0 {
 		s.idle = DefaultIdleTimeout
 	}
@@ -203,19 +207,45 @@ func New(cfg Config, now Time) (*Session, error) {
 	return s, nil
 }
 
-// random fills b, at most len(s.scratch) bytes.
-func (s *Session) random(n int) []byte {
-	b := s.scratch[:n]
-	if _, err := io.ReadFull(s.source, b); err != nil {
-		// A broken source of the caller must not make cookies guessable. crypto/rand
-		// never fails.
-		rand.Read(b)
+// keepalive returns after how long without a packet of ours a PING goes out; 0: never.
+func (s *Session) keepalive() time.Duration {
+	if s.options == nil {
+		return 0
 	}
-	return b
+	return s.options.keepalive
 }
 
-func (s *Session) randomCookie() wire.Cookie { return wire.Cookie(s.random(16)) }
-func (s *Session) randomToken() uint64       { return binary.BigEndian.Uint64(s.random(8)) }
+// source returns where random bytes come from.
+func (s *Session) source() io.Reader {
+	if s.options == nil || s.options.random == nil {
+		return rand.Reader
+	}
+	return s.options.random
+}
+
+// random fills b.
+func (s *Session) random(b []byte) {
+	if from := s.source(); from != rand.Reader {
+		own := make([]byte, len(b)) // or b would escape to the heap, here and in the usual case
+		if _, err := io.ReadFull(from, own); err == nil {
+			copy(b, own)
+			return
+		}
+		// A broken source of the caller must not make cookies guessable.
+	}
+	rand.Read(b) // never fails
+}
+
+func (s *Session) randomCookie() (c wire.Cookie) {
+	s.random(c[:])
+	return c
+}
+
+func (s *Session) randomToken() uint64 {
+	var b [8]byte
+	s.random(b[:])
+	return binary.BigEndian.Uint64(b[:])
+}
 
 // LocalIDs calls f with every live id that we receive on.
 func (s *Session) LocalIDs(f func(wire.ID)) {
@@ -263,7 +293,7 @@ func (s *Session) tally() *Moves {
 func (s *Session) Info() Info {
 	i := Info{
 		Role: s.role, State: s.state, Path: s.path, NumCandidates: len(s.candidates),
-		SRTT: s.rtt.smoothed, PTO: s.rtt.pto(), MTU: s.mtu.size,
+		SRTT: s.rtt.srtt(), PTO: s.rtt.pto(), MTU: s.mtu.size,
 		Started: s.started, LastReceived: s.lastReceived, LastSent: s.lastSent,
 		IdleTimeout: s.idleTimeout(), LocalIDs: len(s.local), SpareLocalIDs: s.spareLocal(),
 		LocalID: s.pathLocal.ID, LocalSeq: s.pathLocal.Seq,

@@ -154,7 +154,7 @@ func TestSilenceLateTick(t *testing.T) {
 // A machine that slept finds everything due at once, and does each once.
 func TestClockJump(t *testing.T) {
 	m := opened(t, 1)
-	m.c.keepalive, m.c.idle, m.s.idle = 25*time.Second, 24*time.Hour, 24*time.Hour
+	m.c.options.keepalive, m.c.idle, m.s.idle = 25*time.Second, 24*time.Hour, 24*time.Hour
 	m.talk(3 * time.Second)
 	m.network = cut
 	m.move(2, addrB) // under way as it falls asleep

@@ -3,7 +3,6 @@
 package session
 
 import (
-	"crypto/rand"
 	"encoding/binary"
 	"net/netip"
 	"runtime"
@@ -40,12 +39,12 @@ func TestIdleSize(t *testing.T) {
 		name  string
 		moves int
 		limit uint64
-	}{{"that never moved", 0, 1216}, {"that moved", 3, 1320}} {
+	}{{"that never moved", 0, 1152}, {"that moved", 3, 1248}} {
 		sessions := make([]*Session, 0, n)
 		before := heap()
 		for i := range n {
 			m := opened(t, uint64(i))
-			m.s.Session.ids, m.s.Session.source = ids, rand.Reader
+			m.s.Session.ids, m.s.Session.options = ids, nil
 			for socket := range life.moves {
 				m.move(uint32(2+socket), []netip.AddrPort{addrB, addrC}[socket%2])
 				m.run(time.Second)

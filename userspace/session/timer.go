@@ -42,8 +42,8 @@ func (s *Session) Deadline() (at Time, ok bool) {
 		}
 	}
 	e.add(s.lastReceived + s.idleTimeout())
-	if s.keepalive > 0 && s.state == StateOpen {
-		e.add(s.lastSent + s.keepalive)
+	if k := s.keepalive(); k > 0 && s.state == StateOpen {
+		e.add(s.lastSent + k)
 	}
 	if s.keysBuilt {
 		e.add(max(s.lastReceived, s.lastSent) + keyIdle)
@@ -140,7 +140,7 @@ func (s *Session) Tick(now Time, out *Output) {
 	s.retireDue(now)
 	s.tickRekey(now, out)
 	s.replenish(now, out)
-	if s.keepalive > 0 && s.state == StateOpen && now >= s.lastSent+s.keepalive {
+	if k := s.keepalive(); k > 0 && s.state == StateOpen && now >= s.lastSent+k {
 		s.ctl.want = true
 		s.pushControl(now, out)
 	}
