@@ -51,7 +51,7 @@ A file gives the settings, flags override it:
   [[service]]
   port = 7
   name = "echo"                # for authorized_keys; may be left out
-  backend = "echo:"            # echo:, discard:, udp://host:port
+  backend = "echo:"            # echo:, discard:, tcp://host:port, udp://host:port, unix:///path
 
 Modes: xdp is native XDP in the driver; afxdp puts an AF_XDP socket behind it on
 each receive queue, so that packets of established sessions pass the kernel's stack

@@ -65,7 +65,7 @@ func TestCollectChangesNothing(t *testing.T) {
 		t.Fatalf("interfaces: %+v", f.Interfaces)
 	}
 	i := f.Interfaces[0]
-	if i.Err != nil || i.Driver != "veth" || !i.Up || i.XDP != nil || i.Ours || i.Probe != nil || i.LRO {
+	if i.Err != nil || i.Driver != "veth" || !i.Up || i.XDP != nil || i.Ours || i.Probe != nil || i.LRO || i.Channels.Count != 1 || !i.Channels.Separate {
 		t.Errorf("edge0: %+v", i)
 	}
 	if f.Capabilities.Err != nil || f.BPFFS != nil || f.Port.Err != nil || f.Kernel.Release == "" || len(f.Kernel.Features) < 5 || f.Memory.Table != 64*64 {

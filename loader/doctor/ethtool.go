@@ -50,7 +50,7 @@ func readChannels(name string) Channels {
 	if !ethtool(name, &value) {
 		return Channels{}
 	}
-	return Channels{Count: int(value.rx + value.combined), Max: int(max(value.rxMax, value.combinedMax))}
+	return Channels{Count: int(value.rx + value.combined), Max: int(max(value.rxMax, value.combinedMax)), Separate: value.combinedMax == 0}
 }
 
 // readUDPHash is `ethtool -n NAME rx-flow-hash udp4`.

@@ -69,7 +69,11 @@ type Interface struct {
 type Rings struct{ Size, Max int }
 
 // Channels are the receive queues in use, and how many there could be; 0: not known.
-type Channels struct{ Count, Max int }
+type Channels struct {
+	Count, Max int
+	// Separate: the driver counts them apart from the queues for sending, as veth does.
+	Separate bool
+}
 
 // Hash says by what the NIC spreads UDP packets over its queues.
 type Hash struct{ Known, Addresses, Ports bool }

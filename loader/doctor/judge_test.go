@@ -30,7 +30,7 @@ func healthy() *Facts {
 		Workers: 8,
 		Interfaces: []Interface{{
 			Interface: &loader.Interface{Name: "eth0", Index: 2, Kind: "device", Driver: "mlx5_core", MTU: 1500, Encap: "ether", Native: loader.SupportYes, ZeroCopy: loader.SupportYes},
-			Up:        true, Rings: Rings{2048, 8192}, Channels: Channels{8, 16},
+			Up:        true, Rings: Rings{2048, 8192}, Channels: Channels{Count: 8, Max: 16},
 			UDPHash: Hash{Known: true, Addresses: true, Ports: true}, GRO: true,
 		}},
 	}
@@ -95,10 +95,11 @@ func TestJudge(t *testing.T) {
 		"dispatcher": {eth0(func(i *Interface) {
 			i.XDP = &loader.AttachedProgram{ID: 7, Name: "xdp_dispatcher", Components: "a, b"}
 		}), Fail, "program", loader.ErrConflict, []string{"libxdp's dispatcher (id 7)", "runs a, b", "xdp-loader unload eth0 --all"}},
-		"refused probe": {eth0(func(i *Interface) { i.Probe = &Probe{Err: unix.EINVAL, Driver: "MTU too large"} }), Warn, "probe", nil, []string{"MTU too large", "generic"}},
-		"mute refusal":  {eth0(func(i *Interface) { i.Probe = &Probe{Err: unix.EINVAL} }), Warn, "probe", nil, []string{"invalid argument"}},
-		"few queues":    {eth0(func(i *Interface) { i.Channels = Channels{2, 4} }), Warn, "queues", nil, []string{"receive queues: 2, workers: 8", "`ethtool -L eth0 combined 4`"}},
-		"small NIC":     {eth0(func(i *Interface) { i.Channels = Channels{1, 1} }), Info, "queues", nil, []string{"the NIC has no more"}},
+		"refused probe":        {eth0(func(i *Interface) { i.Probe = &Probe{Err: unix.EINVAL, Driver: "MTU too large"} }), Warn, "probe", nil, []string{"MTU too large", "generic"}},
+		"mute refusal":         {eth0(func(i *Interface) { i.Probe = &Probe{Err: unix.EINVAL} }), Warn, "probe", nil, []string{"invalid argument"}},
+		"few queues":           {eth0(func(i *Interface) { i.Channels = Channels{Count: 2, Max: 4} }), Warn, "queues", nil, []string{"receive queues: 2, workers: 8", "`ethtool -L eth0 combined 4`"}},
+		"few queues of a veth": {eth0(func(i *Interface) { i.Channels = Channels{Count: 1, Max: 4, Separate: true} }), Warn, "queues", nil, []string{"`ethtool -L eth0 rx 4`"}},
+		"small NIC":            {eth0(func(i *Interface) { i.Channels = Channels{Count: 1, Max: 1} }), Info, "queues", nil, []string{"the NIC has no more"}},
 		"RSS": {eth0(func(i *Interface) { i.UDPHash.Ports = false }), Warn, "rss", nil,
 			[]string{"addresses alone", "NAT", "`ethtool -N eth0 rx-flow-hash udp4 sdfn`"}},
 		"short ring": {eth0(func(i *Interface) { i.Rings = Rings{256, 8192} }), Info, "ring", nil, []string{"256 frames of at most 8192", "`ethtool -G eth0 rx 4096`"}},

@@ -94,6 +94,14 @@ func judgeProbe(r *report, i *Interface) {
 // smallRing is what a burst of some milliseconds at 1 Mpps overruns.
 const smallRing = 1024
 
+// kind is what `ethtool -L` calls receive queues.
+func (c Channels) kind() string {
+	if c.Separate {
+		return "rx"
+	}
+	return "combined"
+}
+
 func judgeQueues(r *report, i *Interface, workers int) {
 	c := i.Channels
 	switch {
@@ -101,7 +109,7 @@ func judgeQueues(r *report, i *Interface, workers int) {
 	case c.Count < workers && c.Max > c.Count:
 		r.add(Finding{
 			Severity: Warn, Check: "queues", On: i.Name, What: fmt.Sprintf("receive queues: %d, workers: %d", c.Count, workers),
-			Why: "as many CPUs take packets in as there are queues", Fix: fmt.Sprintf("`ethtool -L %s combined %d`", i.Name, min(c.Max, workers)),
+			Why: "as many CPUs take packets in as there are queues", Fix: fmt.Sprintf("`ethtool -L %s %s %d`", i.Name, c.kind(), min(c.Max, workers)),
 		})
 	case c.Count < workers:
 		r.add(Finding{
