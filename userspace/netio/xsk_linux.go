@@ -197,12 +197,17 @@ func (x *XSK) touch(n uint32) {
 	x.touched = sum
 }
 
-// wait returns when there is something to read: it looks for a while, then sleeps.
+// wait returns when there may be something to read: it looks for a while, then sleeps.
 func (x *XSK) wait() error {
 	for range busyPolls {
 		runtime.Gosched()
 		if x.rx.available(1) > 0 {
 			return nil
+		}
+	}
+	if x.fill.needWakeup() { // since giveBack looked: nothing would come, to wake us
+		if err := x.wake(); err != nil {
+			return err
 		}
 	}
 	err := x.raw.Read(x.ready)

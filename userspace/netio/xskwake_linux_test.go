@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netio
+
+import (
+	"errors"
+	"os"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// kernelCalls stands for a socket's descriptor and notes what is asked of it.
+type kernelCalls struct{ calls []string }
+
+func (k *kernelCalls) Control(func(uintptr)) error {
+	k.calls = append(k.calls, "wake")
+	return nil
+}
+
+func (k *kernelCalls) Read(func(uintptr) bool) error {
+	k.calls = append(k.calls, "sleep")
+	return os.ErrDeadlineExceeded
+}
+
+func (*kernelCalls) Write(func(uintptr) bool) error { return os.ErrInvalid }
+
+// A driver that has run out of frames says so behind our back, when the reader has
+// given its last ones back already: it is woken before the reader sleeps, or no
+// packet would ever wake that.
+func TestXSKWakesBeforeItSleeps(t *testing.T) {
+	for _, asked := range []bool{false, true} {
+		kernel := new(kernelCalls)
+		x := &XSK{raw: kernel}
+		x.fill, _, _ = twoSides(8, 0)
+		_, rx, _ := twoSides(8, 0)
+		x.rx.producer = rx
+		if asked {
+			*x.fill.flags = unix.XDP_RING_NEED_WAKEUP
+		}
+		if _, err := x.ReadBatch(make([]Message, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal(err)
+		}
+		want := []string{"sleep"}
+		if asked {
+			want = []string{"wake", "sleep"}
+		}
+		if len(kernel.calls) != len(want) || kernel.calls[0] != want[0] {
+			t.Errorf("asked %v: %q, want %q", asked, kernel.calls, want)
+		}
+	}
+}
