@@ -53,7 +53,8 @@ func (srv *Server) SetAddresses(addrs []netip.AddrPort) error {
 // the address that their client asked, which the kernel refuses then.
 type lostAddresses struct {
 	lost atomic.Pointer[[]netip.Addr] // nil: none, as nearly always
-	used sync.Map                     // netip.Addr: where clients have spoken to us
+	used sync.Map                     // netip.Addr: where clients have spoken to us, at most maxUsed
+	uses atomic.Int32                 // how many those are
 
 	mu      sync.Mutex
 	checked map[netip.Addr]session.Time
@@ -64,6 +65,10 @@ const (
 	lostAgain = 100 * time.Millisecond
 	// maxChecked bounds the memory for that.
 	maxChecked = 256
+	// maxUsed bounds what is looked at each second. A host can have whole networks for
+	// its own (AnyIP), and then a client names our address: the loss of further ones
+	// is noticed when the kernel refuses a packet.
+	maxUsed = 256
 )
 
 func (l *lostAddresses) has(a netip.Addr) bool {
@@ -93,8 +98,15 @@ func (l *lostAddresses) look(now session.Time, a netip.Addr) (news bool) {
 
 // use notes that clients speak to us at a.
 func (l *lostAddresses) use(a netip.Addr) {
-	if _, known := l.used.Load(a); !known && a.IsValid() && !a.IsUnspecified() {
-		l.used.Store(a, nil)
+	if _, known := l.used.Load(a); known || !a.IsValid() || a.IsUnspecified() {
+		return
+	}
+	if l.uses.Add(1) > maxUsed {
+		l.uses.Add(-1)
+		return
+	}
+	if _, known := l.used.LoadOrStore(a, nil); known {
+		l.uses.Add(-1)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/xdp-roam/xdp-roam/maps"
 	"github.com/xdp-roam/xdp-roam/userspace/netio"
 	"github.com/xdp-roam/xdp-roam/userspace/session"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
@@ -131,5 +132,30 @@ func TestLostAddress(t *testing.T) {
 	snd.flush(counts)
 	if counts.sendRefused.Load() != 1 || srv.lost.has(back) {
 		t.Errorf("a packet to port 0: %d refused, lost %v", counts.sendRefused.Load(), srv.lost.list())
+	}
+}
+
+// Where a host takes a whole network for its own, whoever sends names our address:
+// forged INITs leave none of them to look after, and clients only so many.
+func TestAddressesInUse(t *testing.T) {
+	srv := listen(t, func(c *Config) { c.Workers, c.TableSlots, c.Cookie = 1, maps.MinSlots, CookieNever })
+	used := func() (n int) {
+		srv.lost.used.Range(func(any, any) bool { n++; return true })
+		return n
+	}
+	forged := newInits(srv)
+	for range 3 {
+		init, _ := newAttempt(t, srv, nil)
+		forged.send(init.Packet())
+	}
+	eventually(t, "the handshakes are done", func() bool { return srv.Stats().Packets[RespAccepted] == 3 })
+	if n := used(); n != 0 {
+		t.Errorf("half-open sessions have us look after %d addresses", n)
+	}
+	for n := range uint32(2 * maxUsed) {
+		srv.lost.use(network6(n))
+	}
+	if n := used(); n != maxUsed {
+		t.Errorf("we look after %d addresses, want %d", n, maxUsed)
 	}
 }

@@ -102,7 +102,6 @@ func (s *Session) start(cfg session.Config) (err error) {
 	if s.state, err = session.New(cfg, s.srv.clock.now()); err != nil {
 		return err
 	}
-	s.srv.lost.use(cfg.Path.Local.Addr())
 	s.srv.directory.publish(s.number, s)
 	s.mu.Lock() // others can find it from here on
 	defer s.mu.Unlock()
