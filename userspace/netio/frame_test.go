@@ -127,6 +127,21 @@ func FuzzFrame(f *testing.F) {
 		if n := binary.BigEndian.Uint16(b[got.network-2:]); int(n) != got.proto {
 			t.Fatalf("EtherType %#x, in the frame %#x", got.proto, n)
 		}
+		// Its answer comes to where it came from, in as many tags, and to nobody else.
+		link := AnswerLink(b, got.network)
+		if group := (b[0]|b[6])&1 != 0; link.IsZero() != group {
+			t.Fatalf("between % x and % x the answer has header %+v", b[:6], b[6:12], link)
+		} else if group || got.local.Addr().Is4() != got.remote.Addr().Is4() {
+			return
+		}
+		answer := append(appendHeaders(nil, &link, got.local, got.remote, got.payload), got.payload...)
+		var back frame
+		if !back.parse(answer) || back.remote != got.local || back.local != got.remote || back.network != got.network || !bytes.Equal(back.payload, got.payload) {
+			t.Fatalf("of the answer we read %+v, of the frame %+v", back, got)
+		}
+		if !bytes.Equal(answer[:6], b[6:12]) || !bytes.Equal(answer[6:12], b[:6]) {
+			t.Fatalf("the answer goes to % x", answer[:12])
+		}
 	})
 }
 
