@@ -57,7 +57,7 @@ func (h *handshaker) admit(req *handshake.Request, job *initJob) (Access, *refus
 	}
 	if !srv.cfg.HasService(req.Service) {
 		return access, &refusal{wire.StatusNoService, wire.CloseServiceGone, fmt.Sprintf("no service on port %d", req.Service),
-			"the client asks for another port than those configured"}
+			"add a service with that port, or have the client ask for one of those configured"}
 	}
 	if srv.draining.Load() {
 		return access, &refusal{wire.StatusBusy, wire.CloseShuttingDown, drainReason, "none needed: it comes back"}

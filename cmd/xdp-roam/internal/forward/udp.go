@@ -42,7 +42,8 @@ const (
 	pause = time.Second
 	// maxQueued datagrams of a flow wait while its session is dialled; later ones are lost, as UDP loses them.
 	maxQueued = 64
-	// retryAfter a failed handshake the next datagram may cause another one.
+	// retryAfter a failed handshake, or the beginning of a session that has ended, the
+	// next datagram may cause another one.
 	retryAfter = time.Second
 )
 
@@ -168,13 +169,10 @@ func (u *UDP) serve(ctx context.Context, f *flow) {
 		if ctx.Err() == nil {
 			u.Report("%s: %v", f.peer, err)
 		}
-		// The flow stays a while and drops what comes, so that a chatty program does not become a flood of handshakes.
-		select {
-		case <-ctx.Done():
-		case <-time.After(retryAfter):
-		}
+		rest(ctx, retryAfter)
 		return
 	}
+	opened := time.Now()
 	u.Report("%s: session open", f.peer)
 	f.mu.Lock()
 	f.session = session
@@ -195,11 +193,21 @@ func (u *UDP) serve(ctx context.Context, f *flow) {
 				u.Report("%s: session ended: %v", f.peer, err)
 			}
 			session.Close(wire.CloseDone, "")
+			rest(ctx, retryAfter-time.Since(opened)) // where the server ends each as soon as it has begun
 			return
 		}
 		f.touch()
 		// A local program that is gone is found out by the idle time, as for any UDP server.
 		_, _ = u.Local.WriteToUDPAddrPort(buffer[:n], f.peer)
+	}
+}
+
+// rest keeps a flow without a session for a while, which drops what comes, so that a
+// chatty program does not become a flood of handshakes.
+func rest(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
 	}
 }
 

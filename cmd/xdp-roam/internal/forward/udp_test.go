@@ -245,6 +245,31 @@ func TestFailedDialIsReportedAndNotRepeatedAtOnce(t *testing.T) {
 	}
 }
 
+// A server that ends each session as soon as it has begun is not flooded with handshakes.
+func TestEndedSessionIsNotDialledAgainAtOnce(t *testing.T) {
+	begin := time.Now()
+	b := start(t, time.Hour, nil, nil)
+	conn := b.program(t)
+	dialled := func() int {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return len(b.sessions)
+	}
+	for dialled() < 3 {
+		conn.Write([]byte("x"))
+		time.Sleep(time.Millisecond)
+		for i := range dialled() {
+			b.session(i).Close(wire.CloseServiceGone, "nothing listens")
+		}
+		if n, most := dialled(), 1+int(time.Since(begin)/retryAfter); n > most {
+			t.Fatalf("%d handshakes within %v, want at most %d", n, time.Since(begin), most)
+		}
+		if time.Since(begin) > 20*time.Second {
+			t.Fatal("it has given up")
+		}
+	}
+}
+
 func TestStopClosesEverySession(t *testing.T) {
 	spare := newEcho(100)
 	b := start(t, time.Hour, spare, nil)
