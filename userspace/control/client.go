@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"syscall"
 	"time"
@@ -227,6 +228,10 @@ func (c *Client) follow(response *http.Response, kind string, read func(io.Reade
 
 // cause drops the wrapping that speaks of an http:// address that does not exist.
 func cause(err error) error {
+	var wrapped *url.Error
+	if errors.As(err, &wrapped) {
+		err = wrapped.Err
+	}
 	var operation *net.OpError
 	if errors.As(err, &operation) {
 		return operation.Err

@@ -9,8 +9,10 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -68,9 +70,7 @@ func Listen(path string, handler http.Handler) (*Server, error) {
 		os.Remove(temporary)
 		return nil, fmt.Errorf("cannot make the control socket: %w", err)
 	}
-	// Where someone forwards the socket to a port (ssh -L), a page of the Web must not
-	// drain the server.
-	handler = http.NewCrossOriginProtection().Handler(handler)
+	handler = notForPages(handler)
 	life, end := context.WithCancel(context.Background())
 	s.end = end
 	s.http = http.Server{
@@ -78,6 +78,30 @@ func Listen(path string, handler http.Handler) (*Server, error) {
 		BaseContext: func(net.Listener) context.Context { return life },
 	}
 	return s, nil
+}
+
+// notForPages keeps pages of the Web out where someone forwards the socket to a port
+// (ssh -L): they may neither send what changes something nor, under a name of their own
+// that they have point to that port (DNS rebinding), read.
+func notForPages(handler http.Handler) http.Handler {
+	handler = http.NewCrossOriginProtection().Handler(handler)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if isPublicName(r.Host) {
+			http.Error(w, "ask for localhost or an address", http.StatusMisdirectedRequest)
+			return
+		}
+		handler.ServeHTTP(w, r)
+	})
+}
+
+// isPublicName reports whether a Host header has a name that the DNS could know: one
+// with a dot that is no address.
+func isPublicName(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	_, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err != nil && strings.Contains(host, ".")
 }
 
 // Serve answers until Close; it then returns nil.
