@@ -5,51 +5,10 @@
 package bpf_test
 
 import (
-	"bytes"
-	"encoding/binary"
-	"errors"
-	"os"
 	"testing"
-	"time"
-
-	"github.com/cilium/ebpf/ringbuf"
 
 	"github.com/xdp-roam/xdp-roam/bpf"
 )
-
-// eventReader reads what is in the ring buffer, without waiting for more.
-type eventReader struct {
-	t testing.TB
-	r *ringbuf.Reader
-}
-
-func (p *plane) events() eventReader {
-	r, err := ringbuf.NewReader(p.objs.Events)
-	p.must(err)
-	p.t.Cleanup(func() { r.Close() })
-	e := eventReader{p.t, r}
-	e.read() // what other tests left
-	return e
-}
-
-func (e eventReader) read() (all []bpf.RoamRoamEvent) {
-	e.t.Helper()
-	for {
-		e.r.SetDeadline(time.Now())
-		record, err := e.r.Read()
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return all
-		}
-		if err != nil {
-			e.t.Fatal(err)
-		}
-		var event bpf.RoamRoamEvent
-		if err := binary.Read(bytes.NewReader(record.RawSample), binary.LittleEndian, &event); err != nil {
-			e.t.Fatal(err)
-		}
-		all = append(all, event)
-	}
-}
 
 func TestEvents(t *testing.T) {
 	p := newPlane(t)

@@ -6,14 +6,9 @@ package bpf_test
 
 import (
 	"bytes"
-	"encoding/binary"
-	"errors"
 	"net/netip"
-	"os"
 	"testing"
-	"time"
 
-	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
 
 	"github.com/xdp-roam/xdp-roam/bpf"
@@ -24,40 +19,6 @@ const (
 	flagTrace  = uint8(bpf.RoamRoamSlotFlagROAM_SLOT_TRACE)
 	traceBody  = 2048 // of a frame, or of a packet beside its IP headers
 )
-
-// traceReader reads what is in the ring of traced packets, without waiting for more.
-type traceReader struct {
-	t testing.TB
-	r *ringbuf.Reader
-}
-
-func (p *plane) traces() traceReader {
-	r, err := ringbuf.NewReader(p.objs.Trace)
-	p.must(err)
-	p.t.Cleanup(func() { r.Close() })
-	e := traceReader{p.t, r}
-	e.read() // what other tests left
-	return e
-}
-
-func (e traceReader) read() (all []bpf.RoamRoamTrace) {
-	e.t.Helper()
-	for {
-		e.r.SetDeadline(time.Now())
-		record, err := e.r.Read()
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return all
-		}
-		if err != nil {
-			e.t.Fatal(err)
-		}
-		var trace bpf.RoamRoamTrace
-		if err := binary.Read(bytes.NewReader(record.RawSample), binary.LittleEndian, &trace); err != nil {
-			e.t.Fatal(err)
-		}
-		all = append(all, trace)
-	}
-}
 
 func (p *plane) tracesLost() uint64 {
 	p.t.Helper()
