@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package maps
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"net/netip"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// data is a DATA packet of an id, long enough to be one.
+func data(id ID) []byte {
+	pkt := make([]byte, 64)
+	pkt[0] = 0x0c
+	copy(pkt[8:], id[:])
+	return pkt
+}
+
+func listenReuseport(t *testing.T, addr string) *net.UDPConn {
+	t.Helper()
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		return control(c, func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
+	}}
+	// ListenPacket makes the socket on this thread, so in this namespace.
+	c, err := lc.ListenPacket(t.Context(), "udp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c.(*net.UDPConn)
+}
+
+func rawConn(t *testing.T, c *net.UDPConn) syscall.RawConn {
+	t.Helper()
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+// Real sockets, the real program: a packet of a session's validated address
+// comes to its owner's main socket, one from elsewhere to the candidate socket.
+func TestSocketsSteer(t *testing.T) {
+	privateNamespaces(t)
+	s := createSet(t, 64)
+	server := netip.MustParseAddrPort("127.0.0.1:7626")
+
+	sockets := map[string]*net.UDPConn{}
+	lanes := []struct {
+		name  string
+		owner uint16
+		lane  Lane
+	}{{"main 0", 0, LaneMain}, {"main 1", 1, LaneMain}, {"candidate 1", 1, LaneCandidate}, {"handshake", 0, LaneHandshake}}
+	for _, l := range lanes {
+		sockets[l.name] = listenReuseport(t, server.String())
+	}
+	if err := s.Sockets.Attach(rawConn(t, sockets["main 0"])); !errors.Is(err, ErrNoProgram) {
+		t.Fatalf("Attach without a program: %v", err)
+	}
+	programs, err := s.LoadPrograms(ebpf.ProgramOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer programs.XDP.Close()
+	if err := s.Sockets.Attach(rawConn(t, sockets["main 0"])); err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range lanes {
+		if err := s.Sockets.Register(2, l.owner, l.lane, rawConn(t, sockets[l.name])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Listeners.Add(Listener{Addr: server, Index: 2}); err != nil {
+		t.Fatal(err)
+	}
+
+	client := listenReuseport(t, "127.0.0.1:0")
+	id, _, err := s.Sessions.Allocate(KindROAM, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	send := func(pkt []byte, want string) {
+		t.Helper()
+		if _, err := client.WriteToUDPAddrPort(pkt, server); err != nil {
+			t.Fatal(err)
+		}
+		buf := make([]byte, 2048)
+		for name, c := range sockets {
+			wait := time.Millisecond
+			if name == want {
+				wait = 2 * time.Second
+			}
+			_ = c.SetReadDeadline(time.Now().Add(wait))
+			n, _, err := c.ReadFromUDPAddrPort(buf)
+			if got := err == nil && bytes.Equal(buf[:n], pkt); got != (name == want) {
+				t.Errorf("socket %q: got the packet: %v, want it at %q", name, got, want)
+			}
+		}
+	}
+	before := s.Counters.Read()
+	send(data(id), "candidate 1")
+	if err := s.Sessions.Commit(id, client.LocalAddr().(*net.UDPAddr).AddrPort()); err != nil {
+		t.Fatal(err)
+	}
+	send(data(id), "main 1")
+	if err := s.Sessions.SetOwner(id, 0); err != nil {
+		t.Fatal(err)
+	}
+	send(data(id), "main 0")
+	if err := s.Sessions.Retire(id); err != nil {
+		t.Fatal(err)
+	}
+	send(data(id), "handshake")
+	forged := id
+	forged[15] ^= 1
+	send(data(forged), "nowhere")
+
+	got := s.Counters.Read().Sub(before)
+	for reason, want := range map[Reason]uint64{ReasonCandidate: 1, ReasonMain: 2, ReasonReset: 1, ReasonIDForged: 1} {
+		if n := got.Packets[StageSocket][reason]; n != want {
+			t.Errorf("counter %v: %d, want %d", reason, n, want)
+		}
+	}
+	if counts := got.Counts(); len(counts) != 4 {
+		t.Errorf("counters that moved: %+v, want 4", counts)
+	}
+
+	// Another socket for a lane, and closed ones.
+	spare := listenReuseport(t, server.String())
+	if err := s.Sockets.Register(2, 0, LaneMain, rawConn(t, spare)); err != nil {
+		t.Errorf("registering another socket for a lane: %v", err)
+	}
+	sockets["handshake"].Close()
+	list, err := s.Sockets.List()
+	if err != nil || len(list) != 4 {
+		t.Fatalf("List: %+v, %v", list, err)
+	}
+	for _, l := range list {
+		if want := l.Lane != LaneHandshake; l.Open != want || l.Listener != 2 {
+			t.Errorf("%+v, want open %v", l, want)
+		}
+	}
+	if err := s.Sockets.Clear(); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := s.Sockets.List(); err != nil || len(list) != 0 {
+		t.Errorf("after Clear: %+v, %v", list, err)
+	}
+	// Clear has freed the indices: the sockets can be registered again.
+	if err := s.Sockets.Register(2, 0, LaneMain, rawConn(t, spare)); err != nil {
+		t.Errorf("registering again: %v", err)
+	}
+	if err := s.Sockets.Unregister(2, 0, LaneMain); err != nil {
+		t.Error(err)
+	}
+}
+
+// A drop at the socket stage is silent with a sink. (Without one the kernel
+// answers with ICMP, and a connected client reads ECONNREFUSED.)
+func TestSinkIsSilent(t *testing.T) {
+	privateNamespaces(t)
+	s := createSet(t, 64)
+	programs, err := s.LoadPrograms(ebpf.ProgramOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer programs.XDP.Close()
+	for i, server := range []string{"127.0.0.1:7626", "[::1]:7627", "[::]:7628"} {
+		addr := netip.MustParseAddrPort(server)
+		listener := uint16(i)
+		c := rawConn(t, listenReuseport(t, server))
+		if err := errors.Join(s.Sockets.Attach(c), s.Sockets.Register(listener, 0, LaneMain, c), s.Listeners.Add(Listener{Addr: addr, Index: listener})); err != nil {
+			t.Fatal(err)
+		}
+		refused := func() bool {
+			t.Helper()
+			to := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), addr.Port())
+			if !addr.Addr().IsUnspecified() {
+				to = addr
+			}
+			client, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.Close()
+			if _, err := client.Write(data(ID{15: 1})); err != nil {
+				t.Fatal(err)
+			}
+			_ = client.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+			_, err = client.Read(make([]byte, 1))
+			return errors.Is(err, unix.ECONNREFUSED)
+		}
+		if !refused() {
+			t.Errorf("%s: without a sink nothing is refused: the test shows nothing", server)
+		}
+		sink, err := s.Sockets.Sink(listener, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if refused() {
+			t.Errorf("%s: refused in spite of the sink", server)
+		}
+		if err := sink.Close(); err != nil {
+			t.Error(err)
+		}
+		if !refused() {
+			t.Errorf("%s: the closed sink still takes packets", server)
+		}
+	}
+	counted := s.Counters.Read()
+	if n := counted.Packets[StageSocket][ReasonIDForged]; n != 9 {
+		t.Errorf("%d forged ids were counted, want 9", n)
+	}
+}
+
+func TestRegisterRefusesAnUnboundSocket(t *testing.T) {
+	privateNamespaces(t)
+	s := createSet(t, 64)
+	c := listenReuseport(t, "127.0.0.1:7626")
+	if err := s.Sockets.Register(0, 0, LaneMain, rawConn(t, c)); err != nil {
+		t.Fatal(err)
+	}
+	// One socket, two lanes: the kernel has one index for it.
+	if err := s.Sockets.Register(0, 0, LaneCandidate, rawConn(t, c)); !errors.Is(err, unix.EBUSY) {
+		t.Errorf("the same socket for two lanes: %v, want EBUSY", err)
+	}
+	plain, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plain.Close()
+	if err := s.Sockets.Register(0, 1, LaneMain, rawConn(t, plain.(*net.UDPConn))); !errors.Is(err, unix.EINVAL) {
+		t.Errorf("a socket without SO_REUSEPORT: %v, want EINVAL", err)
+	}
+}
