@@ -17,6 +17,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/xdp-roam/xdp-roam/internal/testutil"
 )
 
 // Tests here kill a process before each system call that leaves something
@@ -191,8 +193,8 @@ func (m *machine) unload() {
 func (m *machine) steps(atLeast int, prepare, check func(), action string, interfaces ...string) {
 	m.Helper()
 	stride := 1
-	if testing.Short() || os.Getenv("XDP_ROAM_KERNELTEST") != "" {
-		stride = 7 // on an emulated CPU each load takes seconds
+	if testing.Short() || testutil.Race || os.Getenv("XDP_ROAM_KERNELTEST") != "" {
+		stride = 7 // on an emulated CPU each load takes seconds; and a killed process has no races to tell of
 	}
 	for n := 0; ; n += stride {
 		for _, again := range []bool{false, true} {

@@ -89,14 +89,27 @@ func Run(ctx context.Context, config Config) (report *Report, err error) {
 		err = errors.Join(err, d.remove())
 	}()
 	if err := d.build(); err != nil {
-		return nil, err
+		return nil, d.cause(err)
 	}
 	if err := d.play(); err != nil {
-		return nil, err
+		return nil, d.cause(err)
 	}
 	d.report.Took = now().Sub(d.began)
 	d.report.judge()
 	return d.report, nil
+}
+
+// cause returns what err came from: whoever asks a part that dies learns that its
+// connection is broken a moment before anybody knows of the end.
+func (d *director) cause(err error) error {
+	timer := time.NewTimer(time.Second)
+	defer timer.Stop()
+	select {
+	case <-d.context.Done():
+		return context.Cause(d.context)
+	case <-timer.C:
+		return err
+	}
 }
 
 func newReport(config Config) *Report {

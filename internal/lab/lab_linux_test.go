@@ -22,56 +22,6 @@ import (
 	"github.com/xdp-roam/xdp-roam/internal/testutil"
 )
 
-const serverPort = 7
-
-// echoed is a server on the edge that answers with the address it saw.
-func echoed(t *testing.T, topology *Topology) {
-	t.Helper()
-	for _, addr := range []netip.Addr{EdgeV4, EdgeV6} {
-		conn, err := topology.Edge.ListenUDP(netip.AddrPortFrom(addr, serverPort))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { conn.Close() })
-		go func() {
-			b := make([]byte, 2048)
-			for {
-				_, from, err := conn.ReadFromUDPAddrPort(b)
-				if err != nil {
-					return
-				}
-				conn.WriteToUDPAddrPort([]byte(from.String()), from)
-			}
-		}()
-	}
-}
-
-// ask sends a datagram and returns the answer: our address as the edge saw it.
-// It asks again, as one must on a network that has just come up.
-func ask(t *testing.T, conn *net.UDPConn, server netip.Addr) (seen netip.AddrPort, err error) {
-	t.Helper()
-	for range 5 {
-		if _, err := conn.WriteToUDPAddrPort([]byte("who am I?"), netip.AddrPortFrom(server, serverPort)); err != nil {
-			return netip.AddrPort{}, err
-		}
-		if seen, err = listen(t, conn, 200*time.Millisecond); err == nil {
-			break
-		}
-	}
-	return seen, err
-}
-
-func listen(t *testing.T, conn *net.UDPConn, patience time.Duration) (netip.AddrPort, error) {
-	t.Helper()
-	conn.SetReadDeadline(time.Now().Add(patience))
-	b := make([]byte, 100)
-	size, _, err := conn.ReadFromUDPAddrPort(b)
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	return netip.ParseAddrPort(string(b[:size]))
-}
-
 func topology(t *testing.T) *Topology {
 	t.Helper()
 	testutil.RequirePrivileged(t)
@@ -122,7 +72,7 @@ func TestEveryNetworkReachesTheEdge(t *testing.T) {
 		if err := network.Leave(); err != nil {
 			t.Fatal(err)
 		}
-		if seen, err := ask(t, conn, server); err == nil {
+		if seen, err := tryToAsk(conn, server); err == nil {
 			t.Fatalf("network %s: still seen from %s after leaving", network.Name, seen)
 		}
 	}
@@ -154,7 +104,7 @@ func TestRebindChangesThePortAndShutsTheOldOne(t *testing.T) {
 	for _, to := range []netip.AddrPort{before, changes[0].New} {
 		unsolicited := topology.A.NAT.Stats().Unsolicited
 		edge.WriteToUDPAddrPort([]byte(to.String()), to)
-		for end := time.Now().Add(time.Second); topology.A.NAT.Stats().Unsolicited != unsolicited+1; time.Sleep(time.Millisecond) {
+		for end := time.Now().Add(patience); topology.A.NAT.Stats().Unsolicited != unsolicited+1; time.Sleep(time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatalf("a datagram to %s was not refused: %+v", to, topology.A.NAT.Stats())
 			}
@@ -177,7 +127,7 @@ func TestCutIsSilentAndKeepsTheMapping(t *testing.T) {
 		t.Fatal(err)
 	}
 	topology.A.NAT.Cut(true)
-	if seen, err := ask(t, conn, EdgeV4); err == nil {
+	if seen, err := tryToAsk(conn, EdgeV4); err == nil {
 		t.Fatalf("a cut router still carries: seen from %s", seen)
 	}
 	topology.A.NAT.Cut(false)
@@ -203,7 +153,7 @@ func TestSteadyFlowThroughTheNATLosesNothing(t *testing.T) {
 		}
 	}()
 	for i := range count {
-		seen, err := listen(t, conn, time.Second)
+		seen, _, err := listen(conn, patience)
 		if err != nil {
 			t.Fatalf("answer %d of %d: %v (NAT: %+v)", i, count, err, topology.B.NAT.Stats())
 		}
@@ -230,7 +180,7 @@ func TestATapSeesBothDirectionsAndTheAttackerCanSpoof(t *testing.T) {
 	}
 	edge := netip.AddrPortFrom(EdgeV4, serverPort)
 	sniffed := map[netip.AddrPort]netip.AddrPort{} // source to destination
-	tap.SetReadDeadline(time.Now().Add(time.Second))
+	tap.SetReadDeadline(time.Now().Add(patience))
 	for b := make([]byte, 2048); len(sniffed) < 2; {
 		size, err := tap.Read(b)
 		if err != nil {
@@ -259,7 +209,7 @@ func TestATapSeesBothDirectionsAndTheAttackerCanSpoof(t *testing.T) {
 	if _, err := wire.Write(forged); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(time.Second); topology.A.NAT.Stats().In == in; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); topology.A.NAT.Stats().In == in; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("the spoofed packet was not answered to the client")
 		}
@@ -303,7 +253,7 @@ func TestTheCoreReceivesXDPTransmissions(t *testing.T) {
 		if _, err := wire.Write(sent); err != nil {
 			t.Fatal(err)
 		}
-		wire.SetReadDeadline(time.Now().Add(time.Second))
+		wire.SetReadDeadline(time.Now().Add(patience))
 		got := make([]byte, 200)
 		if size, err := wire.Read(got); err != nil || !bytes.Equal(got[:size], sent) {
 			t.Fatalf("sent back: %x (%v), want %x", got[:size], err, sent)
@@ -353,7 +303,7 @@ func TestProcessesLiveInTheNamespaceAndDieWithIt(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "killed") {
 			t.Errorf("the process ended with %v, want killed", err)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(patience):
 		cmd.Process.Kill()
 		t.Fatal("the process outlives its namespace")
 	}
@@ -364,6 +314,7 @@ func TestProcessesLiveInTheNamespaceAndDieWithIt(t *testing.T) {
 
 func TestCloseLeavesNothing(t *testing.T) {
 	testutil.RequirePrivileged(t)
+	settled(t, 1) // what tests before this one have closed
 	before, links := namespaces(t), devices(t)
 	topology, err := NewTopology()
 	if err != nil {
@@ -378,12 +329,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 	if err := topology.Close(); err != nil {
 		t.Fatal(err)
 	}
-	// Threads end a moment after their goroutines.
-	for end := time.Now().Add(5 * time.Second); len(namespaces(t)) != len(before); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("namespaces left: %v, before: %v", namespaces(t), before)
-		}
-	}
+	settled(t, len(before))
 	if after := devices(t); after != links {
 		t.Errorf("links of the host: %s, before: %s", after, links)
 	}
@@ -394,6 +340,17 @@ func TestCloseLeavesNothing(t *testing.T) {
 
 // namespaces lists the network namespaces that this process holds, by a thread
 // or a descriptor.
+// settled waits until this process holds so many namespaces: threads end a moment
+// after their goroutines.
+func settled(t *testing.T, want int) {
+	t.Helper()
+	for end := time.Now().Add(patience); len(namespaces(t)) != want; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("this process holds the namespaces %v, want %d", namespaces(t), want)
+		}
+	}
+}
+
 func namespaces(t *testing.T) map[string]bool {
 	t.Helper()
 	held := map[string]bool{}
@@ -486,7 +443,7 @@ func TestTheOldNetworkWorksUntilItIsLeft(t *testing.T) {
 	if err := topology.A.Leave(); err != nil {
 		t.Fatal(err)
 	}
-	if seen, err := ask(t, old, EdgeV4); err == nil {
+	if seen, err := tryToAsk(old, EdgeV4); err == nil {
 		t.Errorf("after leaving A, its socket is still answered at %s", seen)
 	}
 }

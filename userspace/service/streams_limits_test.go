@@ -59,10 +59,11 @@ func TestStreamLimits(t *testing.T) {
 
 func TestStreamIdleTimeout(t *testing.T) {
 	l, spec := newBackend(t)
-	_, m := newEdge(t, spec, Limits{IdleTimeout: 300 * time.Millisecond}).dial()
+	const timeout = 1500 * time.Millisecond // a busy machine does not pause for as long
+	_, m := newEdge(t, spec, Limits{IdleTimeout: timeout}).dial()
 	near := connect(t, m)
 	far := accept(t, l)
-	for range 6 { // longer than the timeout in all
+	for start := time.Now(); time.Since(start) < timeout+timeout/10; {
 		if _, err := near.Write([]byte("x")); err != nil {
 			t.Fatal(err)
 		}
@@ -111,10 +112,10 @@ func TestStreamRate(t *testing.T) {
 // long that takes.
 func TestSlowStreamIsNotIdle(t *testing.T) {
 	l, spec := newBackend(t)
-	_, m := newEdge(t, spec, Limits{ClientRate: 32 << 10, IdleTimeout: 250 * time.Millisecond}).dial()
+	_, m := newEdge(t, spec, Limits{ClientRate: 32 << 10, IdleTimeout: time.Second}).dial()
 	near := connect(t, m)
 	far := accept(t, l)
-	data := make([]byte, 64<<10) // two seconds' worth
+	data := make([]byte, 96<<10) // three seconds' worth
 	go func() {
 		near.Write(data)
 		near.CloseWrite()
