@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/xdp-roam/xdp-roam/internal/testutil"
 )
 
 // shown also forges the server's addresses: its packets come to the client from
@@ -35,7 +37,7 @@ func (a *adversary) shown(f flight) []flight {
 // address, and whatever both say arrives.
 func TestAdversaryBothEnds(t *testing.T) {
 	runs := uint64(1000)
-	if testing.Short() {
+	if testing.Short() || testutil.Race { // a session has one thread
 		runs = 200
 	}
 	var rekeys, races, moves, local, ended uint64

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/xdp-roam/xdp-roam/internal/testutil"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
@@ -87,7 +88,7 @@ func (a *adversary) victim() netip.AddrPort { return a.socket[a.c.Path().Socket]
 // the 3x ledger and the number of live ids at every step.
 func TestAdversary(t *testing.T) {
 	runs := uint64(1000)
-	if testing.Short() {
+	if testing.Short() || testutil.Race { // a session has one thread
 		runs = 200
 	}
 	var moves, alarms, reverts, backoffs uint64

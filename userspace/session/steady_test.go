@@ -11,6 +11,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/xdp-roam/xdp-roam/internal/testutil"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
@@ -104,7 +105,7 @@ func clone(s *Session) *Session {
 // datagrams; the simulation compares.
 func TestSteady(t *testing.T) {
 	runs := uint64(500)
-	if testing.Short() {
+	if testing.Short() || testutil.Race { // a session has one thread
 		runs = 100
 	}
 	quick, packets := 0, uint64(0)

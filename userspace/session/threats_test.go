@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/xdp-roam/xdp-roam/internal/testutil"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
@@ -63,7 +64,7 @@ func TestThreatSpareIDsRunOut(t *testing.T) {
 	m := opened(t, 1)
 	m.s.ids.fail, m.c.ids.fail = true, true
 	n := 10_000
-	if testing.Short() {
+	if testing.Short() || testutil.Race { // a session has one thread
 		n = 1000
 	}
 	for i := range n {
@@ -161,7 +162,7 @@ func TestTrainUnderLoss(t *testing.T) {
 // session, no id, no path, no secret.
 func TestSoak(t *testing.T) {
 	sessions := uint64(200)
-	if testing.Short() {
+	if testing.Short() || testutil.Race { // a session has one thread
 		sessions = 20
 	}
 	for seed := range sessions {
