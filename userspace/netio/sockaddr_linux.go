@@ -92,8 +92,8 @@ func (c *control) decode(length int) (local netip.Addr, segment int) {
 		case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_PKTINFO && len(data) >= unix.SizeofInet4Pktinfo:
 			// struct in_pktinfo: interface, our address for the answer, the header's destination.
 			local = netip.AddrFrom4([4]byte(data[8:]))
-		case h.Level == unix.IPPROTO_UDP && h.Type == unix.UDP_GRO && len(data) >= 2:
-			segment = int(binary.NativeEndian.Uint16(data))
+		case h.Level == unix.IPPROTO_UDP && h.Type == unix.UDP_GRO && len(data) >= 4: // an int, unlike UDP_SEGMENT
+			segment = int(binary.NativeEndian.Uint32(data))
 		}
 		// The kernel aligns each one as CMSG_SPACE does.
 		b = b[min(unix.CmsgSpace(n-unix.CmsgLen(0)), len(b)):]

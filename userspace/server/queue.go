@@ -46,7 +46,7 @@ func (srv *Server) AddQueue(q Queue) (remove func() error, err error) {
 	qs.next++
 	r := newReader(w, maps.LaneMain, w.conn, new(counters))
 	r.source, r.in = q, make([]netio.Message, batchSize) // into the queue's own memory
-	r.via, _ = q.(Transmitter)
+	r.via = newExit(q)
 	if qs.open == nil {
 		qs.open = make(map[*reader]Queue)
 	}
@@ -74,6 +74,9 @@ func (srv *Server) forget(r *reader) {
 		return
 	}
 	delete(qs.open, r)
+	if r.via != nil {
+		r.via.queue.Store(nil)
+	}
 	srv.ForgetWays() // that lead through it
 	qs.gone.add(r.counts)
 	qs.goneDrops.Add(q.Drops())

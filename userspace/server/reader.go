@@ -28,7 +28,7 @@ type reader struct {
 	source interface {
 		ReadBatch([]netio.Message) (int, error)
 	}
-	via    Transmitter // the source, if it is a Queue that sends
+	via    *exit // the source, if it is a Queue that sends
 	counts *counters
 	tally  tally
 	work   work

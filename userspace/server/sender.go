@@ -20,7 +20,7 @@ type sender struct {
 	// for the queue via.
 	ways  []*way
 	ready []netio.Message
-	via   Transmitter
+	via   *exit
 }
 
 func (snd *sender) flush(c *counters) {

@@ -3,6 +3,8 @@
 package server
 
 import (
+	"sync/atomic"
+
 	"github.com/xdp-roam/xdp-roam/userspace/netio"
 	"github.com/xdp-roam/xdp-roam/userspace/session"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
@@ -15,11 +17,35 @@ type Transmitter interface {
 	WriteBatch([]netio.Message) int
 }
 
+// exit is a Queue that sends, for as long as it is there. Sessions keep this and not
+// the queue: an idle one would keep all of its memory long after it has gone.
+type exit struct {
+	queue atomic.Pointer[Transmitter]
+}
+
+// newExit returns that of a queue, or nil if it does not send.
+func newExit(q Queue) *exit {
+	t, sends := q.(Transmitter)
+	if !sends {
+		return nil
+	}
+	e := new(exit)
+	e.queue.Store(&t)
+	return e
+}
+
+func (e *exit) write(ms []netio.Message) int {
+	if t := e.queue.Load(); t != nil {
+		return (*t).WriteBatch(ms)
+	}
+	return 0
+}
+
 // way is how a session's packets leave past the stack: by the queue that its
 // packets come by, in frames like those the other way round. It is never changed;
 // another takes its place.
 type way struct {
-	via   Transmitter
+	via   *exit
 	path  session.Path
 	link  netio.Link
 	epoch uint32 // of Server.wayEpoch
@@ -33,7 +59,7 @@ type way struct {
 // the original that comes behind its copy, has the session send by sockets, where the
 // kernel knows the neighbours. The way has to be learnt anew after a move, and when
 // routes or neighbours have changed. The caller holds s.mu.
-func (s *Session) learn(via Transmitter, m *netio.Message, reason session.Reason) {
+func (s *Session) learn(via *exit, m *netio.Message, reason session.Reason) {
 	isNew := reason <= session.Probed
 	path := session.Path{Remote: m.Remote, Local: m.Local}
 	if !isNew && reason != session.ReplayDuplicate && reason != session.ReplayOld || path != s.state.Path() {
@@ -109,7 +135,7 @@ func (snd *sender) transmit(c *counters) {
 	if len(snd.ready) == 0 {
 		return
 	}
-	n := snd.via.WriteBatch(snd.ready)
+	n := snd.via.write(snd.ready)
 	c.sentDirect.Add(uint64(n))
 	snd.msgs = append(snd.msgs, snd.ready[n:]...)
 	clear(snd.ready)

@@ -5,8 +5,10 @@ package server
 import (
 	"bytes"
 	"net/netip"
+	"runtime"
 	"sync"
 	"testing"
+	"weak"
 
 	"github.com/xdp-roam/xdp-roam/userspace/netio"
 )
@@ -203,4 +205,24 @@ func TestThreatCopiedFrame(t *testing.T) {
 	}
 	w.bring(w.f.from, link(gateway), 2)
 	w.sendTo("after it all", gateway)
+}
+
+// A session that is idle keeps no queue, and none of its memory, that has gone.
+func TestQueueIsLetGo(t *testing.T) {
+	t.Parallel()
+	w := newWayRig(t)
+	w.bring(w.f.from, link(7), 2)
+	w.sendTo("before", 7)
+	queue := weak.Make(w.q)
+	if err := w.remove(); err != nil {
+		t.Fatal(err)
+	}
+	w.q, w.remove = nil, nil
+	eventually(t, "the queue is collected", func() bool {
+		runtime.GC()
+		return queue.Value() == nil
+	})
+	if err := w.s.SendDatagram([]byte("by a socket")); err != nil {
+		t.Error(err)
+	}
 }
