@@ -51,6 +51,7 @@ type pins struct {
 	links  string
 	staged string // links that are being pinned, before they change places with links
 	kept   string
+	offer  string // roam_socket, while a daemon is asked to take it
 }
 
 var instanceName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,32}$`)
@@ -71,6 +72,7 @@ func (o *Options) pins() (pins, error) {
 	return pins{
 		bpffs: bpffs, base: base, root: root, maps: filepath.Join(root, "maps"), fresh: filepath.Join(root, "maps-new"),
 		links: filepath.Join(root, "links"), staged: filepath.Join(root, "links-new"), kept: filepath.Join(root, "kept"),
+		offer: filepath.Join(root, "roam_socket"),
 	}, nil
 }
 
@@ -178,7 +180,7 @@ func (p *pins) clear() error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	return errors.Join(removeDir(p.fresh), removeDir(p.links), removeDir(p.kept))
+	return errors.Join(removeDir(p.fresh), removeDir(p.links), removeDir(p.kept), removeFile(p.offer))
 }
 
 // removeRoot removes the instance's directory, which is empty, and the base
@@ -195,6 +197,14 @@ func (p *pins) removeRoot() error {
 	default:
 		return err
 	}
+}
+
+// removeFile removes a pin, if there is one.
+func removeFile(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // removeDir removes a directory of pins, if there is one.

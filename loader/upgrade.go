@@ -27,9 +27,9 @@ type Upgraded struct {
 // UpgradeReport is what Upgrade has done.
 type UpgradeReport struct {
 	Interfaces []Upgraded
-	// Owner is the daemon that runs, or 0. Its sockets keep its own roam_socket,
-	// and an interface that is made anew gets its own roam_xdp, until it starts
-	// anew.
+	// Owner is the daemon that runs, or 0. Its sockets keep its own roam_socket until
+	// OfferSocketProgram, and an interface that is made anew gets its own roam_xdp until
+	// it starts anew.
 	Owner    int
 	Warnings []string // what makes the data plane worse than it could be
 }

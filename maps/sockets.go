@@ -23,7 +23,8 @@ type Sockets struct {
 	mu       sync.Mutex
 	array    *ebpf.Map
 	lanes    *ebpf.Map
-	program  *ebpf.Program // roam_socket, once it is loaded
+	program  *ebpf.Program   // roam_socket, once it is loaded
+	group    syscall.RawConn // that it was attached to last
 	readOnly bool
 }
 
@@ -183,9 +184,52 @@ func (k *Sockets) Attach(conn syscall.RawConn) error {
 	if k.program == nil {
 		return ErrNoProgram
 	}
-	if err := control(conn, func(fd int) error { return attachReuseport(fd, k.program.FD()) }); err != nil {
+	if err := attach(conn, k.program); err != nil {
+		return err
+	}
+	k.group = conn
+	return nil
+}
+
+func attach(conn syscall.RawConn, program *ebpf.Program) error {
+	if err := control(conn, func(fd int) error { return attachReuseport(fd, program.FD()) }); err != nil {
 		return fmt.Errorf("attaching roam_socket to the reuseport group: %w", err)
 	}
+	return nil
+}
+
+// PinProgram pins roam_socket at path, for another process to take.
+func (k *Sockets) PinProgram(path string) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.program == nil {
+		return ErrNoProgram
+	}
+	return k.program.Pin(path)
+}
+
+// TakeProgram puts the roam_socket that is pinned at path, of this version or another,
+// in the place of ours: for the group that Attach was called for in one step, in which
+// no packet goes without, and for those of later.
+func (k *Sockets) TakeProgram(path string) error {
+	program, err := ebpf.LoadPinnedProgram(path, nil)
+	if err != nil {
+		return fmt.Errorf("taking roam_socket: %w", err)
+	}
+	if program.Type() != ebpf.SkReuseport {
+		return errors.Join(fmt.Errorf("taking roam_socket: %s is a program of type %v", path, program.Type()), program.Close())
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.group != nil {
+		if err := attach(k.group, program); err != nil {
+			return errors.Join(err, program.Close())
+		}
+	}
+	if k.program != nil {
+		_ = k.program.Close()
+	}
+	k.program = program
 	return nil
 }
 

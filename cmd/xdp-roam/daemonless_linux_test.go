@@ -81,6 +81,7 @@ func (s shown) Counters() []control.Counter { return s.counters }
 func (s shown) Workers() []control.Worker   { return s.workers }
 func (s shown) Events() *control.Events     { return s.events }
 func (s shown) Drain(time.Duration)         {}
+func (s shown) TakeSocketProgram() error    { return errors.New("there are no sockets") }
 func (s shown) RotateState() ([]control.Generation, error) {
 	return nil, errors.New("all four generations are in use")
 }

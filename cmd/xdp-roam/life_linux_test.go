@@ -39,9 +39,20 @@ func TestUpgradeUnderSessions(t *testing.T) {
 		t.Errorf("sessions before: %+v\nafter: %+v", before, after)
 	}
 	code, stdout, stderr := b.run("upgrade")
-	if want := fmt.Sprintf("the daemon (pid %d) keeps its own program at its sockets", edge.cmd.Process.Pid); code != exitOK ||
-		!strings.Contains(stderr, want) || !strings.HasPrefix(stdout, "INTERFACE  BEFORE  AFTER  STATE      REASON\nedge0 ") {
+	if code != exitOK || stderr != "" || !strings.HasPrefix(stdout, "INTERFACE  BEFORE  AFTER  STATE      REASON\nedge0 ") {
 		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
+	}
+	ask(t, program, "after all of them")
+	if taken := items[control.Event](b, "events", "--kind", "socket_program_exchanged"); len(taken) != 4 {
+		t.Errorf("the daemon has taken a program for its sockets: %+v, want 4 times", taken)
+	}
+	if left := b.pinned(); slices.ContainsFunc(left, func(path string) bool { return strings.HasSuffix(path, "roam_socket") }) {
+		t.Errorf("pinned after it: %q", left)
+	}
+	// One that cannot be asked keeps its own.
+	code, _, stderr = b.run("upgrade", "--control", b.path("none.sock"))
+	if want := fmt.Sprintf("warning: the daemon (pid %d) keeps its own program at its sockets until it is started anew: no daemon is running", edge.cmd.Process.Pid); code != exitOK || !strings.Contains(stderr, want) {
+		t.Errorf("exit code %d\n%s", code, stderr)
 	}
 }
 

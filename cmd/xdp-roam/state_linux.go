@@ -87,6 +87,19 @@ func rotateFile(directory string) ([]control.Generation, error) {
 	return generations, nil
 }
 
+// TakeSocketProgram implements control.Source.
+func (d *source) TakeSocketProgram() error {
+	if d.instance == nil {
+		return errors.New("it runs without a data plane (mode none)")
+	}
+	if err := d.instance.TakeSocketProgram(); err != nil {
+		return err
+	}
+	d.log.Info("another roam_socket chooses among the sockets")
+	d.events.Record(control.Event{Time: d.env.now().UTC(), Class: control.ClassEdge, Name: "socket_program_exchanged"})
+	return nil
+}
+
 // RotateState implements control.Source.
 func (d *source) RotateState() ([]control.Generation, error) {
 	if _, err := d.server.RotateState(); err != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/xdp-roam/xdp-roam/loader"
+	"github.com/xdp-roam/xdp-roam/userspace/control"
 )
 
 // upgradedItem is one interface whose program `upgrade` has exchanged.
@@ -26,20 +27,22 @@ func newUpgradeCommand(e *env) *cobra.Command {
 		Short:   "Exchange the attached programs for this version's, losing no packet",
 		Long: `upgrade exchanges the XDP program on every interface of an instance for the one of
 this version, newer or older, over the same maps: sessions, counters and limits
-stay, each exchange is one atomic step, and a daemon goes on serving. It refuses
-maps that another version has laid out differently (exit code 6): then drain,
-unload and load.
-
-A daemon keeps its own program at its sockets until it is started anew.`,
+stay, each exchange is one atomic step, and a daemon goes on serving. It is asked
+to take the program for its sockets, too; one that cannot keeps its own until it is
+started anew, which stderr says. upgrade refuses maps that another version has laid
+out differently (exit code 6): then drain, unload and load.`,
 		Args: arguments(cobra.NoArgs),
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(c *cobra.Command, _ []string) error {
 			report, err := loader.Upgrade(e.loaderOptions())
 			if err != nil {
 				return err
 			}
 			e.warn(report.Warnings)
 			if report.Owner != 0 {
-				fmt.Fprintf(e.stderr, "note: the daemon (pid %d) keeps its own program at its sockets until it is started anew\n", report.Owner)
+				client := control.NewClient(e.controlPath())
+				if err := loader.OfferSocketProgram(e.loaderOptions(), func() error { return client.TakeSocketProgram(c.Context()) }); err != nil {
+					e.warn([]string{fmt.Sprintf("the daemon (pid %d) keeps its own program at its sockets until it is started anew: %v", report.Owner, err)})
+				}
 			}
 			return showUpgraded(e, report.Interfaces)
 		},

@@ -70,6 +70,13 @@ func (c *Client) RotateState(ctx context.Context) ([]Generation, error) {
 	return call[Generation](ctx, c, http.MethodPost, "state/rotate", KindGeneration, nil)
 }
 
+// TakeSocketProgram asks the daemon to take the program that is offered for its sockets.
+// ErrNotRunning where none answers, ErrRefused where it says why not.
+func (c *Client) TakeSocketProgram(ctx context.Context) error {
+	_, err := call[Status](ctx, c, http.MethodPost, "socket-program/take", KindStatus, nil)
+	return err
+}
+
 // Sessions asks for the sessions that q wants, all at once in memory; see
 // EachSession. ErrNotRunning where no daemon answers.
 func (c *Client) Sessions(ctx context.Context, q SessionQuery) (sessions []Session, err error) {

@@ -185,6 +185,9 @@ type Source interface {
 	// Drain refuses new sessions from now on and lets the daemon end with the
 	// last one, or after timeout if that is not 0. Again: with another timeout.
 	Drain(timeout time.Duration)
+	// TakeSocketProgram exchanges the program that chooses among the daemon's sockets
+	// for the one that loader.OfferSocketProgram offers.
+	TakeSocketProgram() error
 	// RotateState makes the next generation of the state secret and returns all
 	// that are in use.
 	RotateState() ([]Generation, error)

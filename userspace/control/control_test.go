@@ -77,6 +77,7 @@ func (l *fixedSession) Close(reason string) error {
 }
 
 func (f fixed) Drain(timeout time.Duration) { f.drained <- timeout }
+func (f fixed) TakeSocketProgram() error    { return f.refusal }
 func (f fixed) RotateState() ([]Generation, error) {
 	return f.generations, f.refusal
 }

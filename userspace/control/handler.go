@@ -37,6 +37,7 @@ func NewHandler(source Source) http.Handler {
 	mux.HandleFunc("POST /v1/trace", whole(a.trace)) // it costs each packet something: not for those who may only read
 	mux.HandleFunc("POST /v1/drain", a.drain)
 	mux.HandleFunc("POST /v1/state/rotate", a.rotateState)
+	mux.HandleFunc("POST /v1/socket-program/take", a.takeSocketProgram)
 	mux.HandleFunc("GET /v1/sessions", whole(a.sessions))
 	mux.HandleFunc("GET /v1/sessions/{id}", whole(a.session))
 	mux.HandleFunc("POST /v1/sessions/close", a.closeSessions)
@@ -100,6 +101,14 @@ func (a *api) rotateState(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	answer(w, KindGeneration, generations)
+}
+
+func (a *api) takeSocketProgram(w http.ResponseWriter, r *http.Request) {
+	if err := a.source.TakeSocketProgram(); err != nil {
+		refuse(w, err)
+		return
+	}
+	a.status(w, r)
 }
 
 func (a *api) sessions(w http.ResponseWriter, r *http.Request) {
