@@ -4,11 +4,11 @@ package server
 
 import (
 	"fmt"
-	"math/rand/v2"
-	"net/netip"
 	"runtime"
 	"testing"
 	"time"
+
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
 // BenchmarkDataAndMoves is row 15 of docs/BENCHMARKS.md: how much of its data rate a
@@ -32,9 +32,7 @@ const (
 )
 
 func benchmarkDataAndMoves(b *testing.B, rate int) {
-	m, peers := newMover(b, *moveSessions, mixtureSessions)
-	movers, crowd := peers[:*moveSessions], newCrowd(peers[*moveSessions:])
-	rand.Shuffle(len(movers), func(i, j int) { movers[i], movers[j] = movers[j], movers[i] })
+	m := newMover(b, *moveSessions, mixtureSessions)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	var alone, mixed time.Duration
@@ -43,16 +41,13 @@ func benchmarkDataAndMoves(b *testing.B, rate int) {
 	for range mixtureRounds {
 		n := 0
 		for ; n*mixtureRounds < b.N; n += mixtureSessions {
-			alone += m.data(b, crowd)
+			alone += m.data(b)
 		}
 		before := m.busy()
 		for done := 0; done < n; done += mixtureSessions {
-			mixed += m.data(b, crowd)
+			mixed += m.data(b)
 			if time.Duration(moves) < (mixed+m.busy()-before)*time.Duration(rate)/time.Second {
-				at := moves % len(movers)
-				batch := movers[at:min(at+batchSize, len(movers))]
-				m.move(b, batch, true)
-				moves += len(batch)
+				moves += m.move(b, true)
 			}
 		}
 		mixed += m.busy() - before
@@ -68,38 +63,18 @@ func benchmarkDataAndMoves(b *testing.B, rate int) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// crowd are clients that send, by where they are.
-type crowd struct {
-	peers  []*peer
-	byAddr map[netip.AddrPort]*peer
-	buffer [mixtureSize]byte
-}
+var mixtureDatagram [mixtureSize]byte
 
-func newCrowd(peers []*peer) *crowd {
-	s := &crowd{peers: peers, byAddr: make(map[netip.AddrPort]*peer)}
-	for _, p := range peers {
-		s.byAddr[p.addr] = p
+// data brings the server a datagram of each client that does not move, hands it to
+// the application, and returns the server's CPU time for that.
+func (m *mover) data(b *testing.B) (spent time.Duration) {
+	for i := m.movers; i < len(m.all); i++ {
+		m.send(&m.all[i], wire.AppendDatagram(m.control[:0], mixtureDatagram[:]))
 	}
-	return s
-}
-
-// data brings the server a datagram of each sender, hands it to the application, and
-// returns the server's CPU time for that.
-func (m *mover) data(b *testing.B, s *crowd) (spent time.Duration) {
-	for _, p := range s.peers {
-		if at, ok := p.state.Deadline(); ok && at <= m.now {
-			p.state.Tick(m.now, &p.out)
-		}
-		if err := p.state.Send(m.now, s.buffer[:], &p.out); err != nil {
-			b.Fatal(err)
-		}
-	}
-	m.byAddr = s.byAddr
-	m.serve(b, s.peers, &spent)
-	m.hear()
-	for _, p := range s.peers {
-		if n, err := p.s.ReceiveDatagram(noWait, s.buffer[:]); err != nil || n != mixtureSize {
-			b.Fatalf("a datagram came as %d bytes, %v", n, err)
+	m.serve(b, &spent)
+	for i := m.movers; i < len(m.all); i++ {
+		if n := m.read(i); n != 1 {
+			b.Fatalf("%d datagrams", n)
 		}
 	}
 	return spent
