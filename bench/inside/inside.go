@@ -102,7 +102,7 @@ func (o Options) mixture(r *report.Results, run func(...string) ([]byte, error))
 	if err != nil {
 		return err
 	}
-	for _, rate := range []int{goal, goal / 10} {
+	for _, rate := range []int{goal, goal / 2, goal / 10} {
 		match := fmt.Sprintf("moves=%d/", rate*1000)
 		kept, moves := metric(out, match, "%kept"), metric(out, match, "kmoves/s")
 		if len(kept) < o.Pairs || len(moves) < o.Pairs {

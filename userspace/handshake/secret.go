@@ -4,10 +4,10 @@ package handshake
 
 import (
 	"crypto/hkdf"
-	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 
+	"github.com/xdp-roam/xdp-roam/internal/mac"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
@@ -47,9 +47,8 @@ func (s StateSecret) ResetKey() [32]byte {
 
 // ResetToken returns the stateless reset token of an id.
 func ResetToken(resetKey [32]byte, id wire.ID) wire.Token {
-	h := hmac.New(sha256.New, resetKey[:])
-	h.Write(id[:])
-	return wire.Token(h.Sum(nil)[:len(wire.Token{})])
+	sum := mac.Sum(&resetKey, id[:])
+	return wire.Token(sum[:len(wire.Token{})])
 }
 
 // expand is HKDF-Expand-SHA256 over a secret that is uniformly random, so that

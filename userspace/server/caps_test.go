@@ -71,7 +71,7 @@ func TestMovedSessionCounts(t *testing.T) {
 		t.Helper()
 		var out session.Output
 		s.mu.Lock()
-		s.event(srv.clock.now(), e, &out)
+		s.event(srv.clock.now(), &e, &out)
 		s.mu.Unlock()
 		srv.caps.mu.Lock()
 		defer srv.caps.mu.Unlock()

@@ -109,7 +109,7 @@ func TestMovesFloodNoLog(t *testing.T) {
 		var out session.Output
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.event(now, session.Event{Kind: kind, Path: s.state.Path(), From: s.state.Path()}, &out)
+		s.event(now, &session.Event{Kind: kind, Path: s.state.Path(), From: s.state.Path()}, &out)
 	}
 	const moves = 1000
 	for range moves {

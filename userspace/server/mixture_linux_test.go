@@ -18,7 +18,7 @@ import (
 // behind with them. Never two of those without datagrams between: a worker that
 // cannot reach the rate of moves shows which one it reached.
 func BenchmarkDataAndMoves(b *testing.B) {
-	for _, rate := range []int{100_000, 10_000} {
+	for _, rate := range []int{100_000, 50_000, 10_000} {
 		b.Run(fmt.Sprintf("moves=%d/sessions=%d", rate, *moveSessions), func(b *testing.B) {
 			benchmarkDataAndMoves(b, rate)
 		})
@@ -71,7 +71,7 @@ func (m *mover) data(b *testing.B) (spent time.Duration) {
 	for i := m.movers; i < len(m.all); i++ {
 		m.send(&m.all[i], wire.AppendDatagram(m.control[:0], mixtureDatagram[:]))
 	}
-	m.serve(b, &spent)
+	m.serve(b, m.reader, &spent)
 	for i := m.movers; i < len(m.all); i++ {
 		if n := m.read(i); n != 1 {
 			b.Fatalf("%d datagrams", n)

@@ -48,13 +48,14 @@ const collectAt = 2 << 30
 // mover is a fleet of clients, the first of which move.
 type mover struct {
 	*puppets
-	movers  int
-	order   []uint32 // of the moves
-	next    int
-	snd     sender
-	due     []*Session
-	packets struct{ in, out int } // of the server
-	spent   struct {
+	elsewhere *reader // of the candidate lane
+	movers    int
+	order     []uint32 // of the moves
+	next      int
+	snd       sender
+	due       []*Session
+	packets   struct{ in, out int } // of the server
+	spent     struct {
 		candidate, response, pong, timers time.Duration
 		bytes, objects                    uint64 // allocated
 	}
@@ -67,6 +68,7 @@ func newMover(b testing.TB, movers, more int) *mover {
 	slots := max(maps.DefaultSlots>>4, uint32(1)<<bits.Len(uint(6*(movers+more))))
 	m := &mover{movers: movers, puppets: openPuppets(b, newBareServer(b, slots), movers+more)}
 	m.snd = sender{srv: m.Server, conn: m.workers[0].conn}
+	m.elsewhere = newReader(m.workers[0], maps.LaneCandidate, m.workers[0].conn, m.newCounters())
 	m.order = make([]uint32, movers)
 	for i := range m.order {
 		m.order[i] = uint32(i)
@@ -127,9 +129,9 @@ func (m *mover) move(t testing.TB, rebind bool) int {
 			m.puppets.move(c)
 		}
 	}
-	m.serve(t, &m.spent.candidate)
-	m.serve(t, &m.spent.response)
-	m.serve(t, &m.spent.pong)
+	m.serve(t, m.elsewhere, &m.spent.candidate)
+	m.serve(t, m.elsewhere, &m.spent.response)
+	m.serve(t, m.reader, &m.spent.pong)
 	for _, i := range batch {
 		if n := m.read(int(i)); rebind && n != 1 {
 			t.Fatalf("%d datagrams", n)
@@ -151,10 +153,10 @@ func (m *mover) pass(t testing.TB, d time.Duration) {
 }
 
 // serve brings the server what the clients have to send, and them its answers.
-func (m *mover) serve(t testing.TB, spent *time.Duration) {
+func (m *mover) serve(t testing.TB, r *reader, spent *time.Duration) {
 	ms := m.take()
 	m.packets.in += len(ms)
-	m.account(t, spent, func() { m.reader.batch(m.now, ms) })
+	m.account(t, spent, func() { r.batch(m.now, ms) })
 	m.packets.out += len(m.answers)
 	m.hear()
 }
@@ -208,4 +210,34 @@ func gcPerByte() float64 {
 	var ms runtime.MemStats
 	runtime.ReadMemStats(&ms)
 	return (spent() - before) * 1e9 / float64(ms.HeapAlloc)
+}
+
+// Puppets move as clients do: every move is committed and ids do not run out. Each
+// rebinding is as many packets as the protocol says: a datagram, RESPONSE and PONG in;
+// CHALLENGEs to both paths, a PING, and the old path asked again three times out.
+func TestPuppets(t *testing.T) {
+	m := newMover(t, 2*batchSize, 0)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	moves := 0
+	for _, rebind := range []bool{false, true, true} {
+		m.packets.in, m.packets.out = 0, 0
+		before := moves
+		for range 20 {
+			moves += m.move(t, rebind)
+		}
+		if got := m.totals.movesCommitted.Load(); got != uint64(moves) {
+			t.Fatalf("%d of %d moves committed", got, moves)
+		}
+		in, out := float64(m.packets.in)/float64(moves-before), float64(m.packets.out)/float64(moves-before)
+		t.Logf("rebind %v: %.2f packets in, %.2f out", rebind, in, out)
+		if rebind && (in != 3 || out < 5.5 || out > 6.5) {
+			t.Errorf("a rebinding took %v packets in and %v out", in, out)
+		}
+	}
+	for i := range m.all {
+		if n := m.to[i].state.Info(); n.SpareLocalIDs != 2 || n.SpareRemoteIDs != 2 {
+			t.Fatalf("%d and %d spare ids", n.SpareLocalIDs, n.SpareRemoteIDs)
+		}
+	}
 }

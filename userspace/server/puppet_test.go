@@ -21,8 +21,7 @@ import (
 
 // puppet is a client that answers as a session.Session does, and keeps next to
 // nothing: a million of them leave the memory and the cache to the server that is
-// measured. It shares no code with the server but package wire. TestPuppets holds it
-// against the real client.
+// measured. It shares no code with the server but package wire.
 type puppet struct {
 	c2s, s2c [32]byte
 	n        uint32 // its number, and so its address in each network

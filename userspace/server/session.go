@@ -80,7 +80,6 @@ func (srv *Server) newSession(w *worker, key handshake.PublicKey, name string, s
 		key: key, name: name, service: service,
 	}
 	s.inbox.Limit(srv.cfg.Limits.ReceiveBuffer)
-	s.timer.session = s
 	id, reset, err := (*issuer)(s).Issue()
 	if err != nil {
 		srv.directory.remove(s.number)

@@ -28,7 +28,8 @@ func (s *Session) settle(now session.Time, out *session.Output, c *counters) {
 		s.commit(&out.Commits[i])
 	}
 	for i := 0; i < len(out.Events); i++ { // an event may cause others
-		s.event(now, out.Events[i], out)
+		e := out.Events[i] // what s.event adds may move them
+		s.event(now, &e, out)
 	}
 	out.Commits, out.Events, out.Rearm = out.Commits[:0], out.Events[:0], false
 	s.arm()
@@ -49,7 +50,7 @@ func (s *Session) deliver(out *session.Output, c *counters) {
 func (s *Session) arm() {
 	if at, ok := s.state.Deadline(); ok && (s.armedFor == 0 || at < s.armedFor) {
 		s.armedFor = at
-		s.worker.wheel.arm(&s.timer, at)
+		s.worker.wheel.arm(s, at)
 	}
 }
 
@@ -62,7 +63,7 @@ func (s *Session) commit(c *session.Commit) {
 	}
 }
 
-func (s *Session) event(now session.Time, e session.Event, out *session.Output) {
+func (s *Session) event(now session.Time, e *session.Event, out *session.Output) {
 	t := &s.srv.totals
 	switch e.Kind {
 	case session.EventConfirmed:
@@ -94,7 +95,7 @@ func (s *Session) event(now session.Time, e session.Event, out *session.Output) 
 	case session.EventClosed:
 		s.closed(&ClosedError{Code: e.Code, Reason: e.Text, Remote: e.Remote})
 	case session.EventEnded:
-		s.worker.wheel.disarm(&s.timer)
+		s.worker.wheel.disarm(s)
 		if s.capped != (prefix{}) { // until now, for as long as it holds slots
 			s.srv.caps.remove(s.key, s.capped)
 			s.capped = prefix{}
@@ -200,7 +201,7 @@ func (s *Session) discard(c *counters) {
 	s.settle(now, &out, c)
 }
 
-func (s *Session) logMove(now session.Time, name string, e session.Event) {
+func (s *Session) logMove(now session.Time, name string, e *session.Event) {
 	if !s.mayTell(now) {
 		return // spares the work: there may be 100,000 a second
 	}

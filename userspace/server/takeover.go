@@ -48,7 +48,7 @@ func (s *Session) opened(now session.Time, w *worker, reason session.Reason) {
 // hand gives the session to another worker: its timer, its sending, and the
 // owner in its slots, by which the data plane steers.
 func (s *Session) hand(now session.Time, w *worker) {
-	s.worker.wheel.disarm(&s.timer)
+	s.worker.wheel.disarm(s)
 	s.worker, s.armedFor = w, 0
 	s.past().suitor = suitor{owned: now}
 	s.state.LocalIDs(func(id wire.ID) {

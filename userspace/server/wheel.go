@@ -6,6 +6,8 @@ import (
 	"math/bits"
 	"sync"
 	"time"
+
+	"github.com/xdp-roam/xdp-roam/internal/prefetch"
 )
 
 // wheelTick is the wheel's resolution: fine beside the least PTO of 10 ms, and
@@ -19,53 +21,55 @@ const (
 	wheelSpan   = 1 << (wheelBits * wheelLevels) // ticks; 18 hours
 )
 
-// timer is a session's place in its worker's wheel. The wheel's lock guards it.
+// timer is a session's place in its worker's wheel: in which list, and where. The
+// wheel's lock guards it.
 type timer struct {
-	next, prev *timer // nil while unarmed
-	at         int64  // tick
-	session    *Session
+	at    int64  // tick
+	list  uint16 // number of the list, from 1; 0 while unarmed
+	place uint32
 }
 
 // wheel is a hierarchical timer wheel (Varghese and Lauck 1987, scheme 7): arming
 // costs the same however many are armed. A deadline that moves to later is
 // left where it is and armed anew when it fires, so that traffic, which puts
 // deadlines off all the time, does not touch the wheel at all.
+//
+// The lists are arrays: of sessions that are in no cache, a linked list would have
+// each one waited for before the next is known.
 type wheel struct {
 	mu       sync.Mutex
 	tick     int64 // all up to here have fired
 	armed    int
-	lists    [wheelLevels][wheelSize]timer // heads of circular lists
-	occupied [wheelSize / 64]uint64        // level 0: which lists are not empty
-	wakeAt   int64                         // tick that the worker's timekeeper sleeps until
-	wake     chan struct{}                 // tells it that there is an earlier one
+	lists    [wheelLevels * wheelSize][]*Session // in no order
+	occupied [wheelSize / 64]uint64              // level 0: which lists are not empty
+	wakeAt   int64                               // tick that the worker's timekeeper sleeps until
+	wake     chan struct{}                       // tells it that there is an earlier one
 }
+
+// keptList is how long a list may be that keeps its memory when it fires.
+const keptList = 1 << 12
 
 func newWheel(now time.Duration) *wheel {
 	w := &wheel{tick: int64(now / wheelTick), wake: make(chan struct{}, 1)}
 	w.wakeAt = w.tick + wheelSpan
-	for l := range w.lists {
-		for i := range w.lists[l] {
-			h := &w.lists[l][i]
-			h.next, h.prev = h, h
-		}
-	}
 	return w
 }
 
-// arm makes t fire at the time or, where it is armed for an earlier one, then.
-func (w *wheel) arm(t *timer, at time.Duration) {
+// arm makes the timer of s fire at the time or, where it is armed for an earlier
+// one, then.
+func (w *wheel) arm(s *Session, at time.Duration) {
 	tick := int64((at + wheelTick - 1) / wheelTick) // never before its time
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if t.next != nil {
-		if t.at <= tick {
+	if s.timer.list != 0 {
+		if s.timer.at <= tick {
 			return
 		}
-		w.remove(t)
+		w.remove(s)
 	}
-	w.insert(t, tick)
-	if t.at < w.wakeAt {
-		w.wakeAt = t.at
+	w.insert(s, tick)
+	if s.timer.at < w.wakeAt {
+		w.wakeAt = s.timer.at
 		select {
 		case w.wake <- struct{}{}:
 		default:
@@ -73,12 +77,12 @@ func (w *wheel) arm(t *timer, at time.Duration) {
 	}
 }
 
-// disarm forgets t.
-func (w *wheel) disarm(t *timer) {
+// disarm forgets the timer of s.
+func (w *wheel) disarm(s *Session) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if t.next != nil {
-		w.remove(t)
+	if s.timer.list != 0 {
+		w.remove(s)
 	}
 }
 
@@ -96,14 +100,41 @@ func (w *wheel) expire(now time.Duration, due []*Session) []*Session {
 		for level := 1; level < wheelLevels && w.tick&(1<<(wheelBits*level)-1) == 0; level++ {
 			w.cascade(level)
 		}
-		head := &w.lists[0][w.tick&(wheelSize-1)]
-		for head.next != head {
-			t := head.next
-			w.remove(t)
-			due = append(due, t.session)
+		fired := w.empty(0)
+		for i, s := range fired {
+			if ahead := i + prefetchAhead; ahead < len(fired) {
+				prefetch.Object(&fired[ahead].timer)
+			}
+			s.timer.list = 0
 		}
+		due = append(due, fired...)
+		w.armed -= len(fired)
+		w.keep(0, fired)
 	}
 	return due
+}
+
+// prefetchAhead is how many sessions before its turn one is asked for.
+const prefetchAhead = 8
+
+// empty takes all sessions from the list of a level whose time is now. Their timers
+// still say that they are in it.
+func (w *wheel) empty(level int) []*Session {
+	i := w.index(level, w.tick)
+	list := w.lists[i]
+	w.lists[i] = nil
+	if level == 0 {
+		w.occupied[i/64] &^= 1 << (i % 64)
+	}
+	return list
+}
+
+// keep gives the memory of a list that was emptied back to it, unless that is much.
+func (w *wheel) keep(level int, list []*Session) {
+	if i := w.index(level, w.tick); w.lists[i] == nil && cap(list) <= keptList {
+		clear(list)
+		w.lists[i] = list[:0]
+	}
 }
 
 // sleep returns until when nothing is due, for a timekeeper that then waits
@@ -129,52 +160,57 @@ func (w *wheel) sleep() time.Duration {
 	return time.Duration(w.wakeAt) * wheelTick
 }
 
-// insert places t at the tick, or as near as the wheel reaches: it fires early
+// index is the number in lists of a level's list for a tick.
+func (w *wheel) index(level int, tick int64) int {
+	return level<<wheelBits | int(tick>>(wheelBits*level))&(wheelSize-1)
+}
+
+// insert places s at the tick, or as near as the wheel reaches: it fires early
 // then, and its session asks again.
-func (w *wheel) insert(t *timer, tick int64) {
-	t.at = min(max(tick, w.tick+1), w.tick+wheelSpan-wheelSize)
-	w.place(t)
+func (w *wheel) insert(s *Session, tick int64) {
+	s.timer.at = min(max(tick, w.tick+1), w.tick+wheelSpan-wheelSize)
+	w.place(s)
 	w.armed++
 }
 
-func (w *wheel) place(t *timer) {
+func (w *wheel) place(s *Session) {
 	level := 0
-	for delta := t.at - w.tick; delta >= wheelSize && level < wheelLevels-1; delta >>= wheelBits {
+	for delta := s.timer.at - w.tick; delta >= wheelSize && level < wheelLevels-1; delta >>= wheelBits {
 		level++
 	}
-	i := t.at >> (wheelBits * level) & (wheelSize - 1)
+	i := w.index(level, s.timer.at)
 	if level == 0 {
 		w.occupied[i/64] |= 1 << (i % 64)
 	}
-	head := &w.lists[level][i]
-	t.prev, t.next = head.prev, head
-	t.prev.next, head.prev = t, t
+	s.timer.list, s.timer.place = uint16(i+1), uint32(len(w.lists[i]))
+	w.lists[i] = append(w.lists[i], s)
 }
 
-func (w *wheel) remove(t *timer) {
-	alone := t.next == t.prev
-	t.prev.next, t.next.prev = t.next, t.prev
-	t.next, t.prev = nil, nil
+// remove takes s out of its list, whose last takes its place there.
+func (w *wheel) remove(s *Session) {
+	i := int(s.timer.list - 1)
+	list := w.lists[i]
+	last := list[len(list)-1]
+	list[s.timer.place] = last
+	last.timer.place = s.timer.place
+	list[len(list)-1] = nil
+	list = list[:len(list)-1]
+	w.lists[i] = list
+	s.timer.list = 0
 	w.armed--
-	// The list may be of a higher level, where the bit means another one:
-	// then the head of level 0 says so.
-	if i := t.at & (wheelSize - 1); alone && w.lists[0][i].next == &w.lists[0][i] {
+	if len(list) == 0 && i < wheelSize {
 		w.occupied[i/64] &^= 1 << (i % 64)
 	}
 }
 
 // cascade spreads the list of a level that starts now over the levels below.
 func (w *wheel) cascade(level int) {
-	head := &w.lists[level][w.tick>>(wheelBits*level)&(wheelSize-1)]
-	first := head.next
-	if first == head {
-		return
+	list := w.empty(level)
+	for i, s := range list {
+		if ahead := i + prefetchAhead; ahead < len(list) {
+			prefetch.Object(&list[ahead].timer)
+		}
+		w.place(s)
 	}
-	head.prev.next = nil
-	head.next, head.prev = head, head
-	for t := first; t != nil; {
-		next := t.next
-		w.place(t)
-		t = next
-	}
+	w.keep(level, list)
 }

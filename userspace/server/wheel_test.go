@@ -18,7 +18,6 @@ func TestWheel(t *testing.T) {
 	want := map[*Session]time.Duration{}
 	for i := range sessions {
 		sessions[i] = &Session{}
-		sessions[i].timer.session = sessions[i]
 	}
 	spans := []time.Duration{time.Millisecond, 50 * time.Millisecond, 3 * time.Second, 5 * time.Minute, 10 * time.Hour}
 	fired := 0
@@ -26,10 +25,10 @@ func TestWheel(t *testing.T) {
 		s := sessions[rng.IntN(len(sessions))]
 		switch at := now + time.Duration(rng.Int64N(int64(spans[rng.IntN(len(spans))]))); rng.IntN(4) {
 		case 0:
-			w.disarm(&s.timer)
+			w.disarm(s)
 			delete(want, s)
 		default:
-			w.arm(&s.timer, at)
+			w.arm(s, at)
 			if old, armed := want[s]; !armed || at < old {
 				want[s] = at // a later one leaves it where it is
 			}
@@ -69,8 +68,7 @@ func TestWheel(t *testing.T) {
 func TestWheelFar(t *testing.T) {
 	w := newWheel(0)
 	s := &Session{}
-	s.timer.session = s
-	w.arm(&s.timer, 100*time.Hour)
+	w.arm(s, 100*time.Hour)
 	fired := false
 	for now := time.Duration(0); now <= 19*time.Hour; now += 10 * time.Minute {
 		if len(w.expire(now, nil)) == 1 {
@@ -86,16 +84,16 @@ func TestWheelWake(t *testing.T) {
 	w := newWheel(0)
 	a, b := &Session{}, &Session{}
 	w.sleep()
-	w.arm(&a.timer, time.Second)
+	w.arm(a, time.Second)
 	<-w.wake // earlier than "never"
 	w.sleep()
-	w.arm(&b.timer, time.Hour)
+	w.arm(b, time.Hour)
 	select {
 	case <-w.wake:
 		t.Error("woken for a later timer")
 	default:
 	}
-	w.disarm(&b.timer)
-	w.arm(&b.timer, 10*time.Millisecond)
+	w.disarm(b)
+	w.arm(b, 10*time.Millisecond)
 	<-w.wake
 }

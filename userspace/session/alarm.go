@@ -25,6 +25,6 @@ func (s *Session) duplicate(now Time, from Path, out *Output) {
 	}
 	s.count(Forwarded)
 	out.event(Event{Kind: EventForwardingAlarm, Path: from, From: s.path})
-	s.alarm = &alarm{next: now + s.rtt.pto(), open: true, path: s.path, cookie: s.randomCookie()}
+	s.alarm = &alarm{next: now + s.rtt.pto(), open: true, path: s.path, cookie: s.randomCookie(out)}
 	s.sendChallenge(now, out, s.path, s.rid, s.alarm.cookie)
 }

@@ -201,8 +201,7 @@ func (s *Session) addCandidate(now Time, from Path, in *localID, m mark, n int, 
 		s.dropCandidate(now, oldest, RefusedReplaced, out)
 	}
 	pto := s.rtt.pto()
-	var cookies [2 * len(wire.Cookie{})]byte
-	s.random(cookies[:]) // at once: the system's generator is a call away
+	cookies := s.random(2*len(wire.Cookie{}), out)
 	c := candidate{
 		path: from, rid: s.safe(), local: in, newest: m,
 		cookie: wire.Cookie(cookies[:16]), oldCookie: wire.Cookie(cookies[16:]),
@@ -241,8 +240,16 @@ func (s *Session) dropCandidate(now Time, i int, why Reason, out *Output) {
 
 func (s *Session) removeCandidate(i int) {
 	s.candidates = slices.Delete(s.candidates, i, i+1)
+}
+
+// releasePaths gives back the memory of paths that come and go. A session that
+// moves keeps it from one move to the next; most have none.
+func (s *Session) releasePaths() {
 	if len(s.candidates) == 0 {
-		s.candidates = nil // moves are rare, sessions many
+		s.candidates = nil
+	}
+	if len(s.departures) == 0 {
+		s.departures = nil
 	}
 }
 

@@ -47,8 +47,9 @@ type ping struct {
 // whose PONG acknowledges all of its packet.
 type control struct {
 	tries      uint8
-	armed      bool // next is when to try again
-	stalled    bool // all tries are used up and were waited for
+	unacked    uint8 // so many of our highest ids the peer is not known to have
+	armed      bool  // next is when to try again
+	stalled    bool  // all tries are used up and were waited for
 	closeAcked bool
 	// want: a PONG is wanted for its own sake; observe: OBSERVED_ADDR is to be sent.
 	want, observe bool
@@ -72,11 +73,7 @@ func (s *Session) pending() bool {
 		if k := s.epoch.change; k != nil && !k.acked || s.ctl.want || s.ctl.observe || s.ctl.addrs != nil {
 			return true
 		}
-		for _, l := range s.local {
-			if !l.acked {
-				return true
-			}
-		}
+		return s.ctl.unacked > 0
 	}
 	return false
 }
@@ -85,7 +82,7 @@ func (s *Session) pending() bool {
 // current path, padded to size bytes of UDP payload, and arms the next try.
 func (s *Session) sendControl(now Time, out *Output, size int) {
 	s.renew(now, &s.rid, s.path)
-	token := s.randomToken()
+	token := s.randomToken(out)
 	p := ping{token: token, at: now, generation: s.pathGeneration, control: true}
 	start := begin(out, max(size, maxControl))
 	b := wire.AppendPing(out.arena, token)
@@ -107,7 +104,7 @@ func (s *Session) sendControl(now Time, out *Output, size int) {
 			p.rekey = k.epoch
 		}
 		for _, l := range s.local {
-			if !l.acked { // in order of seq, so every lower one comes too
+			if l.Seq > s.localTop-uint32(s.ctl.unacked) { // in order of seq
 				b = wire.AppendNewID(b, l.Seq, l.ID, l.Reset)
 			}
 		}
@@ -117,8 +114,8 @@ func (s *Session) sendControl(now Time, out *Output, size int) {
 		p.closing = true
 	}
 	if s.grease {
-		var r [8]byte // the last decides, the first is the length
-		if s.random(r[:]); r[7]%greaseOneIn == 0 {
+		// The last byte decides; the first is the length.
+		if r := s.random(8, out); r[7]%greaseOneIn == 0 {
 			b = wire.AppendExtension(b, greaseType, r[1:1+(r[0]&7)])
 		}
 	}
@@ -187,10 +184,8 @@ func (s *Session) pong(now Time, token uint64) {
 
 // acknowledge notes that the peer has our ids below seq.
 func (s *Session) acknowledge(seq uint32) {
-	for _, l := range s.local {
-		if l.Seq < seq {
-			l.acked = true
-		}
+	if seq > s.localTop-uint32(s.ctl.unacked) {
+		s.ctl.unacked = uint8(s.localTop - min(seq-1, s.localTop))
 	}
 }
 

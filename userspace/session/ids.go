@@ -34,8 +34,6 @@ type localID struct {
 	used bool
 	// superseded: a newer id carried a non-probing packet.
 	superseded bool
-	// acked: the peer is known to have it.
-	acked bool
 	// retired: no longer live, though a path may still be named after it.
 	retired bool
 	// floor and next bound the counters: those below floor are old, whatever the
@@ -357,6 +355,7 @@ func (s *Session) issue(now Time, n int) (issued int) {
 			break
 		}
 		s.localTop++
+		s.ctl.unacked++ // at most 8 are live, and only old ones go without an answer
 		s.local = append(s.local, &localID{LocalID: LocalID{s.localTop, id, reset}, heard: now})
 	}
 	return issued
@@ -365,7 +364,10 @@ func (s *Session) issue(now Time, n int) (issued int) {
 // supersede starts the silence of every id below seq.
 func (s *Session) supersede(now Time, seq uint32) {
 	for _, l := range s.local {
-		if l.Seq < seq && !l.superseded {
+		if l.Seq >= seq {
+			break // they are in order: mostly at the first
+		}
+		if !l.superseded {
 			l.superseded, l.heard = true, now
 			s.needIDs = s.needIDs || !l.used // it is no spare any more
 		}
@@ -377,6 +379,9 @@ func (s *Session) retireAfter() time.Duration { return max(3*s.rtt.pto(), minRet
 
 // retireDue retires the superseded ids that have been silent for long enough.
 func (s *Session) retireDue(now Time) {
+	if len(s.local) == 0 || !s.local[0].superseded {
+		return // the lowest one is the first to be
+	}
 	silence := s.retireAfter()
 	s.retire(func(l *localID) bool { return l.superseded && now >= l.heard+silence })
 }

@@ -16,6 +16,9 @@ const (
 	// maxDepartures paths can claim the session back at a time: as many as could
 	// have been left within that time.
 	maxDepartures = 3
+	// departureRest is how long a departure whose time is over may be kept. Nothing
+	// hangs on it: a session that goes on moving is spared a timer for each move.
+	departureRest = 10 * time.Second
 	// maxLeft is how many paths a client keeps answering on after it left them.
 	maxLeft = 4
 )
@@ -79,6 +82,7 @@ func (s *Session) answer(now Time, from Path, f *wire.Frame, out *Output) {
 	if s.raceAnswer(now, from, f, out) {
 		return
 	}
+	s.expireDepartures(now)
 	for i := range s.departures {
 		d := &s.departures[i]
 		if f.Cookie != d.cookie {
@@ -87,7 +91,7 @@ func (s *Session) answer(now Time, from Path, f *wire.Frame, out *Output) {
 		switch {
 		case !from.Same(d.path):
 			s.count(AnswerElsewhere)
-		case response && now <= d.until:
+		case response:
 			s.returnTo(now, i, out)
 		default:
 			s.departures = slices.Delete(s.departures, i, i+1)
@@ -109,6 +113,7 @@ func (s *Session) answer(now Time, from Path, f *wire.Frame, out *Output) {
 func (s *Session) switchTo(now Time, i int, out *Output) {
 	c := s.candidates[i]
 	s.removeCandidate(i)
+	s.expireDepartures(now)
 	s.departures = slices.DeleteFunc(s.departures, func(d departure) bool { return d.path.Same(c.path) })
 	if !c.oldLeft {
 		if len(s.departures) == maxDepartures {
@@ -188,7 +193,7 @@ func (s *Session) settled(now Time, out *Output) {
 	s.settle()
 	for i := range s.candidates {
 		c := &s.candidates[i]
-		c.oldCookie, c.oldLeft = s.randomCookie(), false
+		c.oldCookie, c.oldLeft = s.randomCookie(out), false
 		s.sendChallenge(now, out, s.path, s.rid, c.oldCookie)
 	}
 	s.forgetRemote()
@@ -204,22 +209,24 @@ func (s *Session) commit(out *Output) {
 	}
 }
 
-// tickDepartures asks old paths again, and lets go of those whose time is over.
+// tickDepartures asks old paths again.
 func (s *Session) tickDepartures(now Time, out *Output) {
+	if s.expireDepartures(now) {
+		s.forgetRemote()
+	}
 	for i := len(s.departures) - 1; i >= 0; i-- {
-		d := &s.departures[i]
-		if now > d.until {
-			s.departures = slices.Delete(s.departures, i, i+1)
-			continue
-		}
-		if d.resend.due(now) {
+		if d := &s.departures[i]; d.resend.due(now) {
 			s.sendChallenge(now, out, d.path, d.rid, d.cookie)
 		}
 	}
-	if len(s.departures) == 0 && s.departures != nil {
-		s.departures = nil
-		s.forgetRemote()
-	}
+}
+
+// expireDepartures lets go of the old paths whose time is over. It reports whether
+// there were any.
+func (s *Session) expireDepartures(now Time) bool {
+	n := len(s.departures)
+	s.departures = slices.DeleteFunc(s.departures, func(d departure) bool { return now > d.until })
+	return len(s.departures) < n
 }
 
 // Move makes a client send from another path from now on, on the next unused id:

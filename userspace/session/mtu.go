@@ -142,7 +142,7 @@ func (s *Session) testMTU(now Time, out *Output) {
 
 func (s *Session) probeMTU(now Time, size int, out *Output) {
 	m := s.mtu.begin()
-	m.token = s.randomToken()
+	m.token = s.randomToken(out)
 	start := begin(out, size)
 	b := wire.AppendPing(out.arena, m.token)
 	out.arena = wire.AppendPad(b, start+size-wire.TagLen-len(b))

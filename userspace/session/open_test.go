@@ -3,7 +3,9 @@
 package session
 
 import (
+	"encoding/binary"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -290,8 +292,32 @@ func TestNames(t *testing.T) {
 // A caller's broken source of randomness must not make cookies guessable.
 func TestBrokenRandom(t *testing.T) {
 	s := &Session{options: &options{random: strings.NewReader("")}}
-	if a, b := s.randomCookie(), s.randomCookie(); a == b || a.IsZero() {
+	var out Output
+	if a, b := s.randomCookie(&out), s.randomCookie(&out); a == b || a.IsZero() {
 		t.Errorf("%v and %v", a, b)
+	}
+}
+
+// Random bytes are handed out once, and nothing of them stays for the next.
+func TestEntropy(t *testing.T) {
+	var out Output
+	s := new(Session)
+	seen := map[uint64]bool{}
+	for range 1000 {
+		c := s.randomCookie(&out)
+		for _, v := range []uint64{binary.BigEndian.Uint64(c[:]), binary.BigEndian.Uint64(c[8:]), s.randomToken(&out)} {
+			if v == 0 || seen[v] {
+				t.Fatalf("%x came before", v)
+			}
+			seen[v] = true
+		}
+		used := out.random.bytes[:len(out.random.bytes)-out.random.left]
+		if slices.ContainsFunc(used, func(b byte) bool { return b != 0 }) {
+			t.Fatal("what was handed out is still there")
+		}
+	}
+	if n := testing.AllocsPerRun(100, func() { s.randomCookie(&out) }); n != 0 {
+		t.Errorf("%v allocations", n)
 	}
 }
 

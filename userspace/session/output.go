@@ -23,7 +23,8 @@ type Commit struct {
 // Output collects what calls on a Session ask for. One Output serves any number
 // of calls and of sessions: each appends, in order, and the caller empties it
 // with Reset. Its memory is reused, so that in the steady state nothing is
-// allocated. The zero value is ready to use.
+// allocated. The zero value is ready to use. It must not be copied: it holds random
+// bytes that are used once.
 type Output struct {
 	// Datagrams are what the peer sent. They alias the packet given to Receive, or
 	// the Output's arena: they are valid until that packet is reused and until
@@ -42,8 +43,9 @@ type Output struct {
 	arena []byte
 	// frame is scratch: a local one would escape to the heap or be cleared, half a
 	// kilobyte for each packet.
-	frame wire.Frame
-	nonce [nonceLen]byte // scratch as well
+	frame  wire.Frame
+	nonce  [nonceLen]byte // scratch as well
+	random entropy
 	// source and home gather the answers to one packet: to where it came from,
 	// and to the current path.
 	source, home []byte

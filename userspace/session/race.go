@@ -66,7 +66,7 @@ func (s *Session) Race(now Time, paths []Path, out *Output) error {
 		}
 		r := &s.race.runners[i]
 		r.rid = s.idForRace(p)
-		r.cookie = s.randomCookie()
+		r.cookie = s.randomCookie(out)
 		r.resend = schedule{start: now, pto: s.patience()}
 		s.sendChallenge(now, out, p, r.rid, r.cookie)
 	}

@@ -3,8 +3,6 @@
 package session
 
 import (
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -167,7 +165,7 @@ func New(cfg Config, now Time) (*Session, error) {
 			return nil, fmt.Errorf("%w: Local[%d] has seq %d", ErrConfig, i, id.Seq)
 		}
 		// The handshake carried them: the peer has them.
-		s.local = append(s.local, &localID{LocalID: id, heard: now, acked: true})
+		s.local = append(s.local, &localID{LocalID: id, heard: now})
 		s.localTop = id.Seq
 	}
 	s.remote = make([]*remoteID, 0, len(cfg.Remote)) // as many as an idle one holds
@@ -213,38 +211,6 @@ func (s *Session) keepalive() time.Duration {
 		return 0
 	}
 	return s.options.keepalive
-}
-
-// source returns where random bytes come from.
-func (s *Session) source() io.Reader {
-	if s.options == nil || s.options.random == nil {
-		return rand.Reader
-	}
-	return s.options.random
-}
-
-// random fills b.
-func (s *Session) random(b []byte) {
-	if from := s.source(); from != rand.Reader {
-		own := make([]byte, len(b)) // or b would escape to the heap, here and in the usual case
-		if _, err := io.ReadFull(from, own); err == nil {
-			copy(b, own)
-			return
-		}
-		// A broken source of the caller must not make cookies guessable.
-	}
-	rand.Read(b) // never fails
-}
-
-func (s *Session) randomCookie() (c wire.Cookie) {
-	s.random(c[:])
-	return c
-}
-
-func (s *Session) randomToken() uint64 {
-	var b [8]byte
-	s.random(b[:])
-	return binary.BigEndian.Uint64(b[:])
 }
 
 // LocalIDs calls f with every live id that we receive on.

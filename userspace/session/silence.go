@@ -92,7 +92,7 @@ func (s *Session) tickSilence(now Time, out *Output) {
 	q.pings++
 	q.next = now + s.patience()
 	s.renew(now, &s.rid, s.path)
-	p := ping{token: s.randomToken(), at: now, generation: s.pathGeneration}
+	p := ping{token: s.randomToken(out), at: now, generation: s.pathGeneration}
 	start := begin(out, wire.PingLen)
 	out.arena = wire.AppendPing(out.arena, p.token)
 	if s.finish(now, out, start, s.path, s.rid, false) {

@@ -61,7 +61,7 @@ func (s *Session) Deadline() (at Time, ok bool) {
 		}
 	}
 	for i := range s.departures {
-		e.add(s.departures[i].until + 1) // an answer at that very time still counts
+		e.add(s.departures[i].until + departureRest)
 		if t, ok := s.departures[i].resend.next(); ok {
 			e.add(t)
 		}
@@ -84,9 +84,10 @@ func (s *Session) Deadline() (at Time, ok bool) {
 		}
 	}
 	for _, l := range s.local {
-		if l.superseded {
-			e.add(l.heard + s.retireAfter())
+		if !l.superseded {
+			break // nor are those above it
 		}
+		e.add(l.heard + s.retireAfter())
 	}
 	if s.parts != nil && len(s.parts.open) > 0 {
 		e.add(s.parts.open[0].begun + partialAge)
@@ -97,7 +98,6 @@ func (s *Session) Deadline() (at Time, ok bool) {
 // Tick does what has become due by now. Calling it early or late is harmless: what
 // was due several times meanwhile is done once.
 func (s *Session) Tick(now Time, out *Output) {
-	due, timed := s.Deadline()
 	switch s.state {
 	case StateEnded:
 		return
@@ -125,8 +125,10 @@ func (s *Session) Tick(now Time, out *Output) {
 		s.Close(now, wire.CloseIdle, "nothing was heard for "+s.idleTimeout().String(), out)
 		return
 	}
-	if timed {
-		s.noticeJump(now, due, out)
+	if s.role == Client {
+		if due, ok := s.Deadline(); ok {
+			s.noticeJump(now, due, out)
+		}
 	}
 	s.tickCandidates(now, out)
 	s.tickDepartures(now, out)
@@ -146,6 +148,7 @@ func (s *Session) Tick(now Time, out *Output) {
 	}
 	if s.keysBuilt && now >= max(s.lastReceived, s.lastSent)+keyIdle {
 		s.releaseKeys()
+		s.releasePaths()
 		if s.parts != nil && len(s.parts.open) == 0 {
 			s.parts = nil
 		}
