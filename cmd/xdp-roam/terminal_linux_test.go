@@ -163,7 +163,7 @@ func TestConnectStatusLine(t *testing.T) {
 	dumb := b.onTerminal([]string{"TERM=dumb"}, "connect", edgeAddr.String(), "--identity", b.path("client.key"), "-L", "5008:7/udp")
 	dumb.waitShown("forwards to service 7")
 	ask(t, b.program(5008), "hello")
-	if strings.Contains(dumb.shows(), "rtt") {
+	if strings.Contains(dumb.shows(), "  rtt ") {
 		t.Error("a status line on a terminal that cannot show one")
 	}
 }
