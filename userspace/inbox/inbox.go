@@ -25,9 +25,27 @@ type Inbox struct {
 
 // Limit bounds what waits, in bytes with two more for each datagram: rounded
 // down to a power of two, between 4 KiB and 16 MiB.
-func (b *Inbox) Limit(bytes int) { b.queue.limit = queueLimit(bytes) }
+func (b *Inbox) Limit(bytes int) { b.queue.limitBits = queueLimit(bytes) }
 
-// Push copies datagrams in and returns how many did not fit.
+// Headroom is how many bytes lie before each datagram in what Reserve returns.
+const Headroom = recordHeader
+
+// Reserve returns memory of the inbox in which the next datagrams can be made, so
+// that Push need not copy them: the first Headroom bytes from its start, each other
+// one Headroom bytes behind the one before. There is room for n bytes of all that, or
+// for 64 KiB, or none. Readers see nothing of it but what is pushed. The next Push,
+// be it of nothing, ends it: until then its caller is the only one to call either.
+func (b *Inbox) Reserve(n int) []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.why != nil {
+		return nil
+	}
+	return b.queue.reserve(n)
+}
+
+// Push copies datagrams in, but for those that lie where Reserve had them made, and
+// returns how many did not fit.
 func (b *Inbox) Push(datagrams ...[]byte) (dropped int) {
 	b.mu.Lock()
 	for _, d := range datagrams {
@@ -35,6 +53,7 @@ func (b *Inbox) Push(datagrams ...[]byte) (dropped int) {
 			dropped++ // a smaller one may still fit
 		}
 	}
+	b.queue.release()
 	if b.waiting > 0 {
 		b.wake()
 	}

@@ -13,12 +13,17 @@ import (
 // while it holds something, so that an idle session costs none, and it grows by
 // another block, so that nothing is copied twice.
 type queue struct {
-	first, last *block // nil while empty
-	used, limit int32  // bytes in records
+	first, last *block // nil while empty and nothing is reserved
+	used        int32  // bytes in records
+	limitBits   uint8  // logarithm of how many there may be
+	reserved    bool   // last stays, whatever is taken: someone writes behind what is in it
 }
 
 // Each record is its length in two bytes and the datagram, all in one block.
 const recordHeader = 2
+
+// maxReserve is the most that is reserved at a time: what a usual block has room for.
+const maxReserve = 1 << busyBlockBits
 
 // block is memory of a power of two bytes, recycled by size.
 type block struct {
@@ -55,18 +60,42 @@ func putBlock(b *block) {
 	pools[bits.TrailingZeros(uint(len(b.bytes)))-minBlockBits].Put(b)
 }
 
-// queueLimit rounds a configured size to what a queue can have.
-func queueLimit(bytes int) int32 {
-	bytes = min(max(bytes, minLimit), maxLimit)
-	return 1 << (bits.Len(uint(bytes)) - 1)
+// queueLimit rounds a configured size to what a queue can have, and returns its binary
+// logarithm.
+func queueLimit(bytes int) uint8 {
+	return uint8(bits.Len(uint(min(max(bytes, minLimit), maxLimit))) - 1)
 }
 
-func (q *queue) empty() bool { return q.first == nil }
+// room is how many bytes of records may be added. The zero queue has none for any.
+func (q *queue) room() int { return 1<<q.limitBits - int(q.used) }
 
-// put copies a datagram in and reports whether there was room.
+func (q *queue) empty() bool { return q.used == 0 }
+
+// reserve returns the room behind the last record, if there is any for need bytes of
+// records, or for as many as are reserved at a time, and keeps its block until release.
+func (q *queue) reserve(need int) []byte {
+	if need = min(need, maxReserve); q.room() < need {
+		return nil
+	}
+	b := q.last
+	if b == nil || len(b.bytes)-b.written < need {
+		b = q.grow(need)
+	}
+	q.reserved = true
+	return b.bytes[b.written:]
+}
+
+// release ends what reserve began.
+func (q *queue) release() {
+	q.reserved = false
+	q.trim()
+}
+
+// put copies a datagram in, unless it is there already, and reports whether there
+// was room.
 func (q *queue) put(datagram []byte) bool {
 	need := recordHeader + len(datagram)
-	if len(datagram) > math.MaxUint16 || int(q.limit-q.used) < need {
+	if len(datagram) > math.MaxUint16 || q.room() < need {
 		return false
 	}
 	b := q.last
@@ -75,7 +104,9 @@ func (q *queue) put(datagram []byte) bool {
 	}
 	record := b.bytes[b.written : b.written+need]
 	binary.BigEndian.PutUint16(record, uint16(len(datagram)))
-	copy(record[recordHeader:], datagram)
+	if len(datagram) > 0 && &datagram[0] != &record[recordHeader] {
+		copy(record[recordHeader:], datagram)
+	}
 	b.written += need
 	q.used += int32(need)
 	return true
@@ -90,13 +121,18 @@ func (q *queue) take(p []byte) int {
 	copy(p, b.bytes[b.read:b.read+n])
 	b.read += n
 	q.used -= int32(recordHeader + n)
-	if b.read == b.written {
+	q.trim()
+	return n
+}
+
+// trim gives the blocks back that hold nothing.
+func (q *queue) trim() {
+	for b := q.first; b != nil && b.read == b.written && !(q.reserved && b == q.last); b = q.first {
 		if q.first = b.next; q.first == nil {
 			q.last = nil
 		}
 		putBlock(b)
 	}
-	return n
 }
 
 // grow appends a block with room for a record.

@@ -11,9 +11,9 @@ import (
 // TestQueue compares the queue with a slice of slices over random puts and takes.
 func TestQueue(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	q := queue{limit: queueLimit(20000)}
-	if q.limit != 16384 {
-		t.Fatalf("limit %d", q.limit)
+	q := queue{limitBits: queueLimit(20000)}
+	if q.room() != 16384 {
+		t.Fatalf("room for %d", q.room())
 	}
 	var want [][]byte
 	used, refused, blocks := 0, 0, 0
@@ -24,7 +24,7 @@ func TestQueue(t *testing.T) {
 			for i := range p {
 				p[i] = byte(rng.Uint32())
 			}
-			room := used+recordHeader+len(p) <= int(q.limit)
+			room := used+recordHeader+len(p) <= 16384
 			if q.put(p) != room {
 				t.Fatalf("put of %d with %d used: %v", len(p), used, !room)
 			}
@@ -57,7 +57,7 @@ func TestQueue(t *testing.T) {
 }
 
 func TestQueueShortBuffer(t *testing.T) {
-	q := queue{limit: queueLimit(0)}
+	q := queue{limitBits: queueLimit(0)}
 	q.put([]byte("a long datagram"))
 	q.put(nil)
 	q.put([]byte("next"))
@@ -76,18 +76,80 @@ func TestQueueShortBuffer(t *testing.T) {
 	}
 }
 
+// TestQueueReserve makes datagrams where they will lie, between others that are
+// copied and while readers take, and compares with a slice of slices.
+func TestQueueReserve(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	q := queue{limitBits: queueLimit(1 << 17)}
+	var want [][]byte
+	buf := make([]byte, 4096)
+	take := func(most int) {
+		for ; most > 0 && !q.empty(); most-- {
+			if n := q.take(buf); !bytes.Equal(buf[:n], want[0]) {
+				t.Fatal("another datagram came out")
+			}
+			want = want[1:]
+		}
+	}
+	refused, there := 0, 0
+	for range 20000 {
+		need := rng.IntN(40000)
+		room := q.reserve(need)
+		if room == nil && q.room() >= need || room != nil && len(room) < need {
+			t.Fatalf("%d of %d bytes reserved, there was room for %d", len(room), need, q.room())
+		}
+		if room == nil {
+			refused++
+		}
+		take(rng.IntN(4)) // whoever writes in between sees nothing of this
+		var made [][]byte
+		for range rng.IntN(12) {
+			n := rng.IntN(2000)
+			p := make([]byte, n)
+			if len(room) < recordHeader+n || rng.IntN(20) == 0 {
+				room = nil // it, and all behind it, lie elsewhere
+			} else {
+				p, room = room[recordHeader:recordHeader+n], room[recordHeader+n:]
+				there++
+			}
+			for i := range p {
+				p[i] = byte(rng.Uint32())
+			}
+			made = append(made, p)
+		}
+		if len(room) > 0 {
+			room[0]++ // what was refused was there
+		}
+		take(rng.IntN(4))
+		for _, p := range made {
+			d := bytes.Clone(p)
+			if q.put(p) {
+				want = append(want, d)
+			}
+		}
+		q.release()
+		if q.empty() && q.first != nil {
+			t.Fatal("an empty queue holds memory")
+		}
+		take(rng.IntN(3))
+	}
+	if refused == 0 || there == 0 {
+		t.Errorf("%d refused, %d in place: the test shows less than it says", refused, there)
+	}
+}
+
 func TestQueueBounds(t *testing.T) {
 	for _, c := range []struct {
 		bytes int
-		want  int32
+		want  int
 	}{
 		{-1, 4096}, {0, 4096}, {4096, 4096}, {8191, 4096}, {8192, 8192}, {1 << 24, 1 << 24}, {1 << 30, 1 << 24},
 	} {
-		if got := queueLimit(c.bytes); got != c.want {
+		if got := 1 << queueLimit(c.bytes); got != c.want {
 			t.Errorf("limit of %d: %d, want %d", c.bytes, got, c.want)
 		}
 	}
-	q := queue{limit: queueLimit(1 << 24)}
+	q := queue{limitBits: queueLimit(1 << 24)}
 	for range 3 {
 		if !q.put(make([]byte, 1<<16-1)) || q.put(make([]byte, 1<<16)) {
 			t.Fatal("a datagram has at most 65,535 bytes")

@@ -6,6 +6,7 @@ import (
 	"bytes"
 
 	"github.com/xdp-roam/xdp-roam/maps"
+	"github.com/xdp-roam/xdp-roam/userspace/inbox"
 	"github.com/xdp-roam/xdp-roam/userspace/netio"
 	"github.com/xdp-roam/xdp-roam/userspace/session"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
@@ -46,6 +47,22 @@ func (r *reader) packet(now session.Time, m *netio.Message) Reason {
 // a lock, few enough that large ones are still in the nearest cache.
 const deliverAt = 8
 
+// worthRoom is from how many bytes on it is worth the way to the inbox to have packets
+// opened there, instead of copied.
+const worthRoom = 2048
+
+// roomFor is how many bytes of the inbox the next packets of a session may fill until
+// they are delivered.
+func roomFor(in []netio.Message) (n int) {
+	for i := range in[:min(len(in), deliverAt)] {
+		n += in[i].N
+	}
+	return n
+}
+
+// Its records are what a session leaves between the datagrams that it opens there.
+var _ = [1]struct{}{}[inbox.Headroom-session.RoomGap]
+
 // data lets a session open packets of its own that came one after the other, and
 // does what comes of them. Mostly that is datagrams: these it delivers together.
 func (r *reader) data(now session.Time, in []netio.Message, s *Session) {
@@ -65,6 +82,11 @@ func (r *reader) open(now session.Time, in []netio.Message, s *Session) (reason 
 	out := &r.snd.out
 	for i := range in {
 		m := &in[i]
+		if i%deliverAt == 0 && len(out.Datagrams) == 0 && out.Room == nil {
+			if n := roomFor(in[i:]); n >= worthRoom {
+				out.Room = s.inbox.Reserve(n)
+			}
+		}
 		path := session.Path{Remote: m.Remote, Local: m.Local}
 		reason = s.state.Receive(now, path, m.Data(), out)
 		r.tally.add(ofSession[reason], r.counts)

@@ -37,13 +37,13 @@ func (s *Session) settle(now session.Time, out *session.Output, c *counters) {
 
 // deliver puts the datagrams of out into the inbox.
 func (s *Session) deliver(out *session.Output, c *counters) {
-	if len(out.Datagrams) == 0 {
+	if len(out.Datagrams) == 0 && out.Room == nil {
 		return
 	}
 	if dropped := s.inbox.Push(out.Datagrams...); dropped > 0 {
 		c.datagramsDropped.Add(uint64(dropped))
 	}
-	out.Datagrams = out.Datagrams[:0]
+	out.Datagrams, out.Room = out.Datagrams[:0], nil
 }
 
 // arm makes the wheel fire at the state's deadline, or before.

@@ -338,7 +338,7 @@ func TestServerAddresses(t *testing.T) {
 		t.Fatalf("%d candidates, %d packets there", m.c.Info().NumCandidates, len(toOther))
 	}
 	counter, id, _ := wire.ParseData(toOther[0])
-	plain, _ := m.s.open(m.s.findLocal(&id), counter, toOther[0], new(Output))
+	plain, _ := m.s.open(m.s.findLocal(&id), counter, toOther[0], nil, new(Output))
 	var f wire.Frame
 	for r := wire.NewFrameReader(plain); r.Next(&f); {
 		if f.Type == wire.FrameChallenge {

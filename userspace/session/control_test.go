@@ -24,7 +24,7 @@ func TestControlTries(t *testing.T) {
 		if !f.toServer {
 			at = append(at, m.now-start)
 			counter, id, _ := wire.ParseData(f.data)
-			plain, _ := m.c.open(m.c.findLocal(&id), counter, f.data, new(Output))
+			plain, _ := m.c.open(m.c.findLocal(&id), counter, f.data, nil, new(Output))
 			var fr wire.Frame
 			for r := wire.NewFrameReader(plain); r.Next(&fr); {
 				if fr.Type == wire.FramePing {
@@ -220,7 +220,7 @@ func TestGrease(t *testing.T) {
 	m.network = func(f flight) []flight {
 		if f.toServer {
 			counter, id, _ := wire.ParseData(f.data)
-			plain, _ := m.s.open(m.s.findLocal(&id), counter, slices.Clone(f.data), new(Output))
+			plain, _ := m.s.open(m.s.findLocal(&id), counter, slices.Clone(f.data), nil, new(Output))
 			var fr wire.Frame
 			for r := wire.NewFrameReader(plain); r.Next(&fr); {
 				if fr.Type.Extension() {

@@ -52,7 +52,7 @@ func (m *sim) framesTo(flights []flight, dst netip.AddrPort) (frames []wire.Fram
 		if in == nil {
 			m.t.Fatalf("packet to %v on an id that the client has not issued or has retired", dst)
 		}
-		plain, ok := m.c.open(in, counter, slices.Clone(f.data), new(Output))
+		plain, ok := m.c.open(in, counter, slices.Clone(f.data), nil, new(Output))
 		if !ok {
 			m.t.Fatal("does not open")
 		}

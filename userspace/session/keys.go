@@ -64,8 +64,8 @@ func (k *idKey) build(secret *[32]byte, seq uint32, id *wire.ID) error {
 // memory of its Output: a local array would escape through the AEAD interface
 // and be allocated for each packet.
 func (k *idKey) nonce(n *[nonceLen]byte, counter uint64) []byte {
-	*n = k.iv
 	// The counter has 56 bits, so its top byte, at n[4], changes nothing.
-	binary.BigEndian.PutUint64(n[4:], binary.BigEndian.Uint64(n[4:])^counter)
+	binary.BigEndian.PutUint64(n[4:], binary.BigEndian.Uint64(k.iv[4:])^counter)
+	copy(n[:4], k.iv[:4])
 	return n[:]
 }

@@ -181,7 +181,7 @@ func TestLeftPath(t *testing.T) {
 	}
 	frames := func(p Packet) (id wire.ID, types []wire.FrameType) {
 		counter, id, _ := wire.ParseData(p.Data)
-		plain, ok := m.s.open(m.s.findLocal(&id), counter, p.Data, new(Output))
+		plain, ok := m.s.open(m.s.findLocal(&id), counter, p.Data, nil, new(Output))
 		if !ok {
 			t.Fatal("does not open")
 		}

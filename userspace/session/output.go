@@ -26,13 +26,20 @@ type Commit struct {
 // allocated. The zero value is ready to use. It must not be copied: it holds random
 // bytes that are used once.
 type Output struct {
-	// Datagrams are what the peer sent. They alias the packet given to Receive, or
-	// the Output's arena: they are valid until that packet is reused and until
+	// Datagrams are what the peer sent. They alias the packet given to Receive, Room,
+	// or the Output's arena: they are valid until that packet is reused and until
 	// Reset, whichever comes first.
 	Datagrams [][]byte
-	Packets   []Packet
-	Commits   []Commit
-	Events    []Event
+	// Room, if the caller gives some, is where Receive opens packets instead of in
+	// place, as long as each is one DATAGRAM and nothing else is to be done: then
+	// Datagrams lie in Room in order, the first RoomGap bytes from its start and each
+	// other one RoomGap bytes behind the one before. Receive cuts off what it used; at
+	// the first packet that is not so, whose datagrams lie elsewhere, it cuts off all.
+	// What is left of Room may have been written to, by packets that were refused too.
+	Room    []byte
+	Packets []Packet
+	Commits []Commit
+	Events  []Event
 	// Rearm is set by a Receive after which Deadline may be earlier than before. In
 	// the steady state none is: a caller that has a timer armed leaves it as it is.
 	Rearm bool
@@ -51,14 +58,28 @@ type Output struct {
 	source, home []byte
 }
 
+// RoomGap is how many bytes there are before each datagram in an Output's Room. Its
+// frame's type has been in the last of them; they are the caller's to use.
+const RoomGap = 2
+
 // Reset empties the Output and keeps its memory.
 func (o *Output) Reset() {
-	o.Datagrams = o.Datagrams[:0]
+	o.Datagrams, o.Room = o.Datagrams[:0], nil
 	o.Packets = o.Packets[:0]
 	o.Commits = o.Commits[:0]
 	o.Events = o.Events[:0]
 	o.Rearm = false
 	o.arena = o.arena[:0]
+}
+
+// useRoom cuts a datagram's packet off Room if it was opened there. Where it was too
+// large for that, all is cut off: no later datagram must lie before it.
+func (o *Output) useRoom(plain []byte) {
+	if n := RoomGap - 1 + len(plain); len(o.Room) >= n && &o.Room[RoomGap-1] == &plain[0] {
+		o.Room = o.Room[n:]
+		return
+	}
+	o.Room = o.Room[:0]
 }
 
 // minArena is room for a few full-sized packets.

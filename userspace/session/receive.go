@@ -8,8 +8,8 @@ import (
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
-// Receive opens one DATA packet in place and acts on it. pkt is overwritten;
-// datagrams in out alias it. from says where it came from, whatever lane brought
+// Receive opens one DATA packet, in place or in out.Room, and acts on it. pkt is
+// overwritten; datagrams in out alias it or Room. from says where it came from, whatever lane brought
 // it: nothing of that is trusted. It returns what became of the packet, which is
 // also counted.
 func (s *Session) Receive(now Time, from Path, pkt []byte, out *Output) Reason {
@@ -34,7 +34,11 @@ func (s *Session) receive(now Time, from *Path, pkt []byte, out *Output, shortcu
 		return AfterClose
 	}
 	steady := shortcut && s.steady(in, from)
-	plain, ok := s.open(in, counter, pkt, out)
+	var room []byte
+	if steady && len(out.Room) > 0 {
+		room = out.Room[RoomGap-1:] // the frame's type is before the datagram
+	}
+	plain, ok := s.open(in, counter, pkt, room, out)
 	if !ok {
 		return s.unopened(AuthFailed, *from, pkt, out)
 	}
@@ -55,9 +59,15 @@ func (s *Session) receive(now Time, from *Path, pkt []byte, out *Output, shortcu
 	s.received.Packets++
 	s.received.Bytes += uint64(len(pkt))
 	if steady && s.plainDatagram(now, in, counter, plain, out) {
+		if room != nil {
+			out.useRoom(plain)
+		}
 		return Delivered
 	}
-	out.Rearm = true
+	if room != nil {
+		plain = append(pkt[wire.HeaderLen:wire.HeaderLen], plain...) // Room is for datagrams
+	}
+	out.Rearm, out.Room = true, out.Room[:0]
 	return s.act(now, *from, in, counter, len(pkt), plain, out)
 }
 

@@ -139,7 +139,7 @@ func TestVectorRekeyServer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		plain, ok := reader.open(reader.findLocal(&id), counter, bytes.Clone(p.Data), new(Output))
+		plain, ok := reader.open(reader.findLocal(&id), counter, bytes.Clone(p.Data), nil, new(Output))
 		if !ok {
 			t.Fatal("does not open")
 		}

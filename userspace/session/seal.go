@@ -85,8 +85,9 @@ func (s *Session) readyToSend(r *remoteID) error {
 	return nil
 }
 
-// open decrypts pkt in place with the key of one of our ids.
-func (s *Session) open(l *localID, counter uint64, pkt []byte, out *Output) (plain []byte, ok bool) {
+// open decrypts pkt with the key of one of our ids: in place, or into room if that is
+// large enough. Whatever fails leaves zeros, and never a plaintext.
+func (s *Session) open(l *localID, counter uint64, pkt, room []byte, out *Output) (plain []byte, ok bool) {
 	var fresh idKey
 	key := &fresh
 	if l.use != nil {
@@ -95,7 +96,10 @@ func (s *Session) open(l *localID, counter uint64, pkt []byte, out *Output) (pla
 		return nil, false
 	}
 	body := pkt[wire.HeaderLen:]
-	plain, err := key.aead.Open(body[:0], key.nonce(&out.nonce, counter), body, pkt[:wire.HeaderLen])
+	if len(room) < len(body)-wire.TagLen {
+		room = body
+	}
+	plain, err := key.aead.Open(room[:0], key.nonce(&out.nonce, counter), body, pkt[:wire.HeaderLen])
 	if err != nil {
 		return nil, false // forged packets do not make an idle session hold keys
 	}

@@ -65,7 +65,7 @@ type sim struct {
 	slots          map[wire.ID]netip.AddrPort
 	server         []netip.AddrPort // addresses at which the server lives
 	trace          bool
-	quick          int // packets that plainDatagram delivered
+	quick, roomed  int // packets that plainDatagram delivered, and those that it left in the room given
 }
 
 // testIDs issues ids and knows which are live.

@@ -15,10 +15,10 @@ import (
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
-// receive is Session.Receive for every simulation of this package. It checks two
-// things of each packet: that the caller is told when a deadline comes closer, and,
-// where plainDatagram might deliver it, that a twin which goes the whole way ends up
-// the same.
+// receive is Session.Receive for every simulation of this package. It checks three
+// things of each packet: that the caller is told when a deadline comes closer, that
+// datagrams lie in the caller's room as promised, and, where plainDatagram might
+// deliver it, that a twin which goes the whole way ends up the same.
 func (m *sim) receive(e *end, from Path, data []byte) Reason {
 	m.t.Helper()
 	var twin *Session
@@ -28,7 +28,12 @@ func (m *sim) receive(e *end, from Path, data []byte) Reason {
 		}
 	}
 	before, armed := e.Deadline()
+	if len(e.out.Datagrams) == 0 && e.out.Room == nil {
+		e.out.Room = make([]byte, []int{0, 1, 10, 1000}[m.quick%4])
+	}
+	room, had := e.out.Room, len(e.out.Datagrams)
 	r := e.Receive(m.now, from, slices.Clone(data), &e.out)
+	m.checkRoom(room, e.out.Room, e.out.Datagrams[had:])
 	after, ok := e.Deadline()
 	if ok && (!armed || after < before) && !e.out.Rearm {
 		m.t.Fatalf("%v: a deadline at %v came closer, to %v, and the caller is not told (%v)", m.now, before, after, r)
@@ -58,6 +63,20 @@ func (m *sim) receive(e *end, from Path, data []byte) Reason {
 		m.t.Fatalf("%v: the shortcut makes a difference", m.now)
 	}
 	return r
+}
+
+// checkRoom checks what Receive left of the caller's room.
+func (m *sim) checkRoom(room, left []byte, datagrams [][]byte) {
+	m.t.Helper()
+	switch {
+	case len(left) == 0: // what comes next lies elsewhere, be it that this one does
+	case len(datagrams) == 0 && len(left) == len(room): // as if nothing had been
+	case len(datagrams) == 1 && len(left) == len(room)-RoomGap-len(datagrams[0]) &&
+		slices.Equal(room[RoomGap:len(room)-len(left)], datagrams[0]):
+		m.roomed++
+	default:
+		m.t.Fatalf("%v: %d of %d bytes of room are left after %d datagrams", m.now, len(left), len(room), len(datagrams))
+	}
 }
 
 // clone copies a session with all that it points to of this package.
@@ -108,17 +127,18 @@ func TestSteady(t *testing.T) {
 	if testing.Short() || testutil.Race { // a session has one thread
 		runs = 100
 	}
-	quick, packets := 0, uint64(0)
+	quick, roomed, packets := 0, 0, uint64(0)
 	for seed := range runs {
 		l := newLife(t, 5000+seed)
 		for range 60 {
 			l.step()
 		}
 		quick += l.quick
+		roomed += l.roomed
 		packets += l.c.received.Packets + l.s.received.Packets
 	}
-	t.Logf("%d of %d packets by the shortcut", quick, packets)
-	if quick < int(packets/10) {
+	t.Logf("%d of %d packets by the shortcut, %d into the room given", quick, packets, roomed)
+	if quick < int(packets/10) || roomed < quick/10 {
 		t.Error("too few for the test to mean much")
 	}
 }

@@ -127,7 +127,7 @@ func TestVectorData(t *testing.T) {
 			continue
 		}
 		in := &localID{LocalID: LocalID{Seq: d.Seq, ID: wireID}}
-		plain, ok := r.open(in, counter, bytes.Clone(packet), new(Output))
+		plain, ok := r.open(in, counter, bytes.Clone(packet), nil, new(Output))
 		if !ok || !bytes.Equal(plain, frames) {
 			t.Errorf("%s: opened %v to %x, want %x", d.Name, ok, plain, frames)
 		}
@@ -168,7 +168,7 @@ func TestVectorParts(t *testing.T) {
 	}
 	for i, p := range out.Packets[:len(want)] {
 		counter, id, _ := wire.ParseData(p.Data)
-		plain, ok := m.s.open(m.s.findLocal(&id), counter, p.Data, new(Output))
+		plain, ok := m.s.open(m.s.findLocal(&id), counter, p.Data, nil, new(Output))
 		if !ok || !bytes.Equal(plain, want[i]) {
 			t.Errorf("part %d differs: %x", i, plain[:8])
 		}
