@@ -41,6 +41,7 @@ type QUIC struct {
 	listener *quic.Listener
 	conn     *net.UDPConn
 	client   *exec.Cmd
+	accepted *quic.Conn
 	received atomic.Uint64
 	done     chan struct{}
 }
@@ -84,6 +85,7 @@ func NewQUIC(ctx context.Context, w *network.Wire, client *exec.Cmd) (q *QUIC, e
 	if err != nil {
 		return q, err
 	}
+	q.accepted = c
 	go func() {
 		defer close(q.done)
 		for {
@@ -98,6 +100,9 @@ func NewQUIC(ctx context.Context, w *network.Wire, client *exec.Cmd) (q *QUIC, e
 
 // Received counts the datagrams.
 func (q *QUIC) Received() uint64 { return q.received.Load() }
+
+// Sent counts the packets that the server has sent: acknowledgements.
+func (q *QUIC) Sent() uint64 { return q.accepted.ConnectionStats().PacketsSent }
 
 // Wait waits for n datagrams more.
 func (q *QUIC) Wait(ctx context.Context, n int) error {

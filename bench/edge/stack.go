@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package edge
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/xdp-roam/xdp-roam/internal/bench/harness"
+	"github.com/xdp-roam/xdp-roam/internal/bench/network"
+)
+
+// sinkPort is of a socket whose packets mean nothing.
+const sinkPort = 7009
+
+// Stack returns what the kernel spends, ns, on a UDP datagram of size from the device
+// up to its socket: IP, UDP and the socket's queue, without the reader. For peers whose
+// sender must be there, and does that work on its own account over a veth pair.
+func (e *Edge) Stack(size int) (ns float64, err error) {
+	sink, err := e.Wire.Server.ListenUDP(netip.AddrPortFrom(network.ServerAddr, sinkPort))
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, sink.Close()) }()
+	if err := holdBurst(sink); err != nil {
+		return 0, err
+	}
+	ends, payload := e.Wire.Ends(sinkPort, sinkPort), make([]byte, size)
+	e.Recording.Reset()
+	for range Burst {
+		if err := e.Recording.Append(ends, payload); err != nil {
+			return 0, err
+		}
+	}
+	var spent time.Duration
+	for range stackBursts {
+		for _, run := range []struct {
+			program string
+			sign    time.Duration
+		}{{harness.OnlyReturn, -1}, {harness.OnlyPass, 1}} {
+			if err := e.Recording.Play(); err != nil {
+				return 0, err
+			}
+			cpu, err := e.Wire.Inject(e.h, run.program, Burst)
+			if err != nil {
+				return 0, err
+			}
+			spent += run.sign * cpu
+		}
+		if n := drain(sink); n != Burst {
+			return 0, fmt.Errorf("%d of %d packets came to a socket that has room for all", n, Burst)
+		}
+	}
+	return float64(spent) / (stackBursts * Burst), nil
+}
+
+const stackBursts = 16
+
+// holdBurst gives a socket room for a burst, whatever the system's limit is.
+func holdBurst(c *net.UDPConn) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20)
+	})
+	return errors.Join(err, failed)
+}
+
+// drain reads what is there and returns how many packets.
+func drain(c *net.UDPConn) (n int) {
+	b := make([]byte, 2048)
+	for {
+		if err := c.SetReadDeadline(time.Now().Add(time.Millisecond)); err != nil {
+			return n
+		}
+		if _, err := c.Read(b); err != nil {
+			return n
+		}
+		n++
+	}
+}
