@@ -43,7 +43,7 @@ var parts = []part{
 	{"rx", "packets into a worker, and the whole path for each core, rows 7-9, 11 and 12", 6 * time.Minute, measureRX},
 	{"socket", "choosing a socket, and trains over veth, row 19", 3 * time.Minute, measureSocket},
 	{"crypto", "a worker beside its decryption, and handshakes, rows 10, 16 and 17", 3 * time.Minute, measureCrypto},
-	{"control", "the session table, moves and memory, rows 13 to 15 and 18", 5 * time.Minute, measureControl},
+	{"control", "the session table, moves and memory, rows 13 to 15 and 18", 6 * time.Minute, measureControl},
 	{"roam", "how soon datagrams flow again after a move, row 20", 4 * time.Minute, measureRoam},
 }
 
@@ -110,7 +110,7 @@ func measureControl(ctx context.Context, o options) (report.Results, error) {
 	if err != nil {
 		return r, err
 	}
-	more, err := inside.Measure(ctx, inside.Options{Pairs: o.pairs, Sessions: 1 << 15, Moves: 1 << 16, Source: o.source, Progress: progress})
+	more, err := inside.Measure(ctx, inside.Options{Pairs: o.pairs, Sessions: 1 << 15, Idle: 1 << 20, Moves: 1 << 16, Source: o.source, Progress: progress})
 	r.Add(more.Rows...)
 	r.AddAside(more.Asides...)
 	return r, err

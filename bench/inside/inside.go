@@ -25,7 +25,8 @@ import (
 // Options are how much is measured.
 type Options struct {
 	Pairs    int    // runs of each measurement
-	Sessions int    // that move, or are idle
+	Sessions int    // that move
+	Idle     int    // sessions that are idle
 	Moves    int    // in each run
 	Source   string // the directory of the main module
 	// Progress is told what is measured next; nil: nobody is.
@@ -78,18 +79,45 @@ func Measure(ctx context.Context, o Options) (r report.Results, err error) {
 	if err := o.mixture(&r, run); err != nil {
 		return r, err
 	}
-	o.say("memory of %d idle sessions", o.Sessions)
-	var heap []float64
-	for range o.Pairs {
-		out, err := run("-test.run=^TestIdleMemory$", "-test.v", fmt.Sprintf("-memory.sessions=%d", o.Sessions))
-		each, unread := idle(out)
-		if unread != nil { // it fails above its goal, which is no failure here
-			return r, errors.Join(err, unread)
-		}
-		heap = append(heap, each/1024)
+	return r, o.idle(&r, run)
+}
+
+// idle gives row 18: a server whose sessions all say nothing. It is measured once: the
+// memory is the same each time, and the rest stands beside it.
+func (o Options) idle(r *report.Results, run func(...string) ([]byte, error)) error {
+	o.say("%d idle sessions", o.Idle)
+	out, err := run("-test.run=^$", "-test.bench=^BenchmarkIdle$", "-test.benchtime=1x", fmt.Sprintf("-idle.sessions=%d", o.Idle))
+	if err != nil {
+		return err
 	}
-	r.Add(report.AtMost(18, fmt.Sprintf("Go heap for each of %s idle sessions", thousands(o.Sessions)), "KiB", heap, 1.5))
-	return r, nil
+	const derived, shaken = "made=derived/", "made=shaken/"
+	var missing error
+	one := func(match, unit string, scale float64) []float64 {
+		runs := metric(out, match, unit)
+		if len(runs) != 1 {
+			missing = fmt.Errorf("no %s of %s in: %s", unit, match, out)
+		}
+		for i := range runs {
+			runs[i] *= scale
+		}
+		return runs
+	}
+	of := thousands(o.Idle) + " idle sessions"
+	r.Add(report.AtMost(18, "Go heap for each of "+of, "KiB", one(derived, "B/session", 1.0/1024), 1.5))
+	for _, aside := range []struct {
+		what, unit, match, metric string
+		scale                     float64
+	}{
+		{"the same for a few thousand that handshakes have made", "KiB", shaken, "B/session", 1.0 / 1024},
+		{"resident memory for each of " + of, "KiB", derived, "B-resident/session", 1.0 / 1024},
+		{"CPU of one core that " + of + " take", "%", derived, "%core", 1},
+		{"CPU for one garbage collection, " + of, "ms", derived, "ms/collection", 1},
+		{"pauses of all else by it", "us", derived, "us/pause", 1},
+		{"listing " + of, "ms", derived, "ms/list", 1},
+	} {
+		r.AddAside(report.Beside(18, aside.what, aside.unit, one(aside.match, aside.metric, aside.scale)))
+	}
+	return missing
 }
 
 // mixture gives row 15: a worker that opens datagrams and moves sessions.
@@ -150,15 +178,4 @@ func metric(output []byte, match, unit string) (values []float64) {
 		}
 	}
 	return values
-}
-
-// idle reads what TestIdleMemory logs.
-func idle(output []byte) (float64, error) {
-	const words = " bytes for each of "
-	before, _, found := strings.Cut(string(output), words)
-	if !found {
-		return 0, fmt.Errorf("no figure in: %s", output)
-	}
-	fields := strings.Fields(before)
-	return strconv.ParseFloat(fields[len(fields)-1], 64)
 }

@@ -24,23 +24,13 @@ PASS
 	}
 }
 
-func TestIdle(t *testing.T) {
-	got, err := idle([]byte("=== RUN   TestIdleMemory\n    memory_test.go:44: 1432 bytes for each of 20000 idle sessions\n"))
-	if err != nil || got != 1432 {
-		t.Errorf("%v, %v", got, err)
-	}
-	if _, err := idle([]byte("FAIL")); err == nil {
-		t.Error("nothing was taken for a figure")
-	}
-}
-
 // The server's benchmarks are there and print what is read from them.
 func TestMeasure(t *testing.T) {
-	r, err := Measure(t.Context(), Options{Pairs: 1, Sessions: 1 << 10, Moves: 1 << 11, Source: "../.."})
+	r, err := Measure(t.Context(), Options{Pairs: 1, Sessions: 1 << 10, Idle: 1 << 14, Moves: 1 << 11, Source: "../.."})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Rows) != 4 || len(r.Asides) != 1 {
+	if len(r.Rows) != 4 || len(r.Asides) != 2+6 {
 		t.Errorf("%+v, beside: %+v", r.Rows, r.Asides)
 	}
 	for _, row := range r.Rows {

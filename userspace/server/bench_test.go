@@ -59,7 +59,6 @@ func newBareServer(t testing.TB, slots uint32) *bareServer {
 	t.Helper()
 	cfg, err := Config{
 		Static: handshake.NewPrivateKey(), Workers: 1, TableSlots: slots,
-		Limits: Limits{AcceptQueue: int(slots)},
 	}.withDefaults()
 	if err != nil {
 		t.Fatal(err)

@@ -65,6 +65,12 @@ type puppetKey struct {
 // fallen idle when the last are opened.
 func openPuppets(t testing.TB, b *bareServer, n int) *puppets {
 	t.Helper()
+	return openPuppetsIn(t, b, 10, n, (*puppets).derive)
+}
+
+// openPuppetsIn opens the sessions of puppets in a network, as begin makes them.
+func openPuppetsIn(t testing.TB, b *bareServer, network byte, n int, begin func(*puppets, testing.TB, *puppet) *Session) *puppets {
+	t.Helper()
 	p := &puppets{
 		bareServer: b, all: make([]puppet, n), to: make([]*Session, n), keys: make(map[wire.ID]puppetKey),
 		memory: make([]byte, 0, 1<<20), now: b.clock.now(),
@@ -77,28 +83,8 @@ func openPuppets(t testing.TB, b *bareServer, n int) *puppets {
 			p.clock.start = time.Now().Add(-p.now)
 		}
 		c := &p.all[i]
-		*c = puppet{n: uint32(i), network: 10, port: 1024, top: 2}
-		rand.Read(c.c2s[:])
-		rand.Read(c.s2c[:])
-		var key handshake.PublicKey
-		rand.Read(key[:])
-		s, first, err := b.newSession(b.workers[i%len(b.workers)], key, "", 7)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.ids[0] = puppetID{0, first.ID}
-		cfg := session.Config{
-			C2S: c.c2s, S2C: c.s2c, Local: []session.LocalID{first}, MaxDatagram: 9000, PeerMaxDatagram: 9000,
-			Path: session.Path{Remote: c.addr(), Local: benchLocal},
-		}
-		for seq := range uint32(3) {
-			cfg.Remote = append(cfg.Remote, session.RemoteID{Seq: seq, ID: c.id(seq)})
-		}
-		s.told = b.addrs.Load()
-		if err := s.start(cfg); err != nil {
-			t.Fatal(err)
-		}
-		p.to[i] = s
+		*c = puppet{n: uint32(i), network: network, port: 1024, top: 2}
+		p.to[i] = begin(p, t, c)
 		p.send(c, wire.AppendDatagram(wire.AppendPing(nil, 1), []byte("x")))
 		for len(p.sent) > 0 {
 			p.reader.batch(p.now, p.take())
@@ -115,6 +101,33 @@ func openPuppets(t testing.TB, b *bareServer, n int) *puppets {
 		}
 	}
 	return p
+}
+
+// derive makes a puppet's session out of random secrets: all that a handshake leaves
+// behind, without its price.
+func (p *puppets) derive(t testing.TB, c *puppet) *Session {
+	t.Helper()
+	rand.Read(c.c2s[:])
+	rand.Read(c.s2c[:])
+	var key handshake.PublicKey
+	rand.Read(key[:])
+	s, first, err := p.newSession(p.workers[int(c.n)%len(p.workers)], key, "", 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.ids[0] = puppetID{0, first.ID}
+	cfg := session.Config{
+		C2S: c.c2s, S2C: c.s2c, Local: []session.LocalID{first}, MaxDatagram: 9000, PeerMaxDatagram: 9000,
+		Path: session.Path{Remote: c.addr(), Local: benchLocal},
+	}
+	for seq := range uint32(3) {
+		cfg.Remote = append(cfg.Remote, session.RemoteID{Seq: seq, ID: c.id(seq)})
+	}
+	s.told = p.addrs.Load()
+	if err := s.start(cfg); err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 // read takes what has come to a session's reader and returns how many datagrams.
