@@ -222,10 +222,10 @@ func (k *connection) rememberKey() {
 	}
 	k.remember = false
 	if err := k.known.Add(k.config.Server, k.config.ServerKey); err != nil {
-		k.report.say("warning: the key of %s could not be remembered: %v", k.config.Server, err)
+		k.report.message("warning: the key of %s could not be remembered: %v", k.config.Server, err)
 		return
 	}
-	k.report.say("the key of %s is remembered in %s", k.config.Server, k.known.Path)
+	k.report.message("the key of %s is remembered in %s", k.config.Server, k.known.Path)
 }
 
 // explain adds what the person can do about an error of a session.

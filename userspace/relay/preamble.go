@@ -51,6 +51,27 @@ const (
 	CodeRefused  stream.Code = 4 // see the answer
 )
 
+var codeSentences = map[stream.Code]string{
+	CodeReset:    "the service's connection was reset",
+	CodeIdle:     "nothing went through for as long as the service allows",
+	CodeShutdown: "the server has ended the connection",
+}
+
+// Explain says in words why the other end has reset a stream; other errors it returns
+// as they are.
+func Explain(err error) error {
+	if reset, ok := errors.AsType[*stream.ResetError](err); ok && reset.Remote && codeSentences[reset.Code] != "" {
+		return fmt.Errorf("%s: %w", codeSentences[reset.Code], err)
+	}
+	return err
+}
+
+// IsRefusal reports whether an error of writing means that the other end reads no more.
+func IsRefusal(err error) bool {
+	reset, ok := errors.AsType[*stream.ResetError](err)
+	return ok && reset.Remote
+}
+
 // RefusedError means that the server has no connection for the stream. Another
 // stream may have more luck: the server tries again each time.
 type RefusedError struct {

@@ -148,7 +148,7 @@ func (f *flow) up() {
 	case readErr != nil:
 		f.fail(fmt.Errorf("local connection: %w", readErr))
 		f.remote.Reset(CodeReset)
-	case isRemoteReset(writeErr):
+	case IsRefusal(writeErr):
 		// The peer reads no more. Whether that is all, down finds out: after a reset of
 		// both directions, or a refusal, its own end says so.
 	default:
@@ -220,9 +220,4 @@ func (f *flow) throttle(up bool, n int) {
 		case <-f.stop:
 		}
 	}
-}
-
-func isRemoteReset(err error) bool {
-	reset, ok := errors.AsType[*stream.ResetError](err)
-	return ok && reset.Remote
 }

@@ -7,6 +7,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"sync/atomic"
+	"time"
 
 	"github.com/xdp-roam/xdp-roam/userspace/relay"
 )
@@ -18,6 +20,9 @@ import (
 // nothing can end one of a terminal: the caller is about to exit. Errors: those
 // of Tunnel.Connect, a *relay.RefusedError if there is no backend, a
 // *stream.ResetError, and those of in and out.
+//
+// Nothing tells when the other end has what was sent. After an answer to all of it,
+// that is no question; what in had behind the answer's end gets linger to arrive.
 func Stdio(ctx context.Context, tunnel *Tunnel, in io.Reader, out io.Writer) error {
 	remote, err := tunnel.Connect(ctx)
 	if err != nil {
@@ -25,7 +30,8 @@ func Stdio(ctx context.Context, tunnel *Tunnel, in io.Reader, out io.Writer) err
 	}
 	defer context.AfterFunc(ctx, func() { remote.Reset(relay.CodeShutdown) })()
 	sent := make(chan error, 1)
-	go func() { sent <- send(remote, in) }()
+	source := &reader{in: in}
+	go func() { sent <- send(remote, source) }()
 	if _, err = io.Copy(out, remote); err != nil {
 		remote.Reset(relay.CodeReset)
 		select {
@@ -33,40 +39,51 @@ func Stdio(ctx context.Context, tunnel *Tunnel, in io.Reader, out io.Writer) err
 			err = cmp.Or(cause, err)
 		default:
 		}
-		return cmp.Or(ctx.Err(), err)
+		return cmp.Or(ctx.Err(), relay.Explain(err))
 	}
+	before := source.bytes.Load()
 	if c, ok := out.(io.Closer); ok {
 		c.Close()
 	}
 	select {
 	case err = <-sent:
-		return err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	if err == nil && source.bytes.Load() > before {
+		rest(ctx, linger)
+	}
+	return err
 }
 
-// send carries in to the stream. What the peer does not want any more is no error.
-func send(remote *relay.Conn, in io.Reader) error {
-	source := &reader{in: in}
-	if _, err := io.Copy(writer{remote}, source); err != nil {
-		if source.err != nil {
-			remote.Reset(relay.CodeReset) // or a part would pass for the whole
-			return fmt.Errorf("standard input: %w", source.err)
-		}
+// linger is how long the last bytes of in have to arrive.
+const linger = time.Second
+
+// send carries source to the stream. What the peer does not want any more is no error.
+func send(remote *relay.Conn, source *reader) error {
+	_, err := io.Copy(writer{remote}, source)
+	switch {
+	case err == nil:
+		return remote.CloseWrite()
+	case source.err != nil:
+		remote.Reset(relay.CodeReset) // or a part would pass for the whole
+		return fmt.Errorf("standard input: %w", source.err)
+	case relay.IsRefusal(err):
 		return nil
 	}
-	return remote.CloseWrite()
+	return err
 }
 
-// reader remembers its own error.
+// reader counts, and remembers its own error.
 type reader struct {
-	in  io.Reader
-	err error
+	in    io.Reader
+	bytes atomic.Int64
+	err   error
 }
 
 func (r *reader) Read(p []byte) (int, error) {
 	n, err := r.in.Read(p)
+	r.bytes.Add(int64(n))
 	if err != nil && err != io.EOF {
 		r.err = err
 	}

@@ -88,7 +88,7 @@ func (t *TCP) serve(ctx context.Context, local relay.Local) {
 		return
 	}
 	if _, err := (relay.Pump{}).Run(ctx, local, remote); err != nil && ctx.Err() == nil {
-		t.Report("%s: %v", name(local), err)
+		t.Report("%s: %v", name(local), relay.Explain(err))
 	}
 }
 

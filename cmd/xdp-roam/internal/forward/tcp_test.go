@@ -41,12 +41,19 @@ type tcpBench struct {
 
 func newTCPBench(t *testing.T) *tcpBench {
 	t.Helper()
-	b := &tcpBench{t: t}
-	var err error
-	if b.echo, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+	echo, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
 		t.Fatal(err)
 	}
-	go b.serveEcho(b.echo)
+	b := newTCPBenchBefore(t, echo)
+	go b.serveEcho(echo)
+	return b
+}
+
+// newTCPBenchBefore is a tcpBench before another backend.
+func newTCPBenchBefore(t *testing.T, listener net.Listener) *tcpBench {
+	t.Helper()
+	b := &tcpBench{t: t, echo: listener}
 	backend, err := service.New("tcp://"+b.echo.Addr().String(), service.Limits{}, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -250,6 +257,16 @@ func TestTunnelAgain(t *testing.T) {
 	}
 }
 
+// closer is an output that tells when it is closed.
+type closer struct{ closed chan struct{} }
+
+func (closer) Write(p []byte) (int, error) { return len(p), nil }
+
+func (c closer) Close() error {
+	close(c.closed)
+	return nil
+}
+
 func TestStdio(t *testing.T) {
 	b := newTCPBench(t)
 	in, feed := io.Pipe()
@@ -261,6 +278,61 @@ func TestStdio(t *testing.T) {
 	feed.Close() // a half-close; the echo still answers
 	if err := <-done; err != nil || out.String() != "hello world" {
 		t.Errorf("%q, %v", out.String(), err)
+	}
+
+	// What comes behind the end of the answer arrives, too, and a session that is lost
+	// meanwhile is an error.
+	half, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer half.Close()
+	early := newTCPBenchBefore(t, half)
+	for _, lose := range []bool{false, true} {
+		in, feed = io.Pipe()
+		ended := make(chan struct{})
+		go func() { done <- Stdio(t.Context(), early.tunnel, in, closer{ended}) }()
+		feed.Write([]byte("x"))
+		c, err := half.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.(*net.TCPConn).CloseWrite()
+		<-ended
+		if lose {
+			early.tunnel.mu.Lock()
+			session := early.tunnel.current.session
+			early.tunnel.mu.Unlock()
+			session.Close(0, "")
+			go func(feed *io.PipeWriter) { // the stream takes some before it knows
+				for {
+					if _, err := feed.Write(make([]byte, 10_000)); err != nil {
+						return
+					}
+				}
+			}(feed)
+			if err := <-done; !errors.Is(err, net.ErrClosed) {
+				t.Errorf("a session that is lost: %v", err)
+			}
+			in.Close()
+			break
+		}
+		got := make(chan int64, 1)
+		go func() {
+			n, _ := io.Copy(io.Discard, c)
+			got <- n
+		}()
+		const size = 50_000
+		feed.Write(make([]byte, size))
+		feed.Close()
+		if err := <-done; err != nil {
+			t.Errorf("behind the end: %v", err)
+		}
+		early.tunnel.Close()
+		if n := <-got; n != size+1 {
+			t.Errorf("%d bytes of %d came", n, size+1)
+		}
+		early = newTCPBenchBefore(t, half)
 	}
 
 	// A context that ends leaves at once, whatever in does.

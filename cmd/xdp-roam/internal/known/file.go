@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/xdp-roam/xdp-roam/userspace/client"
 	"github.com/xdp-roam/xdp-roam/userspace/handshake"
@@ -52,7 +53,7 @@ func Name(server string) (string, error) {
 	} else {
 		host = strings.ToLower(strings.TrimSuffix(host, "."))
 	}
-	if strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r == '#' || r == 0x7f }) {
+	if strings.ContainsFunc(host, func(r rune) bool { return r == ' ' || r == '#' || !unicode.IsPrint(r) }) {
 		return "", fmt.Errorf("%w: server %q: a name has no blanks", client.ErrConfig, server)
 	}
 	return net.JoinHostPort(host, strconv.Itoa(int(port))), nil
