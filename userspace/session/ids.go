@@ -5,8 +5,6 @@ package session
 import (
 	"time"
 
-	"golang.zx2c4.com/wireguard/replay"
-
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
@@ -44,40 +42,6 @@ type localID struct {
 	// over: from then on it has to be silent.
 	heard Time
 }
-
-// receiving is what it takes to open packets on an id. It is made at the first
-// packet and given back in a pause: it is all but the size of a session's rest.
-type receiving struct {
-	key    idKey
-	window replay.Filter
-}
-
-// accept marks the counter of a packet that has just been opened as received. It
-// returns Delivered, ReplayDuplicate or ReplayOld.
-func (l *localID) accept(counter uint64) Reason {
-	if counter < uint64(l.floor) {
-		return ReplayOld
-	}
-	if !l.use.window.ValidateCounter(counter, wire.MaxCounter) {
-		if counter+replayWindow+1 < uint64(l.next) {
-			return ReplayOld
-		}
-		return ReplayDuplicate
-	}
-	l.next = max(l.next, uint32(counter)+1)
-	return Delivered
-}
-
-// rest gives the memory of an id back that has been silent for a while: the window
-// is a kilobyte. Every counter up to the highest then counts as received, which
-// refuses replays as before, and packets that were under way for so long.
-func (l *localID) rest() {
-	publish(&l.use, nil)
-	l.floor = l.next
-}
-
-// replayWindow is the least number of counters that the replay filter holds.
-const replayWindow = 8128
 
 // remoteID is an id that the peer issued: we send on it.
 type remoteID struct {

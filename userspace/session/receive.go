@@ -48,7 +48,7 @@ func (s *Session) receive(now Time, from *Path, pkt []byte, out *Output, shortcu
 	if s.state == StateUnconfirmed && s.role == Server && !from.Same(s.path) {
 		return Unconfirmed
 	}
-	if r := in.accept(counter); r != Delivered {
+	if r := in.accept(counter, !steady && !from.Same(s.path)); r != Delivered {
 		if r == ReplayDuplicate {
 			s.duplicate(now, *from, out)
 		}
