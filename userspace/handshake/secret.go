@@ -4,10 +4,12 @@ package handshake
 
 import (
 	"crypto/hkdf"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"hash"
+	"sync"
 
-	"github.com/xdp-roam/xdp-roam/internal/mac"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
@@ -47,8 +49,41 @@ func (s StateSecret) ResetKey() [32]byte {
 
 // ResetToken returns the stateless reset token of an id.
 func ResetToken(resetKey [32]byte, id wire.ID) wire.Token {
-	sum := mac.Sum(&resetKey, id[:])
-	return wire.Token(sum[:len(wire.Token{})])
+	return newTokenMaker(&resetKey).token(id)
+}
+
+// ResetTokens is ResetToken for many ids of one key, without allocating: a server
+// makes one for each id that it issues. Any number of goroutines may use it.
+type ResetTokens struct{ makers sync.Pool }
+
+// NewResetTokens returns the ResetTokens of a key.
+func NewResetTokens(resetKey [32]byte) *ResetTokens {
+	return &ResetTokens{sync.Pool{New: func() any { return newTokenMaker(&resetKey) }}}
+}
+
+// Token returns the stateless reset token of an id.
+func (r *ResetTokens) Token(id wire.ID) wire.Token {
+	m := r.makers.Get().(*tokenMaker)
+	defer r.makers.Put(m)
+	return m.token(id)
+}
+
+// tokenMaker makes one token at a time. Locals would escape to the heap by mac.
+type tokenMaker struct {
+	mac hash.Hash
+	id  wire.ID
+	sum [sha256.Size]byte
+}
+
+func newTokenMaker(resetKey *[32]byte) *tokenMaker {
+	return &tokenMaker{mac: hmac.New(sha256.New, resetKey[:])}
+}
+
+func (m *tokenMaker) token(id wire.ID) wire.Token {
+	m.id = id
+	m.mac.Reset()
+	m.mac.Write(m.id[:])
+	return wire.Token(m.mac.Sum(m.sum[:0])[:len(wire.Token{})])
 }
 
 // expand is HKDF-Expand-SHA256 over a secret that is uniformly random, so that

@@ -32,14 +32,16 @@ type keyring struct {
 }
 
 type stateKeys struct {
-	state handshake.State
-	reset [handshake.Generations][32]byte
+	state  handshake.State
+	reset  [handshake.Generations][32]byte
+	tokens [handshake.Generations]*handshake.ResetTokens // of those keys
 }
 
 func (k *keyring) set(s handshake.State) {
 	keys := &stateKeys{state: s}
 	for g := range keys.reset {
 		keys.reset[g] = s.ResetKey(uint8(g))
+		keys.tokens[g] = handshake.NewResetTokens(keys.reset[g])
 	}
 	k.now.Store(keys)
 }
@@ -51,7 +53,7 @@ func (k *keyring) resetKey(id wire.ID) [32]byte {
 
 // resetToken returns what an id's stateless reset ends with.
 func (k *keyring) resetToken(id wire.ID) wire.Token {
-	return handshake.ResetToken(k.resetKey(id), id)
+	return k.now.Load().tokens[maps.Generation(id)].Token(id)
 }
 
 // RotateState makes the next generation of the state secret: new ids and cookies

@@ -5,10 +5,11 @@ package session
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 
-	"github.com/xdp-roam/xdp-roam/internal/mac"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
@@ -27,14 +28,13 @@ type idKey struct {
 
 // deriveID is the key schedule of an id: HKDF-Expand-SHA256(direction secret,
 // "roam1 id" || seq || id, 44) = key || iv.
-func deriveID(secret *[32]byte, seq uint32, id *wire.ID) (okm [keyLen + nonceLen]byte) {
+func deriveID(secret *[32]byte, seq uint32, id *wire.ID) ([]byte, error) {
 	const label = "roam1 id"
 	var info [len(label) + 4 + wire.IDLen]byte
 	copy(info[:], label)
 	binary.BigEndian.PutUint32(info[len(label):], seq)
 	copy(info[len(label)+4:], id[:])
-	mac.Expand(secret, info[:], okm[:])
-	return okm
+	return hkdf.Expand(sha256.New, secret[:], string(info[:]), keyLen+nonceLen)
 }
 
 // errNoSecret: the id belongs to an epoch that is not agreed on.
@@ -46,7 +46,10 @@ func (k *idKey) build(secret *[32]byte, seq uint32, id *wire.ID) error {
 	if secret == nil {
 		return errNoSecret
 	}
-	okm := deriveID(secret, seq, id)
+	okm, err := deriveID(secret, seq, id)
+	if err != nil {
+		return err
+	}
 	block, err := aes.NewCipher(okm[:keyLen])
 	if err != nil {
 		return err
@@ -56,7 +59,7 @@ func (k *idKey) build(secret *[32]byte, seq uint32, id *wire.ID) error {
 		return err
 	}
 	*k = idKey{aead, [nonceLen]byte(okm[keyLen:])}
-	clear(okm[:])
+	clear(okm)
 	return nil
 }
 

@@ -79,8 +79,11 @@ func TestVectorKeys(t *testing.T) {
 			if id.Issuer == "client" {
 				secret = s.sendSecret(id.Seq)
 			}
-			okm := deriveID(secret, id.Seq, (*wire.ID)(unhex(t, id.ID)))
-			if got := hex.EncodeToString(okm[:]); got != id.Key+id.IV {
+			okm, err := deriveID(secret, id.Seq, (*wire.ID)(unhex(t, id.ID)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := hex.EncodeToString(okm); got != id.Key+id.IV {
 				t.Errorf("%s id %d: %s, want %s%s", id.Issuer, id.Seq, got, id.Key, id.IV)
 			}
 		}
