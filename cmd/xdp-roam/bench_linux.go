@@ -86,7 +86,7 @@ func runBench(ctx context.Context, e *env, flags benchFlags) error {
 		results.Add(r.Rows...)
 		results.AddAside(r.Asides...)
 	}
-	return showBench(e, results)
+	return showBench(e, results, !flags.quick)
 }
 
 // measurePlane runs on a goroutine whose thread ends with it: it keeps its CPU and priority.
@@ -118,11 +118,12 @@ type measurement struct {
 	Runs  []float64    `json:"runs"`
 }
 
-func showBench(e *env, r report.Results) error {
+// showBench prints the rows; judged: long enough runs to tell whether a goal is met.
+func showBench(e *env, r report.Results, judged bool) error {
 	var items []measurement
 	for _, row := range r.Rows {
 		m := measurement{Row: row.Row, Name: row.Name, Unit: row.Unit, Value: row.Value, Peer: row.Peer, Runs: row.Runs}
-		if row.Portable() {
+		if judged && row.Portable() {
 			m.Goal, m.Met = row.Goal, &row.Met
 		}
 		items = append(items, m)

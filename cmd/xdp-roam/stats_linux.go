@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -40,6 +41,9 @@ elsewhere table after table; -o jsonl is a line for each counter and look.`,
 			case times < 0 || times > 0 && watch == 0:
 				return usage("--times goes with --watch, and is 1 or more")
 			}
+			if err := errors.Join(oneOf("--stage", s.stages, statsStages), oneOf("--verdict", s.verdicts, statsVerdicts)); err != nil {
+				return err
+			}
 			s.env = e
 			defer s.close()
 			if watch == 0 {
@@ -55,9 +59,32 @@ elsewhere table after table; -o jsonl is a line for each counter and look.`,
 	flags := c.Flags()
 	flags.DurationVar(&watch, "watch", 0, "look again every `D`, and show rates")
 	flags.IntVar(&times, "times", 0, "end after `N` tables (default never)")
-	flags.StringSliceVar(&s.stages, "stage", nil, "those of `STAGE`: xdp, socket, server or events (repeat for more)")
-	flags.StringSliceVar(&s.verdicts, "verdict", nil, "those with `VERDICT`: pass, drop, tx, redirect, deliver, answer or event (repeat for more)")
+	flags.StringSliceVar(&s.stages, "stage", nil, "those of `STAGE`: "+either(statsStages)+" (repeat for more)")
+	flags.StringSliceVar(&s.verdicts, "verdict", nil, "those with `VERDICT`: "+either(statsVerdicts)+" (repeat for more)")
 	return c
+}
+
+// What counters have for a stage and a verdict.
+var (
+	statsStages   = []string{"xdp", "socket", "server", "events"}
+	statsVerdicts = []string{"pass", "drop", "tx", "redirect", "deliver", "answer", "event"}
+)
+
+// oneOf refuses a value that a flag does not have: a filter that nothing passes would
+// look like counters of zero.
+func oneOf(flag string, values, known []string) error {
+	for _, v := range values {
+		if !slices.Contains(known, v) {
+			return usage("%s %q: write %s", flag, v, either(known))
+		}
+	}
+	return nil
+}
+
+// either lists words, such as "a, b or c".
+func either(words []string) string {
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
 // statsReader reads the counters where they are: at the daemon, else in the maps.
