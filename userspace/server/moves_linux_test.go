@@ -8,7 +8,6 @@ import (
 	"math/bits"
 	"math/rand/v2"
 	"runtime"
-	"runtime/debug"
 	"runtime/metrics"
 	"testing"
 	"time"
@@ -27,10 +26,9 @@ var moveSessions = flag.Int("moves.sessions", 1<<15, "how many sessions Benchmar
 // by a NAT's doing (rebind), or by their own, which takes new ids on both sides.
 //
 // Counted is the CPU time of the server's thread, and its share of the garbage
-// collector's: what a collection costs, for as much of one as the server allocates.
-// The collector runs between the batches, since most of the garbage is the clients',
-// who make their packets outside of the counted time, too. What the server sends
-// costs it a copy more than it would elsewhere.
+// collector's: of what all other threads use meanwhile, as much as of the bytes that
+// are allocated is the server's. The clients make their packets outside of the
+// counted time. What the server sends costs it a copy more than it would elsewhere.
 func BenchmarkMoves(b *testing.B) {
 	for _, rebind := range []bool{true, false} {
 		b.Run(fmt.Sprintf("rebind=%v/sessions=%d", rebind, *moveSessions), func(b *testing.B) {
@@ -42,8 +40,8 @@ func BenchmarkMoves(b *testing.B) {
 // moveEvery is how often a session moves: often enough that it keeps its keys.
 const moveEvery = 5 * time.Second
 
-// collectAt is how much is allocated before the collector runs.
-const collectAt = 2 << 30
+// collections is how many times the collector runs at least before its share is known.
+const collections = 4
 
 // mover is a fleet of clients, the first of which move.
 type mover struct {
@@ -59,8 +57,7 @@ type mover struct {
 		candidate, response, pong, timers time.Duration
 		bytes, objects                    uint64 // allocated
 	}
-	collected uint64 // what was allocated when the collector ran last
-	datagram  [64]byte
+	datagram [64]byte
 }
 
 // newMover opens the sessions of those that move and of more.
@@ -80,11 +77,12 @@ func benchmarkMoves(b *testing.B, sessions int, rebind bool) {
 	m := newMover(b, sessions, 0)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	gc := newCollector(b)
 	b.ResetTimer()
 	moves := 0
-	for moves < b.N {
+	for moves < b.N || gc.cycles < collections {
 		moves += m.move(b, rebind)
+		gc.look(b)
 	}
 	b.StopTimer()
 	if got, want := m.totals.movesCommitted.Load(), uint64(moves); got != want {
@@ -95,8 +93,9 @@ func benchmarkMoves(b *testing.B, sessions int, rebind bool) {
 	b.ReportMetric(each(m.spent.response), "ns/response")
 	b.ReportMetric(each(m.spent.pong), "ns/pong")
 	b.ReportMetric(each(m.spent.timers), "ns/timers")
-	collected := time.Duration(float64(m.spent.bytes) * gcPerByte())
+	collected := time.Duration(float64(m.spent.bytes) * gc.perByte())
 	b.ReportMetric(each(collected), "ns/gc")
+	b.ReportMetric(gc.perByte(), "ns/gc-byte")
 	b.ReportMetric(float64(m.spent.bytes)/float64(moves), "B/move")
 	b.ReportMetric(float64(m.spent.objects)/float64(moves), "allocs/move")
 	all := m.busy() + collected
@@ -114,10 +113,6 @@ func (m *mover) busy() time.Duration {
 func (m *mover) move(t testing.TB, rebind bool) int {
 	if m.next == 0 { // the hardware cannot guess the order
 		rand.Shuffle(len(m.order), func(i, j int) { m.order[i], m.order[j] = m.order[j], m.order[i] })
-	}
-	if bytes, _ := allocated(); bytes-m.collected > collectAt {
-		runtime.GC()
-		m.collected = bytes
 	}
 	batch := m.order[m.next:min(m.next+batchSize, len(m.order))]
 	m.next = (m.next + len(batch)) % len(m.order)
@@ -173,9 +168,11 @@ func (m *mover) account(t testing.TB, spent *time.Duration, f func()) {
 }
 
 // threadTime is the CPU time that the calling thread has used.
-func threadTime(t testing.TB) time.Duration {
+func threadTime(t testing.TB) time.Duration { return cpuTime(t, unix.CLOCK_THREAD_CPUTIME_ID) }
+
+func cpuTime(t testing.TB, clock int32) time.Duration {
 	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts); err != nil {
+	if err := unix.ClockGettime(clock, &ts); err != nil {
 		t.Fatal(err)
 	}
 	return time.Duration(ts.Nano())
@@ -189,27 +186,44 @@ func allocated() (bytes, objects uint64) {
 	return allocations[0].Value.Uint64(), allocations[1].Value.Uint64()
 }
 
-// gcPerByte is the CPU time in nanoseconds that the garbage collector takes on threads
-// of its own for each byte that is allocated: left alone, it collects when that is as
-// much as was in use (GOGC=100).
-func gcPerByte() float64 {
-	spent := func() (seconds float64) {
-		s := []metrics.Sample{
-			{Name: "/cpu/classes/gc/mark/dedicated:cpu-seconds"}, {Name: "/cpu/classes/gc/mark/idle:cpu-seconds"},
-			{Name: "/cpu/classes/gc/pause:cpu-seconds"},
-		}
-		metrics.Read(s)
-		for i := range s {
-			seconds += s[i].Value.Float64()
-		}
-		return seconds
+// collector is the account of the garbage collector: left alone as in a server, it
+// collects whenever as much was allocated as was in use. What it does on the thread
+// that allocates is on that one's account already.
+type collector struct {
+	began, last collected
+	cycles      int // whole ones between the two
+}
+
+// collected is what threads that are not the benchmark's have used, the collector's
+// and next to nothing else, and what was allocated, when a collection had ended.
+type collected struct {
+	cycle, bytes uint64
+	elsewhere    time.Duration
+}
+
+func newCollector(t testing.TB) *collector {
+	runtime.GC()
+	now := lookAround(t)
+	return &collector{began: now, last: now}
+}
+
+// look takes notice of a collection that has ended since the last look.
+func (c *collector) look(t testing.TB) {
+	if now := lookAround(t); now.cycle != c.last.cycle {
+		c.last, c.cycles = now, int(now.cycle-c.began.cycle)
 	}
-	runtime.GC()
-	before := spent()
-	runtime.GC()
-	var ms runtime.MemStats
-	runtime.ReadMemStats(&ms)
-	return (spent() - before) * 1e9 / float64(ms.HeapAlloc)
+}
+
+// perByte is nanoseconds for each byte that is allocated.
+func (c *collector) perByte() float64 {
+	return float64(c.last.elsewhere-c.began.elsewhere) / float64(c.last.bytes-c.began.bytes)
+}
+
+func lookAround(t testing.TB) collected {
+	bytes, _ := allocated()
+	cycles := []metrics.Sample{{Name: "/gc/cycles/total:gc-cycles"}}
+	metrics.Read(cycles)
+	return collected{cycles[0].Value.Uint64(), bytes, cpuTime(t, unix.CLOCK_PROCESS_CPUTIME_ID) - threadTime(t)}
 }
 
 // Puppets move as clients do: every move is committed and ids do not run out. Each
