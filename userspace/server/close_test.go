@@ -18,13 +18,18 @@ func TestCloseIsRepeated(t *testing.T) {
 	c := dial(t, srv, "127.0.0.1", nil)
 	s := accept(t, srv)
 	talk(t, s, c, "before")
-	time.Sleep(50 * time.Millisecond) // what the handshake left to be acknowledged
 	c.mu.Lock()
 	c.deaf = 2
 	c.mu.Unlock()
-	if err := srv.Close(); err != nil {
-		t.Fatal(err)
+	// As Close does, which would not wait for a client as slow as a busy machine's.
+	told := srv.closeSessions(wire.CloseShuttingDown, func(*Session) (string, bool) { return "test", true })
+	if len(told) != 1 {
+		t.Fatalf("%d clients were told", len(told))
 	}
+	eventually(t, "the client has acknowledged", func() bool {
+		ok, _ := told[0].state(srv.clock.now())
+		return ok
+	})
 	if e := c.closedWith(); e.Code != wire.CloseShuttingDown {
 		t.Errorf("the client learned %+v", e)
 	}

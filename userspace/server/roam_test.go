@@ -328,10 +328,16 @@ func newFeedOf(t testing.TB, workers, size, n int) (*feed, *Session, [][]byte) {
 	s := accept(t, srv)
 	c.sendDatagram("settle")
 	receive(t, s)
-	time.Sleep(50 * time.Millisecond) // the handshake's NEW_IDs and their PONGs
+	eventually(t, "both have acknowledged the other's ids", func() bool {
+		c.mu.Lock()
+		s.mu.Lock()
+		defer c.mu.Unlock()
+		defer s.mu.Unlock()
+		return c.state.Info().SRTT > 0 && s.state.Info().SRTT > 0
+	})
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.block = true
+	c.closed, c.deaf = true, 1<<30 // nothing comes of it any more, nor does it allocate
 	packets := make([][]byte, n)
 	var out session.Output
 	for i := range packets {
