@@ -104,6 +104,19 @@ func (s *Session) spare(source Path) *remoteID {
 	return probed
 }
 
+// unused counts the ids of the peer that a path to anywhere could have. A rotation
+// that could as well not be leaves one of them: the ids below it, a runner's among
+// them, are lost to the next move, which without another would show its old id on
+// the new network.
+func (s *Session) unused() (n int) {
+	for _, r := range s.remote {
+		if !r.taken && !r.probed && s.usable(r) && r.Seq > s.unusedAbove() && !s.races(r) {
+			n++
+		}
+	}
+	return n
+}
+
 // unusedAbove is the seq above which the peer's ids can be unused: it may retire
 // those below one that carried our packets.
 func (s *Session) unusedAbove() uint32 { return max(s.rid.Seq, s.sentSeq) }
@@ -120,8 +133,8 @@ func (s *Session) safe() *remoteID {
 	return s.rid
 }
 
-// spareForProbe returns the id that answers a probe from source, which came on a
-// newer id than the current path's: the one kept for it, else an unused one, else
+// spareForProbe returns the id that answers a probe from source, which came on
+// another id than the current path's: the one kept for it, else an unused one, else
 // the current id.
 func (s *Session) spareForProbe(source Path) *remoteID {
 	r := s.spare(source)

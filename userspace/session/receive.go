@@ -55,7 +55,7 @@ func (s *Session) receive(now Time, from *Path, pkt []byte, out *Output, shortcu
 		return r
 	}
 	s.lastReceived = now
-	s.heardPeer()
+	out.Rearm = s.heardPeer() || out.Rearm
 	s.received.Packets++
 	s.received.Bytes += uint64(len(pkt))
 	if steady && s.plainDatagram(now, in, counter, plain, out) {
@@ -273,7 +273,9 @@ func (s *Session) idForReply(from Path, in *localID) *remoteID {
 	if l := s.findLeft(from); l != nil {
 		return l.rid
 	}
-	if in.Seq > s.pathLocal.Seq {
+	if in != s.pathLocal {
+		// Also on an older one: the current path may have gone on to a newer since, as
+		// at a rekey, and its id is not to be seen where the probe came from.
 		return s.spareForProbe(from)
 	}
 	return s.rid

@@ -44,11 +44,14 @@ func (s *Session) expect(now Time) {
 // patience is how long a sign of life may take.
 func (s *Session) patience() time.Duration { return max(s.rtt.pto(), minSilence) }
 
-// heardPeer ends a silence.
-func (s *Session) heardPeer() {
-	if s.finder != nil {
-		s.finder.silence = silence{}
+// heardPeer ends a silence. It reports whether that brings a lull's time closer: of
+// a flow that only the answer to a PING was waited for in.
+func (s *Session) heardPeer() (closer bool) {
+	if f := s.finder; f != nil {
+		closer = f.silence.waiting && f.inRow == flowing
+		f.silence = silence{}
 	}
+	return closer
 }
 
 // Asking reports whether a client has begun to ask for a sign of life, because

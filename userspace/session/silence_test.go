@@ -256,3 +256,29 @@ func TestSilenceOfListener(t *testing.T) {
 	m.run(lull + time.Duration(silentPings)*m.c.patience())
 	m.c.wants(t, "the path is dead", EventSilent, 1)
 }
+
+// On a long way the lull of a flow can come before the end of the wait for a PONG:
+// the simulation checks that the caller is told to look at its timer again.
+func TestLullBeforePong(t *testing.T) {
+	m := opened(t, 1)
+	m.rtt = 2 * time.Second
+	for range 5 {
+		m.c.Ping(m.now, &m.c.out)
+		m.flush(&m.c)
+		m.run(10 * time.Second)
+	}
+	if pto := m.c.Info().PTO; pto <= 2*lull {
+		t.Fatalf("PTO %v", pto)
+	}
+	for range flowing + 1 {
+		m.serverSend("down")
+	}
+	m.wire[flowing].at += 1 // the last of them comes after the PING has gone
+	m.run(m.rtt/2 + 1)
+	m.c.Ping(m.now, &m.c.out)
+	m.flush(&m.c)
+	m.run(m.rtt)
+	if len(m.c.got) != flowing+1 {
+		t.Fatalf("got %q", m.c.got)
+	}
+}

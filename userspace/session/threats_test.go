@@ -15,50 +15,6 @@ import (
 // The rows of docs/THREATS.md that are the state machine's alone, each under its
 // own name. TestAdversary and TestAdversaryBothEnds are about those of the path.
 
-// TestThreatLinking: who captures on two networks that a client was on finds no
-// 8-byte value in common from offset 8 on, in either direction, whatever made the
-// client change: a known move, a race, with a rekey before, between or after.
-func TestThreatLinking(t *testing.T) {
-	for seed := range uint64(50) {
-		m := opened(t, seed)
-		m.run(time.Second)
-		seen := map[[8]byte]string{}
-		m.network = func(f flight) []flight {
-			network := f.src.Addr()
-			if !f.toServer {
-				network = f.dst.Addr()
-			}
-			for i := 8; i+8 <= len(f.data); i++ {
-				v := [8]byte(f.data[i:])
-				if before := seen[v]; before != "" && before != network.String() {
-					t.Fatalf("seed %d: %x at %d on %s and %s", seed, v, i, before, network)
-				}
-				seen[v] = network.String()
-			}
-			return []flight{f}
-		}
-		for i := range 8 {
-			addr := netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(1 + i)}), 4000)
-			if m.rng.IntN(2) == 0 {
-				m.move(uint32(10+i), addr)
-			} else {
-				m.race([]netip.AddrPort{serverAddr}, map[uint32]netip.AddrPort{uint32(10 + i): addr})
-			}
-			m.run(time.Duration(m.rng.IntN(100)) * time.Millisecond)
-			if m.rng.IntN(3) == 0 {
-				m.c.Rekey(m.now, &m.c.out)
-				m.flush(&m.c)
-			}
-			for range m.rng.IntN(4) {
-				m.clientSend("up")
-				m.serverSend("down")
-				m.run(time.Duration(m.rng.IntN(100)) * time.Millisecond)
-			}
-			m.run(6 * time.Second) // spare ids are back
-		}
-	}
-}
-
 // TestThreatSpareIDsRunOut: 10,000 rebinds while no id can be issued.
 func TestThreatSpareIDsRunOut(t *testing.T) {
 	m := opened(t, 1)
