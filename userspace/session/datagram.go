@@ -48,8 +48,8 @@ func (s *Session) Send(now Time, datagram []byte, out *Output) error {
 	if len(datagram) > int(s.peerMaxDatagram) {
 		return ErrTooLarge
 	}
-	if s.role == Client && s.state == StateOpen && now-s.finder.lastDatagram >= idleRotate && s.unused() > 1 {
-		s.rotate() // what comes after a pause cannot be linked to what was before
+	if s.role == Client && s.state == StateOpen && now-s.finder.lastDatagram >= idleRotate {
+		s.rotateAfterPause()
 	}
 	if s.guard(now, out) {
 		return ErrClosed

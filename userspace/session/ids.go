@@ -104,19 +104,6 @@ func (s *Session) spare(source Path) *remoteID {
 	return probed
 }
 
-// unused counts the ids of the peer that a path to anywhere could have. A rotation
-// that could as well not be leaves one of them: the ids below it, a runner's among
-// them, are lost to the next move, which without another would show its old id on
-// the new network.
-func (s *Session) unused() (n int) {
-	for _, r := range s.remote {
-		if !r.taken && !r.probed && s.usable(r) && r.Seq > s.unusedAbove() && !s.races(r) {
-			n++
-		}
-	}
-	return n
-}
-
 // unusedAbove is the seq above which the peer's ids can be unused: it may retire
 // those below one that carried our packets.
 func (s *Session) unusedAbove() uint32 { return max(s.rid.Seq, s.sentSeq) }
@@ -166,6 +153,21 @@ func (s *Session) rotate() bool {
 	publish(&s.rid, s.take(s.path))
 	s.forgetRemote()
 	return true
+}
+
+// rotateAfterPause makes what comes after a pause unlinkable to what was before. It
+// leaves an unused id that no runner asks on: every id below the new one is lost, and
+// the next move, without one, would show its old id on the new network.
+func (s *Session) rotateAfterPause() {
+	unused := 0
+	for _, r := range s.remote {
+		if !r.taken && !r.probed && s.usable(r) && r.Seq > s.unusedAbove() && !s.races(r) {
+			unused++
+		}
+	}
+	if unused > 1 {
+		s.rotate()
+	}
 }
 
 // Rotate moves our sending to an unused id of the peer now, and the peer, which

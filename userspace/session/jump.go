@@ -18,8 +18,8 @@ func (s *Session) noticeJump(now, due Time, out *Output) {
 }
 
 // Resume tells a client that its machine has slept, or that the clock jumped, so
-// that nothing is known of the path: it asks at once, on a fresh id, and reports
-// EventClockJump. A race that ran ends without a result; the caller may Race anew.
+// that nothing is known of the path: it asks at once, on a fresh id if that leaves one
+// for a move, and reports EventClockJump. A race that ran ends without a result; the caller may Race anew.
 // It fails with ErrNotClient, ErrClosed or ErrNotConfirmed.
 func (s *Session) Resume(now Time, out *Output) error {
 	if err := s.canLead(); err != nil {
@@ -27,7 +27,7 @@ func (s *Session) Resume(now Time, out *Output) error {
 	}
 	s.endRace(s.path.Socket, out) // its sockets are of yesterday's networks
 	out.event(Event{Kind: EventClockJump, Path: s.path})
-	s.rotate()
+	s.rotateAfterPause()
 	s.heardPeer() // what was waited for before the pause says nothing
 	return s.Ping(now, out)
 }

@@ -113,6 +113,23 @@ func TestMoveAfterRekeyAndPause(t *testing.T) {
 	}
 }
 
+// Nor does a wake-up.
+func TestMoveAfterWakeUp(t *testing.T) {
+	m := opened(t, 1)
+	watched(m, "move")
+	m.run(idleRotate)
+	m.clientSend("up") // on a fresh id: one is left
+	if err := m.c.Resume(m.now, &m.c.out); err != nil {
+		t.Fatal(err)
+	}
+	m.flush(&m.c)
+	m.move(2, network(0))
+	m.run(time.Second)
+	if got := m.s.Path().Remote; got != network(0) {
+		t.Errorf("the server is on %v", got)
+	}
+}
+
 // A probe that comes on an older id than the current path's, which has gone on to a
 // newer one since, is not answered on that.
 func TestProbeAcrossRekey(t *testing.T) {

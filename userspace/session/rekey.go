@@ -124,10 +124,13 @@ func (s *Session) rekeyDue() (Time, bool) {
 	if s.role != Client || s.state != StateOpen || e.change != nil {
 		return 0, false
 	}
+	// Not before the packet that calls for it: after a pause its time would have been
+	// long ago, which is what a machine that slept looks like (noticeJump).
+	at := max(e.again, s.lastReceived, s.lastSent)
 	if s.rid.counter >= rekeyPackets || s.newest.counter >= rekeyPackets {
-		return e.again, true
+		return at, true
 	}
-	return max(e.begun+rekeyAfter, e.again), s.worn
+	return max(e.begun+rekeyAfter, at), s.worn
 }
 
 // beginRekey sends REKEY_INIT with the first ids of the new epoch.

@@ -451,3 +451,24 @@ func TestRekeyWipes(t *testing.T) {
 		t.Errorf("server is %v, %v", m.s.State(), m.s.farewell.code)
 	}
 }
+
+// The first datagram of an old epoch makes a rekey due at once. It is no clock that
+// jumped.
+func TestRekeyAfterPause(t *testing.T) {
+	m := opened(t, 1)
+	m.c.options.keepalive = 25 * time.Second
+	m.talk(2 * time.Second)
+	m.c.Rekey(m.now, &m.c.out)
+	m.flush(&m.c)
+	m.run(2 * rekeyAfter)
+	if got := m.c.Info().Epoch; got != 1 {
+		t.Fatalf("epoch %d", got)
+	}
+	m.c.events = nil
+	m.clientSend("up")
+	m.run(time.Second)
+	if got := m.c.Info().Epoch; got != 2 {
+		t.Errorf("epoch %d after a datagram", got)
+	}
+	m.c.wants(t, "the first datagram after a pause", EventClockJump, 0)
+}
