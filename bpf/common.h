@@ -34,6 +34,9 @@
 /* No reason yet: go on. */
 #define UNDECIDED ROAM_REASON_MAX
 
+/* What a fast path returns instead of an action: the slow path's; nothing is counted or changed. */
+#define PATH_DECLINED (-1)
+
 /* An address pair and what surrounds it, as both programs see it. Addresses are IPv4-mapped, network order. */
 struct packet {
 	__u64 src[2];

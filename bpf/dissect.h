@@ -6,6 +6,8 @@
 #ifndef ROAM_DISSECT_H
 #define ROAM_DISSECT_H
 
+#include <linux/udp.h>
+
 #include "common.h"
 
 #define ROAM_INIT 0x08
@@ -34,6 +36,15 @@
 #define QUIC_LONG_FIRST 192
 #define QUIC_LONG_DCID_LEN_AT 5
 #define QUIC_LONG_DCID_AT 6
+
+/* UDP and the beginning of a DATA packet. */
+struct data_packet {
+	struct udphdr udp;
+	__u8 type;
+	__u8 counter[7];
+	__u64 id[2];
+};
+_Static_assert(sizeof(struct data_packet) == 32, "no padding");
 
 struct dissection {
 	__u8 reason;  /* INIT, MAIN (a ROAM id), QUIC, DTLS, or a final verdict */

@@ -39,18 +39,18 @@ static __always_inline const struct roam_listener *listener_search(__u64 addr0, 
 	return NULL;
 }
 
-/* The listener that a packet's destination is, or NULL. */
-static __noinline const struct roam_listener *listener_find(const struct packet *p)
+/* The listener that a destination is, or NULL. */
+static __noinline const struct roam_listener *listener_find(__u64 addr0, __u64 addr1, __u16 port, __u8 stage)
 {
 	const struct roam_listener *l;
 
-	if (!p->dport) /* a free entry has port zero */
+	if (!port) /* a free entry has port zero */
 		return NULL;
-	l = listener_search(p->dst[0], p->dst[1], p->dport);
+	l = listener_search(addr0, addr1, port);
 	if (l)
 		return l;
-	l = listener_search(0, 0, p->dport);
-	if (l && p->stage == ROAM_STAGE_XDP && !(l->flags & ROAM_LISTENER_EVERYWHERE))
+	l = listener_search(0, 0, port);
+	if (l && stage == ROAM_STAGE_XDP && !(l->flags & ROAM_LISTENER_EVERYWHERE))
 		return NULL;
 	return l;
 }

@@ -22,9 +22,8 @@
 volatile const bool xsk_enabled = false;
 volatile const __u32 xsk_interface = 0;
 
-/* What a path returns instead of an XDP action. */
-#define PATH_DECLINED (-1) /* the slow path's; nothing is counted or changed */
-#define PATH_INIT (-2)	   /* an INIT to one of our listeners: xdp_init_path's; as above */
+/* What a path returns instead of an action, beside PATH_DECLINED. */
+#define PATH_INIT (-2)	   /* an INIT to one of our listeners: xdp_init_path's; nothing is counted or changed */
 
 static __always_inline int xdp_action(__u32 reason)
 {
@@ -90,15 +89,6 @@ struct fast {
 	__u8 type;
 	bool ipv6;
 };
-
-/* UDP and the beginning of a DATA packet, as they follow a plain IP header. */
-struct data_packet {
-	struct udphdr udp;
-	__u8 type;
-	__u8 counter[7];
-	__u64 id[2];
-};
-_Static_assert(sizeof(struct data_packet) == 32, "no padding");
 
 /* Does the datagram fill its IP packet? Then one length says it all. */
 static __always_inline bool fast_udp(const struct data_packet *d, __u32 ip_payload, struct fast *f)
@@ -217,7 +207,7 @@ __noinline int xdp_slow_path(struct xdp_md *ctx)
 		return XDP_PASS;
 	reason = parse(ctx, &p);
 	if (reason == UNDECIDED) {
-		if (!listener_find(&p)) {
+		if (!listener_find(p.dst[0], p.dst[1], p.dport, p.stage)) {
 			reason = ROAM_REASON_NOT_LISTENER;
 		} else {
 			reason = judge(ctx, ROAM_STAGE_XDP, cfg, cpu, &p, &owner);
