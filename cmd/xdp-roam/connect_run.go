@@ -83,10 +83,32 @@ func (k *connection) run(ctx context.Context) error {
 	return k.forward(ctx, locals)
 }
 
+// routePatience is how long -W waits for a route to the server: nobody tries a second
+// time for a program that is started while its host changes networks.
+const (
+	routePatience = 3 * time.Second
+	routeLook     = 100 * time.Millisecond
+)
+
+// openPatiently is Open for who may have no network at the moment.
+func (t *tunnel) openPatiently(ctx context.Context) error {
+	for began := time.Now(); ; {
+		err := t.Open(ctx)
+		if !errors.Is(err, client.ErrNoRoute) || time.Since(began) >= routePatience {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(routeLook):
+		}
+	}
+}
+
 // runStdio is -W.
 func (k *connection) runStdio(ctx context.Context) error {
 	t := k.tunnel(k.stdio)
-	if err := t.Open(ctx); err != nil {
+	if err := t.openPatiently(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil
 		}

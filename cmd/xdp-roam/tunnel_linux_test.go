@@ -159,7 +159,25 @@ func TestConnectStdio(t *testing.T) {
 	if code := events.exit(); code != exitOK || events.stdout.String() != "HELLO" || !strings.Contains(events.said(), `"event":"connected"`) {
 		t.Errorf("with events: exit code %d, stdout %q, stderr %q", code, events.stdout.String(), events.said())
 	}
+
+	// Between two networks there is none for a moment.
+	network := func(up bool) {
+		if err := b.client.SetUp("client0", up); err != nil {
+			t.Error(err)
+		}
+	}
+	network(false)
+	between := stdio("hello", "80")
+	time.AfterFunc(300*time.Millisecond, func() { network(true) })
+	if code := between.exit(); code != exitOK || between.stdout.String() != "HELLO" || between.said() != "" {
+		t.Errorf("between networks: exit code %d, stdout %q, stderr %q", code, between.stdout.String(), between.said())
+	}
 	b.sessions(0)
+	network(false)
+	nowhere := stdio("hello", "80")
+	if code := nowhere.exit(); code == exitOK || nowhere.stdout.Len() != 0 || !strings.Contains(nowhere.said(), "no route to the server") {
+		t.Errorf("without a network: exit code %d\n%s%s", code, nowhere.stdout.String(), nowhere.said())
+	}
 }
 
 // A client's preshared key: the right one lets it in; every other way ends with a
