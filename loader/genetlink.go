@@ -24,21 +24,32 @@ func (h genericHeader) Serialize() []byte { return []byte{h.command, h.version, 
 // genericFamily returns the number of a generic netlink family; known is false
 // where the kernel has none of that name.
 func genericFamily(name string) (family int, known bool) {
-	req := nl.NewNetlinkRequest(unix.GENL_ID_CTRL, 0)
-	req.AddData(genericHeader{unix.CTRL_CMD_GETFAMILY, 1})
-	req.AddData(nl.NewRtAttr(unix.CTRL_ATTR_FAMILY_NAME, nl.ZeroTerminated(name)))
+	value, known := genericAttr(unix.GENL_ID_CTRL, unix.CTRL_CMD_GETFAMILY,
+		nl.NewRtAttr(unix.CTRL_ATTR_FAMILY_NAME, nl.ZeroTerminated(name)), unix.CTRL_ATTR_FAMILY_ID, 2)
+	if !known {
+		return 0, false
+	}
+	return int(binary.NativeEndian.Uint16(value)), true
+}
+
+// genericAttr asks a family about one thing and returns the answer's attribute of a
+// kind, of size bytes or more; false where the kernel has none.
+func genericAttr(family int, command uint8, about *nl.RtAttr, kind uint16, size int) (value []byte, known bool) {
+	req := nl.NewNetlinkRequest(family, 0)
+	req.AddData(genericHeader{command, 1})
+	req.AddData(about)
 	answers, err := req.Execute(unix.NETLINK_GENERIC, 0)
 	if err != nil || len(answers) != 1 || len(answers[0]) < nl.SizeofGenlmsg {
-		return 0, false
+		return nil, false
 	}
 	attrs, err := nl.ParseRouteAttr(answers[0][nl.SizeofGenlmsg:])
 	if err != nil {
-		return 0, false
+		return nil, false
 	}
 	for _, a := range attrs {
-		if a.Attr.Type == unix.CTRL_ATTR_FAMILY_ID && len(a.Value) >= 2 {
-			return int(binary.NativeEndian.Uint16(a.Value)), true
+		if a.Attr.Type == kind && len(a.Value) >= size {
+			return a.Value, true
 		}
 	}
-	return 0, false
+	return nil, false
 }

@@ -259,23 +259,11 @@ func xdpFeatures(index int) (features uint64, known bool) {
 	if !known {
 		return 0, false
 	}
-	req := nl.NewNetlinkRequest(family, 0)
-	req.AddData(genericHeader{cmdDevGet, 1})
-	req.AddData(nl.NewRtAttr(attrIfindex, nl.Uint32Attr(uint32(index))))
-	answers, err := req.Execute(unix.NETLINK_GENERIC, 0)
-	if err != nil || len(answers) != 1 || len(answers[0]) < nl.SizeofGenlmsg {
+	value, known := genericAttr(family, cmdDevGet, nl.NewRtAttr(attrIfindex, nl.Uint32Attr(uint32(index))), attrXDPFeatures, 8)
+	if !known {
 		return 0, false
 	}
-	attrs, err := nl.ParseRouteAttr(answers[0][nl.SizeofGenlmsg:])
-	if err != nil {
-		return 0, false
-	}
-	for _, a := range attrs {
-		if a.Attr.Type == attrXDPFeatures && len(a.Value) >= 8 {
-			return binary.NativeEndian.Uint64(a.Value), true
-		}
-	}
-	return 0, false
+	return binary.NativeEndian.Uint64(value), true
 }
 
 func supports(features, feature uint64) Support {
