@@ -15,9 +15,14 @@ import (
 // interval is that of iperf3's reports, and so the finest pause that it can tell.
 const interval = 100 * time.Millisecond
 
-// startIperf starts iperf3 at the edge.
-func (s *stage) startIperf(ctx context.Context) error {
-	return s.server(ctx, portIperf, "", "iperf3", "-s", "-p", fmt.Sprint(portIperf), "-i", fmt.Sprint(interval.Seconds()), "-J")
+// startIperf starts iperf3 at the edge for one measurement. A server that goes on
+// hears of the end of one later than its client does, and refuses the next until then.
+func (s *stage) startIperf(ctx context.Context) (*process, error) {
+	p, err := s.start(s.net.Edge, nil, "iperf3", "-s", "-1", "-p", fmt.Sprint(portIperf), "-i", fmt.Sprint(interval.Seconds()), "-J")
+	if err != nil {
+		return nil, err
+	}
+	return p, s.listening(ctx, p, portIperf)
 }
 
 // iperfReport is what iperf3 -J says, as far as it is of use here.
@@ -49,9 +54,17 @@ type iperfReport struct {
 func (s *stage) iperf(ctx context.Context, address string, port int, seconds int, args ...string) (*iperfReport, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(seconds)*time.Second+patience, errors.New("iperf3 does not end"))
 	defer cancel()
+	server, err := s.startIperf(ctx)
+	if err != nil {
+		return nil, err
+	}
 	out, err := s.run(ctx, s.net.Client, "iperf3", append([]string{
 		"-c", address, "-p", fmt.Sprint(port), "-t", fmt.Sprint(seconds), "-i", fmt.Sprint(interval.Seconds()), "-J", "--get-server-output",
 	}, args...)...)
+	if err != nil {
+		server.kill()
+	}
+	err = errors.Join(err, server.wait(ctx))
 	r := &iperfReport{}
 	if jsonErr := json.Unmarshal([]byte(out), r); jsonErr != nil {
 		return nil, errors.Join(err, jsonErr)
