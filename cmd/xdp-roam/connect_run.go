@@ -92,10 +92,18 @@ const (
 
 // openPatiently is Open for who may have no network at the moment.
 func (t *tunnel) openPatiently(ctx context.Context) error {
+	waiting := false
 	for began := time.Now(); ; {
 		err := t.Open(ctx)
 		if !errors.Is(err, client.ErrNoRoute) || time.Since(began) >= routePatience {
+			if waiting && err == nil {
+				t.k.report.emit(&connectEvent{Event: "route_back", Service: t.service}, "service %d: the route is back", t.service)
+			}
 			return err
+		}
+		if !waiting {
+			waiting = true
+			t.k.report.emit(&connectEvent{Event: "no_route", Service: t.service, Error: err.Error()}, "service %d: waiting: %v", t.service, err)
 		}
 		select {
 		case <-ctx.Done():

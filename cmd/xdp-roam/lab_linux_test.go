@@ -140,7 +140,10 @@ func (b *labBench) command(args ...string) *exec.Cmd {
 func (b *labBench) startProgram(n *lab.Namespace, cmd *exec.Cmd) *process {
 	b.t.Helper()
 	p := &process{t: b.t, cmd: cmd, ended: make(chan struct{})}
-	cmd.Stdout, cmd.Stderr = &p.stdout, p
+	cmd.Stderr = p
+	if cmd.Stdout == nil {
+		cmd.Stdout = &p.stdout
+	}
 	if err := n.Start(cmd); err != nil {
 		b.t.Fatal(err)
 	}

@@ -128,58 +128,6 @@ func TestConnectForwards(t *testing.T) {
 	b.sessions(0)
 }
 
-// -W is clean: stdout has the service's bytes and nothing else, stderr only errors.
-func TestConnectStdio(t *testing.T) {
-	b := newLabBench(t)
-	b.startEdge("--mode", "socket", "--service", "7=echo:", "--service", "80=tcp://127.0.0.1:8080")
-	stdio := func(input string, args ...string) *process {
-		program, err := exec.LookPath("xdp-roam")
-		if err != nil {
-			t.Fatal(err)
-		}
-		cmd := exec.Command(program, append([]string{"connect", edgeAddr.String(), "--server-key", b.serverKey.Public().String(), "--identity", b.path("client.key"), "-W"}, args...)...)
-		cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+b.path("config"))
-		cmd.Stdin = strings.NewReader(input)
-		return b.startProgram(b.client, cmd)
-	}
-	away := stdio("hello", "80")
-	if code := away.exit(); code != exitFailure || away.stdout.Len() != 0 || !strings.Contains(away.said(), "the server refused the connection: ") {
-		t.Errorf("without a backend: exit code %d\n%s%s", code, away.stdout.String(), away.said())
-	}
-	b.backend("127.0.0.1:8080")
-	p := stdio("hello", "80")
-	if code := p.exit(); code != exitOK || p.stdout.String() != "HELLO" || p.said() != "" {
-		t.Errorf("exit code %d, stdout %q, stderr %q", code, p.stdout.String(), p.said())
-	}
-	none := stdio("hello", "9")
-	if code := none.exit(); code != exitFailure || none.stdout.Len() != 0 || !strings.Contains(none.said(), "service 9: the server refused: no such service") {
-		t.Errorf("no service: exit code %d\n%s%s", code, none.stdout.String(), none.said())
-	}
-	events := stdio("hello", "80", "--json")
-	if code := events.exit(); code != exitOK || events.stdout.String() != "HELLO" || !strings.Contains(events.said(), `"event":"connected"`) {
-		t.Errorf("with events: exit code %d, stdout %q, stderr %q", code, events.stdout.String(), events.said())
-	}
-
-	// Between two networks there is none for a moment.
-	network := func(up bool) {
-		if err := b.client.SetUp("client0", up); err != nil {
-			t.Error(err)
-		}
-	}
-	network(false)
-	between := stdio("hello", "80")
-	time.AfterFunc(300*time.Millisecond, func() { network(true) })
-	if code := between.exit(); code != exitOK || between.stdout.String() != "HELLO" || between.said() != "" {
-		t.Errorf("between networks: exit code %d, stdout %q, stderr %q", code, between.stdout.String(), between.said())
-	}
-	b.sessions(0)
-	network(false)
-	nowhere := stdio("hello", "80")
-	if code := nowhere.exit(); code == exitOK || nowhere.stdout.Len() != 0 || !strings.Contains(nowhere.said(), "no route to the server") {
-		t.Errorf("without a network: exit code %d\n%s%s", code, nowhere.stdout.String(), nowhere.said())
-	}
-}
-
 // A client's preshared key: the right one lets it in; every other way ends with a
 // sentence on both ends, and nothing half-open stays.
 func TestThreatPSK(t *testing.T) {

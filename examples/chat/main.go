@@ -63,7 +63,7 @@ func host(ctx context.Context, sess *server.Session, members *sync.Map) error {
 	if err != nil {
 		return err
 	}
-	request, err := relay.Accept(conn) // as `xdp-roam connect` begins a stream
+	request, err := relay.Accept(conn, nil) // as `xdp-roam connect` begins a stream
 	if err != nil {
 		return err
 	}

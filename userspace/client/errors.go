@@ -137,6 +137,9 @@ func (e *ClosedError) Error() string {
 	return msg
 }
 
+// Orderly reports whether the server has ended the session because it was done with it.
+func (e *ClosedError) Orderly() bool { return e.Remote && e.Cause == nil && e.Code == wire.CloseDone }
+
 // Is makes errors.Is find net.ErrClosed.
 func (e *ClosedError) Is(target error) bool { return target == net.ErrClosed }
 

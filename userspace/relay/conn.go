@@ -5,6 +5,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 	"time"
@@ -17,6 +18,7 @@ import (
 type Conn struct {
 	*stream.Stream
 
+	mux    *stream.Mux
 	once   sync.Once // reads the answer
 	answer error
 }
@@ -28,11 +30,45 @@ func Dial(ctx context.Context, m *stream.Mux) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.Write([]byte{version}); err != nil {
+	if _, err := s.Write([]byte{kindConnection}); err != nil {
 		s.Reset(CodeNone)
 		return nil, err
 	}
-	return &Conn{Stream: s}, nil
+	return &Conn{Stream: s, mux: m}, nil
+}
+
+// Over waits until the server has done with the stream: its backend has all that
+// was written before CloseWrite, or wants no more of it. It asks on a stream of its
+// own, since nothing else tells a client whose peer has ended its direction first. A
+// server that ends the Mux or the session in order has done with all of it. Errors:
+// ctx's, those of the Mux, and a *RefusedError of StatusVersion from a server that does
+// not know the question.
+func (c *Conn) Over(ctx context.Context) error {
+	err := c.askOver(ctx)
+	orderly, ok := errors.AsType[interface {
+		error
+		Orderly() bool
+	}](err)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, stream.ErrClosed), ok && orderly.Orderly():
+		return nil
+	}
+	return err
+}
+
+func (c *Conn) askOver(ctx context.Context) error {
+	s, err := c.mux.Open(ctx)
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { s.Reset(CodeNone) })()
+	if _, err := s.Write(appendQuestion(nil, c.ID())); err != nil {
+		return err
+	}
+	_ = s.CloseWrite() // it fails only with the Mux, as reading does
+	return readAnswer(s)
 }
 
 // Answer waits for what the server says: nil, or a *RefusedError. No Read may be
@@ -58,20 +94,35 @@ type Request struct{ s *stream.Stream }
 // long its opener may have no room for the answer.
 const openingPatience = 30 * time.Second
 
-// Accept reads how a stream begins. After an error the stream is over.
-func Accept(s *stream.Stream) (*Request, error) {
+// Accept reads how a stream begins. One that only asks about another is answered out
+// of served, which may be nil: then such questions are refused, and the client does
+// without. After an error, ErrAnswered too, the stream is over.
+func Accept(s *stream.Stream, served *Served) (*Request, error) {
 	_ = s.SetReadDeadline(time.Now().Add(openingPatience))
 	r := &Request{s}
-	if err := readOpening(s); err != nil {
+	about, question, err := readOpening(s)
+	if err == nil && question && served == nil {
+		err = fmt.Errorf("%w: it asks about another stream", ErrPreamble)
+	}
+	if err != nil {
 		if errors.Is(err, ErrPreamble) {
-			r.Refuse(StatusVersion, "this server speaks version 1 of relayed streams")
+			r.Refuse(StatusVersion, "this server does not know what the stream is for")
 		} else {
 			s.Reset(CodeRefused)
 		}
 		return nil, err
 	}
 	_ = s.SetReadDeadline(time.Time{})
-	return r, nil
+	if !question {
+		return r, nil
+	}
+	select {
+	case <-served.over(about):
+		r.Refuse(StatusConnected, "")
+	case <-s.Context().Done(): // nobody wants to know any more
+		s.Reset(CodeNone)
+	}
+	return nil, ErrAnswered
 }
 
 // Connected answers that the backend is there, and returns the stream.

@@ -4,6 +4,7 @@ package relay
 
 import (
 	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -14,9 +15,12 @@ import (
 	"github.com/xdp-roam/xdp-roam/userspace/stream"
 )
 
-// version is the first byte of a stream, from its opener. It also lets the
-// other end hear of the stream before the application has anything to say.
-const version = 1
+// The first byte of a stream, from its opener, says what it is for. It also lets
+// the other end hear of the stream before the application has anything to say.
+const (
+	kindConnection = 1 // of the backend's
+	kindQuestion   = 2 // whether another stream, whose number follows, is over
+)
 
 // Status is the server's answer to a stream, for programs; its reason is for people.
 type Status uint8
@@ -92,8 +96,12 @@ func (e *RefusedError) Error() string {
 	return msg
 }
 
-// ErrPreamble means that a stream did not begin as it must.
-var ErrPreamble = errors.New("the stream does not begin as one of this protocol")
+var (
+	// ErrPreamble means that a stream did not begin as it must.
+	ErrPreamble = errors.New("the stream does not begin as one of this protocol")
+	// ErrAnswered means that a stream was no connection: it asked about another one.
+	ErrAnswered = errors.New("the stream has asked, and was answered")
+)
 
 // maxReason is the longest reason in bytes.
 const maxReason = 255
@@ -125,16 +133,29 @@ func readAnswer(r io.Reader) error {
 	return nil
 }
 
-// readOpening takes the opener's first byte.
-func readOpening(r io.Reader) error {
+// appendQuestion appends u8 kind, u64 stream, the opener's bytes of a question.
+func appendQuestion(b []byte, about int64) []byte {
+	return binary.BigEndian.AppendUint64(append(b, kindQuestion), uint64(about))
+}
+
+// readOpening takes what the opener has to say before its connection's bytes, or the
+// whole question.
+func readOpening(r io.Reader) (about int64, question bool, err error) {
 	var head [1]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
-		return unexpected(err)
+		return 0, false, unexpected(err)
 	}
-	if head[0] != version {
-		return fmt.Errorf("%w: version %d", ErrPreamble, head[0])
+	switch head[0] {
+	case kindConnection:
+		return 0, false, nil
+	case kindQuestion:
+		var number [8]byte
+		if _, err := io.ReadFull(r, number[:]); err != nil {
+			return 0, true, unexpected(err)
+		}
+		return int64(binary.BigEndian.Uint64(number[:])), true, nil
 	}
-	return nil
+	return 0, false, fmt.Errorf("%w: kind %d", ErrPreamble, head[0])
 }
 
 func unexpected(err error) error {

@@ -43,10 +43,33 @@ func TestAnswer(t *testing.T) {
 }
 
 func TestOpening(t *testing.T) {
-	for text, want := range map[string]error{"\x01rest": nil, "\x02": ErrPreamble, "GET /": ErrPreamble, "": io.ErrUnexpectedEOF} {
-		if err := readOpening(strings.NewReader(text)); !errors.Is(err, want) {
-			t.Errorf("%q: %v, want %v", text, err, want)
+	for text, want := range map[string]error{"\x01rest": nil, "\x03": ErrPreamble, "GET /": ErrPreamble, "": io.ErrUnexpectedEOF, "\x02short": io.ErrUnexpectedEOF} {
+		if _, question, err := readOpening(strings.NewReader(text)); !errors.Is(err, want) || question != strings.HasPrefix(text, "\x02") {
+			t.Errorf("%q: %v, want %v; a question: %v", text, err, want, question)
 		}
+	}
+	r := bytes.NewReader(append(appendQuestion(nil, 1<<40+4), "rest"...))
+	if about, question, err := readOpening(r); about != 1<<40+4 || !question || err != nil || r.Len() != 4 {
+		t.Errorf("about %d, a question: %v, %v, %d bytes are left", about, question, err, r.Len())
+	}
+}
+
+// A question is answered when the stream is over, and at once where there is none.
+func TestServed(t *testing.T) {
+	var s Served
+	<-s.over(0)
+	end := s.Begin(4)
+	over := s.over(4)
+	select {
+	case <-over:
+		t.Error("it is over as it begins")
+	default:
+	}
+	end()
+	<-over
+	<-s.over(4)
+	if len(s.open) != 0 {
+		t.Errorf("%d streams are kept", len(s.open))
 	}
 }
 

@@ -45,12 +45,17 @@ func (b *streams) serve(ctx context.Context, s *Service, c Conn) error {
 	}
 	life, end := context.WithCancel(ctx)
 	var wait sync.WaitGroup
+	served := new(relay.Served)
 	for {
 		one, err := mux.Accept(ctx)
 		if err != nil {
 			break
 		}
-		wait.Go(func() { b.connect(life, s, c, one) })
+		over := served.Begin(one.ID())
+		wait.Go(func() {
+			defer over()
+			b.connect(life, s, c, one, served)
+		})
 	}
 	end() // resets all, while there is still someone to tell
 	wait.Wait()
@@ -62,10 +67,10 @@ func (b *streams) serve(ctx context.Context, s *Service, c Conn) error {
 }
 
 // connect serves one stream.
-func (b *streams) connect(ctx context.Context, s *Service, c Conn, one *stream.Stream) {
+func (b *streams) connect(ctx context.Context, s *Service, c Conn, one *stream.Stream, served *relay.Served) {
 	// Before the Pump looks after it, no peer that stands still may hold it up.
 	defer context.AfterFunc(ctx, func() { one.Reset(relay.CodeShutdown) })()
-	request, err := relay.Accept(one)
+	request, err := relay.Accept(one, served)
 	if err != nil {
 		return
 	}

@@ -5,9 +5,9 @@ package forward
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
-	"sync/atomic"
 	"time"
 
 	"github.com/xdp-roam/xdp-roam/userspace/relay"
@@ -21,8 +21,8 @@ import (
 // of Tunnel.Connect, a *relay.RefusedError if there is no backend, a
 // *stream.ResetError, and those of in and out.
 //
-// Nothing tells when the other end has what was sent. After an answer to all of it,
-// that is no question; what in had behind the answer's end gets linger to arrive.
+// It returns no sooner than the backend has all of in that it takes: only the server
+// knows when that is, and is asked. A server too old for the question gets linger.
 func Stdio(ctx context.Context, tunnel *Tunnel, in io.Reader, out io.Writer) error {
 	remote, err := tunnel.Connect(ctx)
 	if err != nil {
@@ -41,7 +41,6 @@ func Stdio(ctx context.Context, tunnel *Tunnel, in io.Reader, out io.Writer) err
 		}
 		return cmp.Or(ctx.Err(), relay.Explain(err))
 	}
-	before := source.bytes.Load()
 	if c, ok := out.(io.Closer); ok {
 		c.Close()
 	}
@@ -50,13 +49,18 @@ func Stdio(ctx context.Context, tunnel *Tunnel, in io.Reader, out io.Writer) err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if err == nil && source.bytes.Load() > before {
+	if err != nil || source.bytes == 0 {
+		return err
+	}
+	err = remote.Over(ctx)
+	if refused, ok := errors.AsType[*relay.RefusedError](err); ok && refused.Status == relay.StatusVersion {
 		rest(ctx, linger)
+		return nil
 	}
 	return err
 }
 
-// linger is how long the last bytes of in have to arrive.
+// linger is how long the last bytes of in have to arrive where nobody tells.
 const linger = time.Second
 
 // send carries source to the stream. What the peer does not want any more is no error.
@@ -77,13 +81,13 @@ func send(remote *relay.Conn, source *reader) error {
 // reader counts, and remembers its own error.
 type reader struct {
 	in    io.Reader
-	bytes atomic.Int64
+	bytes int64
 	err   error
 }
 
 func (r *reader) Read(p []byte) (int, error) {
 	n, err := r.in.Read(p)
-	r.bytes.Add(int64(n))
+	r.bytes += int64(n)
 	if err != nil && err != io.EOF {
 		r.err = err
 	}

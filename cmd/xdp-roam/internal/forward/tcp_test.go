@@ -361,3 +361,59 @@ func TestStdio(t *testing.T) {
 		t.Errorf("without a backend: %v", err)
 	}
 }
+
+// A server that does not know the question whether a stream is over is no error: what
+// comes behind the end of its answer gets a moment to arrive.
+func TestStdioBeforeOlderServer(t *testing.T) {
+	b := newTCPBench(t)
+	key := handshake.NewPrivateKey()
+	srv, err := server.Listen(server.Config{Listen: netip.MustParseAddrPort("127.0.0.1:0"), Static: key, Workers: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer srv.Close()
+	got := make(chan int64, 1)
+	go func() {
+		s, err := srv.Accept(t.Context())
+		if err != nil {
+			return
+		}
+		m, err := stream.Server(t.Context(), s, stream.Config{})
+		if err != nil {
+			return
+		}
+		defer m.Close()
+		for {
+			one, err := m.Accept(t.Context())
+			if err != nil {
+				return
+			}
+			go func() {
+				r, err := relay.Accept(one, nil)
+				if err != nil {
+					return
+				}
+				if _, err := r.Connected(); err == nil && one.CloseWrite() == nil {
+					n, _ := io.Copy(io.Discard, one)
+					got <- n
+				}
+			}()
+		}
+	}()
+	b.tunnel.Dial = func(ctx context.Context) (StreamSession, error) {
+		return client.Dial(ctx, client.Config{Servers: []netip.AddrPort{srv.Addr()}, ServerKey: key.Public(), Service: 7, NoReopen: true})
+	}
+	in, feed := io.Pipe()
+	ended, done := make(chan struct{}), make(chan error, 1)
+	go func() { done <- Stdio(t.Context(), b.tunnel, in, closer{ended}) }()
+	<-ended
+	const size = 10_000
+	feed.Write(make([]byte, size))
+	feed.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if n := <-got; n != size {
+		t.Errorf("%d bytes of %d came", n, size)
+	}
+}
