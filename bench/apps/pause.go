@@ -43,6 +43,13 @@ func (m *meter) note(now time.Time) {
 	m.last = now
 }
 
+// begin forgets all pauses so far: it is what comes from now on that counts.
+func (m *meter) begin() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.began, m.longest = time.Time{}, 0
+}
+
 // total is the bytes so far.
 func (m *meter) total() int64 {
 	m.mu.Lock()

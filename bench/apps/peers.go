@@ -14,7 +14,7 @@ import (
 
 // moshTypist starts mosh-server, as mosh does by ssh, and mosh-client.
 func (s *stage) moshTypist(ctx context.Context) (*typing, error) {
-	const port = "60001"
+	const port = "6001" // as with WireGuard's, no ephemeral one
 	out, err := s.run(ctx, s.net.Edge, "mosh-server", "new", "-i", lab.EdgeV4.String(), "-p", port, "--", "sh", "-c", remote)
 	if err != nil {
 		return nil, err

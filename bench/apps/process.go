@@ -35,6 +35,7 @@ type process struct {
 // start starts a program; stdout may be nil.
 func (s *stage) start(ns *lab.Namespace, stdout io.Writer, name string, args ...string) (*process, error) {
 	p := &process{name: name, cmd: exec.Command(name, args...), ended: make(chan struct{})}
+	p.cmd.WaitDelay = patience // for children that go on with its output
 	p.cmd.Stdout, p.cmd.Stderr = stdout, &p.words
 	if stdout == nil {
 		p.cmd.Stdout = &p.words

@@ -113,7 +113,9 @@ func (s *stage) sshTypist(ctx context.Context, host string) (*typing, error) {
 const keystrokes = 50 * time.Millisecond
 
 // typeUntil types a line at each tick until done is closed or the program ends.
+// Until it does, nothing comes: that is no pause.
 func (t *typing) typeUntil(ctx context.Context, done <-chan struct{}) error {
+	t.begin()
 	tick := time.NewTicker(keystrokes)
 	defer tick.Stop()
 	for {

@@ -123,6 +123,9 @@ func (k *keepAlive) use(ctx context.Context, s *stage, wentRound <-chan struct{}
 	p.stop()
 	connections := 0
 	for line := range strings.Lines(p.words.all()) {
+		if !strings.HasSuffix(line, "\n") {
+			break // curl writes a line in pieces, and was told to end between two
+		}
 		var connects, size int
 		var seconds float64
 		if _, err := fmt.Sscan(line, &connects, &seconds, &size); err != nil || size != 4000 {

@@ -82,10 +82,7 @@ func (ws *webSocket) use(ctx context.Context, s *stage, wentRound <-chan struct{
 	if err := c.Write(ctx, websocket.MessageText, []byte("end")); err != nil {
 		return fmt.Errorf("WebSocket: %w", err)
 	}
-	if err := <-read; err != nil {
-		return err
-	}
-	return c.Close(websocket.StatusNormalClosure, "")
+	return <-read
 }
 
 // read takes the echoes until the one of "end"; they must be whole and in order.

@@ -24,7 +24,7 @@ import (
 
 const (
 	wgLink = "wg0"
-	wgPort = 51820
+	wgPort = 5182 // no ephemeral port, which a socket of xdp-roam's may have
 )
 
 // Addresses inside the WireGuard tunnel.
