@@ -202,14 +202,13 @@ func TestCookieAgainstGo(t *testing.T) {
 		serverID := uint16(r.Uint32())
 		cookies := handshake.NewCookies(secret, serverID)
 		now := uint32(1<<30 + r.Uint32()>>2)
-		p.setUnix(now)
 		p.configure(func(c *bpf.RoamRoamConfig) {
 			c.CookieKeys, c.ServerId = cookieKeys(cookies, now), serverID
 		})
 		b := initPacket()
 		copy(b[8:], randomBytes(r, 16))
 		signed(b)
-		got := p.run(frame{src: src, dst: dst, payload: b}.bytes())
+		got := p.runAt(now, frame{src: src, dst: dst, payload: b}.bytes())
 		if got.reason != reasonRetry {
 			t.Fatalf("without a cookie: reason %d, want a RETRY", got.reason)
 		}
@@ -263,9 +262,8 @@ func TestCookieLifetime(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			p := p.on(t)
 			p.configure(func(c *bpf.RoamRoamConfig) { c.CookieKeys = cookieKeys(testCookies, tt.now) })
-			p.setUnix(tt.now)
 			b := withCookie(initPacket(), tt.made, client4, server4)
-			if got := p.run(frame{src: tt.src, dst: tt.dst, payload: b}.bytes()).reason; got != tt.want {
+			if got := p.runAt(tt.now, frame{src: tt.src, dst: tt.dst, payload: b}.bytes()).reason; got != tt.want {
 				t.Errorf("reason %d, want %d", got, tt.want)
 			}
 		})
@@ -384,8 +382,7 @@ func TestVectors(t *testing.T) {
 			cfg.ServerId = c.ServerID
 			cfg.CookieKeys[c.Epoch%4] = bpf.RoamRoamCookieKey{Key: sipKey([16]byte(unhex(c.Key))), Epoch: c.Epoch}
 		})
-		p.setUnix(c.Time)
-		got := p.run(frame{src: src, dst: dst, payload: unhex(v.Handshake.Init)}.bytes())
+		got := p.runAt(c.Time, frame{src: src, dst: dst, payload: unhex(v.Handshake.Init)}.bytes())
 		if got.reason != reasonRetry {
 			t.Fatalf("%s at %d: reason %d, want a RETRY", c.Src, c.Time, got.reason)
 		}

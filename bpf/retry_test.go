@@ -50,9 +50,8 @@ func TestRetry(t *testing.T) {
 			name := "retry_" + fam.name + tags.name
 			t.Run(name, func(t *testing.T) {
 				p := p.on(t)
-				p.setUnix(testTime)
 				f := frame{src: fam.client, dst: fam.server, vlans: tags.tpids, tos: 0x2f, payload: initPacket()}
-				got := p.run(f.bytes())
+				got := p.runAt(testTime, f.bytes())
 				if got.reason != reasonRetry || got.action != xdpTX {
 					t.Fatalf("reason %d, action %d; want a RETRY by TX", got.reason, got.action)
 				}
@@ -78,8 +77,7 @@ func TestRetryChecksums(t *testing.T) {
 			copy(f.payload[8:], bytes.Repeat([]byte{0xff}, 16))
 		}
 		signed(f.payload)
-		p.setUnix(testTime)
-		got := p.run(f.bytes())
+		got := p.runAt(testTime, f.bytes())
 		cookie := testCookies.Make(testTime, handshakeID(f.payload), f.src, f.dst)
 		if want := wantRetry(f, cookie); !bytes.Equal(got.out, want) {
 			t.Fatalf("reason %d: sent %x\nwant %x", got.reason, got.out, want)

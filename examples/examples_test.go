@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// patience is when a program that says nothing has failed.
-const patience = 30 * time.Second
+// patience is when a program that is still there has failed.
+const patience = 2 * time.Minute
 
 // build compiles the examples and xdp-roam into a directory.
 func build(t *testing.T) string {

@@ -47,7 +47,7 @@ func TestEvents(t *testing.T) {
 	if _, err := client.WriteToUDPAddrPort(data(id), server); err != nil {
 		t.Fatal(err)
 	}
-	events.SetDeadline(time.Now().Add(2 * time.Second))
+	events.SetDeadline(time.Now().Add(patience))
 	got, err := events.Read()
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +56,7 @@ func TestEvents(t *testing.T) {
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
 		t.Fatal(err)
 	}
-	if age := time.Duration(now.Nano()) - got.Since; age < 0 || age > 5*time.Second {
+	if age := time.Duration(now.Nano()) - got.Since; age < 0 || age > time.Minute {
 		t.Errorf("the event is %v old", age)
 	}
 	got.Since = 0

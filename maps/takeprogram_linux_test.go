@@ -53,7 +53,7 @@ func TestTakeProgram(t *testing.T) {
 	must(s.Listeners.Add(Listener{Addr: server}))
 	must(s.Sockets.TakeProgram(pin))
 
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		p, err := ebpf.NewProgramFromID(id)
 		if errors.Is(err, os.ErrNotExist) {
 			break
@@ -68,7 +68,7 @@ func TestTakeProgram(t *testing.T) {
 	client, buf := listenReuseport(t, "127.0.0.1:0"), make([]byte, 2048)
 	_, err = client.WriteToUDPAddrPort(data(session), server)
 	must(err)
-	must(other.SetReadDeadline(time.Now().Add(10 * time.Second)))
+	must(other.SetReadDeadline(time.Now().Add(patience)))
 	if n, _, err := other.ReadFromUDPAddrPort(buf); err != nil || n != len(data(session)) {
 		t.Errorf("the candidate socket: %d bytes, %v", n, err)
 	}

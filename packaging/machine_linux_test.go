@@ -26,8 +26,9 @@ type machine struct {
 	log  string // a file that is shown when the test fails
 }
 
-// patience is how long a test waits for what must happen.
-const patience = 30 * time.Second
+// patience is how long a test waits for what must happen. To install a package, or for
+// a systemd to be up, a busy machine needs some of it.
+const patience = 3 * time.Minute
 
 func newMachine(t *testing.T) *machine {
 	t.Helper()

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -41,7 +42,7 @@ func packetsOf(counters []control.Counter, match func(control.Counter) bool) (su
 func (b *labBench) accounted() {
 	b.t.Helper()
 	var handed, met uint64
-	for range 50 { // packets may be on their way
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); { // packets may be on their way
 		counters := items[control.Counter](b, "stats")
 		handed = packetsOf(counters, func(c control.Counter) bool {
 			return c.Verdict == "redirect" || c.Stage == "socket" && c.Verdict == "deliver"
@@ -100,6 +101,7 @@ func TestRunAFXDP(t *testing.T) {
 		}
 		ask(t, echo, fmt.Sprintf("moved %d", i))
 		client.waitFor("moved to " + clientAddrs[1-i].String())
+		until(t, "the move is committed", func() bool { return b.sessions(1)[0].Moves == uint64(i)+1 })
 		talk(fmt.Sprintf("after move %d", i), 45)
 	}
 	if s := b.sessions(1)[0]; s.ID != session.ID || s.Moves != 2 {

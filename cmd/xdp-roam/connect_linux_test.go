@@ -58,9 +58,11 @@ func TestConnectSessions(t *testing.T) {
 	edge := b.startEdge("--mode", "socket")
 	client := b.startClient("-L", "5007:7", "--idle-timeout", "1s")
 	first, second := b.program(5007), b.program(5007)
-	ask(t, first, "first")
-	ask(t, second, "second")
+	// Nobody is idle while we look.
+	stopFirst, stopSecond := load(first), load(second)
 	sessions := b.sessions(2)
+	stopFirst()
+	stopSecond()
 	busy := b.start(b.client, "connect", edgeAddr.String(), "--server-key", b.serverKey.Public().String(), "--udp", "-L", "5007:7")
 	if code := busy.exit(); code != exitConflict || !strings.Contains(busy.said(), "the port is used by xdp-roam (pid ") {
 		t.Errorf("a second connect on the port: exit code %d\n%s", code, busy.said())
@@ -68,11 +70,12 @@ func TestConnectSessions(t *testing.T) {
 
 	b.sessions(0)
 	client.waitFor("session ended: ")
-	ask(t, first, "again")
+	stopFirst = load(first)
 	if again := b.sessions(1); again[0].ID == sessions[0].ID || again[0].ID == sessions[1].ID {
 		t.Errorf("an ended session came back: %+v", again)
 	}
 
+	stopFirst()
 	// The server tells the client that it stops; the client says so and tries again when asked.
 	if code := edge.stop(syscall.SIGTERM); code != exitOK {
 		t.Errorf("run ended with %d", code)

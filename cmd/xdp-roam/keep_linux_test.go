@@ -59,14 +59,15 @@ func TestTunnelIsKept(t *testing.T) {
 			t.Fatalf("session %d is not opened", i)
 		}
 	}
-	// The second comes at once; that it does is for the machine to be fast enough for.
 	for i, least := range []time.Duration{0, firstPause, 2 * firstPause} {
 		// The pause begins at the client, which hears of the end a moment after the server has begun it.
 		if pause := at[i+1].Sub(at[i]); pause < least {
 			t.Errorf("session %d was opened %v after the one before, want at least %v", i+1, pause, least)
 		}
 	}
-	if pause := at[1].Sub(at[0]); pause >= firstPause {
-		t.Errorf("the second session was opened %v after the first", pause)
+	// The second comes at once. A busy machine may take its time, but not as long as the
+	// pauses have become meanwhile.
+	if first, last := at[1].Sub(at[0]), at[3].Sub(at[2]); first >= last {
+		t.Errorf("the second session was opened %v after the first, the fourth %v after the third", first, last)
 	}
 }

@@ -355,13 +355,14 @@ func checkRules(t *testing.T, prom *prometheus) {
 			Rules []struct{ Name, Query, Health, LastError, State string }
 		}
 	}
-	until(t, "all rules are evaluated", func() bool {
+	until(t, "all rules are evaluated, and none is raised", func() bool {
 		data.Groups = nil
 		if err := prom.get("rules", nil, &data); err != nil || len(data.Groups) != 1 {
 			return false
 		}
 		for _, rule := range data.Groups[0].Rules {
-			if rule.Health == "unknown" {
+			// One scrape that a busy machine was late with raises the first of them until the next.
+			if rule.Health == "unknown" || rule.State == "pending" {
 				return false
 			}
 		}

@@ -63,7 +63,11 @@ func TestRunServesRoamsAndLeavesNothing(t *testing.T) {
 	}
 	ask(t, echo, "still there")
 	client.waitFor("moved to " + clientAddrs[1].String())
-	moved := b.sessions(2)
+	var moved []control.Session
+	until(t, "the edge has committed both moves", func() bool {
+		moved = b.sessions(2)
+		return moved[0].Moves > 0 && moved[1].Moves > 0
+	})
 	for i, s := range moved {
 		if s.ID != sessions[i].ID || s.Moves != 1 || s.Remote.Addr() != clientAddrs[1] || s.LastMove.IsZero() {
 			t.Errorf("session %d after the move: %+v", i, s)

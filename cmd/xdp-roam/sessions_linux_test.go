@@ -27,6 +27,7 @@ func TestOperateSession(t *testing.T) {
 		t.Fatal(err)
 	}
 	ask(t, program, "after")
+	until(t, "the move is committed", func() bool { return b.sessions(1)[0].Moves > 0 })
 	session := b.sessions(1)[0]
 
 	got := items[control.Detail](b, "session", "get", session.ID.String()[:8])

@@ -15,7 +15,7 @@ import (
 const serverPort = 7
 
 // patience is what a busy machine may take for what an idle one does at once.
-const patience = 20 * time.Second
+const patience = 30 * time.Second
 
 // echoed is a server on the edge that answers with the address it saw, and with
 // what it was sent.

@@ -135,8 +135,8 @@ func TestMoveToAnotherFamilyAndBack(t *testing.T) {
 	eventually(t, "IPv4", func() bool { return s.RemoteAddr() == four })
 	echo(t, s, "over IPv4 again")
 	r.with(func() {
-		if r.inits != 1 {
-			t.Errorf("%d INITs", r.inits)
+		if len(r.sessions) != 1 {
+			t.Errorf("%d sessions", len(r.sessions))
 		}
 	})
 }

@@ -194,8 +194,8 @@ func (s *Session) ReceiveDatagrams(ctx context.Context, buffers [][]byte, sizes 
 // be sent again and answered, which is longer where the round trip is not known yet.
 const closeWait, maxCloseWait = time.Second, 3 * time.Second
 
-// Close ends the session, tells the server and waits until it knows, at most a
-// second. When it returns, every goroutine and socket of the session is gone. It
+// Close ends the session, tells the server and waits until it knows, for a
+// second, or up to three where the round trip takes long. When it returns, every goroutine and socket of the session is gone. It
 // returns nil, or, if the session was over before, the *ClosedError of that end.
 func (s *Session) Close(code wire.CloseCode, reason string) error {
 	var before error

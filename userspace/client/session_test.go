@@ -175,10 +175,9 @@ func TestCloseBeside(t *testing.T) {
 		})
 		s.Close(wire.CloseDone, "")
 		<-ended
-		r.with(func() {
-			if !lost || r.sessions[0].closed == nil {
-				t.Fatalf("lost %v, the server heard %v", lost, r.sessions[0].closed)
-			}
+		eventually(t, "the first CLOSE is lost, and the server hears the next", func() (ok bool) {
+			r.with(func() { ok = lost && r.sessions[0].closed != nil })
+			return ok
 		})
 	}
 }
@@ -265,7 +264,7 @@ func TestOnEventMayClose(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("Close from OnEvent does not return")
 	}
 }

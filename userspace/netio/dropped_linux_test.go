@@ -19,7 +19,7 @@ func TestDropped(t *testing.T) {
 	for i := range sent { // of many sizes: no trains
 		send(t, client, Message{Buf: make([]byte, 500+i), Remote: server.LocalAddr()})
 	}
-	got, deadline := 0, time.Now().Add(10*time.Second)
+	got, deadline := 0, time.Now().Add(patience)
 	for got+int(server.Dropped()) < sent && time.Now().Before(deadline) {
 		if err := server.SetReadDeadline(time.Now().Add(10 * time.Millisecond)); err != nil {
 			t.Fatal(err)

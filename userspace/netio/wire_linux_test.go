@@ -151,7 +151,7 @@ func (w *wire) udp(in *lab.Namespace, addr string) Conn {
 // read reads until n datagrams have come. Their bytes are copied out of the frames.
 func (w *wire) read(x *XSK, n int) (all []Message) {
 	w.Helper()
-	w.must(x.SetReadDeadline(time.Now().Add(20 * time.Second)))
+	w.must(x.SetReadDeadline(time.Now().Add(patience)))
 	ms := make([]Message, MaxBatch)
 	for len(all) < n {
 		got, err := x.ReadBatch(ms)
@@ -186,7 +186,7 @@ func craft(tags int, port uint16, payload string) []byte {
 
 func (w *wire) eventually(ok func() bool) {
 	w.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			w.Fatal("it does not happen")
 		}

@@ -177,7 +177,7 @@ func TestXSKCloseWakesReader(t *testing.T) {
 		if !errors.Is(err, net.ErrClosed) {
 			t.Fatalf("read after Close: %v", err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the reader still waits")
 	}
 	if err := x.Close(); err != nil {
@@ -227,7 +227,7 @@ func TestXSKInterfaceGone(t *testing.T) {
 		if !errors.Is(err, net.ErrClosed) {
 			t.Errorf("read after Close: %v", err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the reader still waits")
 	}
 }

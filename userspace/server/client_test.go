@@ -4,6 +4,7 @@ package server
 
 import (
 	"crypto/rand"
+	"fmt"
 	"net/netip"
 	"sync"
 	"testing"
@@ -14,6 +15,9 @@ import (
 	"github.com/xdp-roam/xdp-roam/userspace/session"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
+
+// patience is what a busy machine may take for what an idle one does at once.
+const patience = 30 * time.Second
 
 // socket is a UDP socket that a test sends raw packets from.
 type socket struct {
@@ -113,9 +117,9 @@ func exchange(t testing.TB, s *socket, init *handshake.Initiator) (reply *handsh
 	t.Helper()
 	for range 4 {
 		s.send(init.Packet())
-		pkt := s.read(2 * time.Second)
+		pkt := s.read(patience)
 		if pkt == nil {
-			continue
+			break
 		}
 		if hid, cookie, err := wire.ParseRetry(pkt); err == nil {
 			if hid != init.HandshakeID() {
@@ -329,7 +333,7 @@ func (c *client) receive() string {
 	select {
 	case p := <-c.got:
 		return string(p)
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		c.t.Fatal("no datagram came to the client")
 		return ""
 	}
@@ -354,7 +358,7 @@ func (c *client) closedWith() session.Event {
 
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); {
+	for deadline := time.Now().Add(patience); !ok(); {
 		if time.Now().After(deadline) {
 			t.Fatalf("never: %s", what)
 		}
@@ -413,12 +417,7 @@ func receive(t testing.TB, s *Session) string {
 // count waits until a reason was counted n times.
 func count(t testing.TB, srv *Server, r Reason, n uint64) {
 	t.Helper()
-	for range 5000 {
-		if srv.Stats().Packets[r] >= n {
-			break
-		}
-		time.Sleep(time.Millisecond)
-	}
+	eventually(t, fmt.Sprintf("%v was counted %d times", r, n), func() bool { return srv.Stats().Packets[r] >= n })
 	if got := srv.Stats().Packets[r]; got != n {
 		t.Errorf("%v: counted %d, want %d", r, got, n)
 	}

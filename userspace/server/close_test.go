@@ -104,7 +104,7 @@ func TestDrain(t *testing.T) {
 		if err != nil || srv.table.Len() != 0 {
 			t.Errorf("drained: %v, %d slots left", err, srv.table.Len())
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("Drain does not notice that the last session is gone")
 	}
 	if st := srv.Stats(); st.Refused[wire.StatusBusy] != 1 {

@@ -3,6 +3,7 @@
 package server
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net/netip"
 	"testing"
@@ -17,9 +18,10 @@ import (
 // inits hands a server INITs from sources of their own, as their forger would:
 // whoever lives there hears nothing.
 type inits struct {
-	srv *Server
-	r   *reader
-	n   uint32
+	srv  *Server
+	r    *reader
+	n    uint32
+	real wire.Init // of which junk is made
 }
 
 func newInits(srv *Server) *inits {
@@ -38,8 +40,11 @@ func (f *inits) send(pkt []byte) {
 // junk is an INIT that costs a handshake worker as much as any, and then does not
 // open: a real one under another handshake id.
 func (f *inits) junk(t testing.TB) wire.Init {
-	init, _ := newAttempt(t, f.srv, nil)
-	pkt := wire.Init(append([]byte(nil), init.Packet()...))
+	if f.real == nil {
+		init, _ := newAttempt(t, f.srv, nil)
+		f.real = init.Packet()
+	}
+	pkt := wire.Init(bytes.Clone(f.real))
 	binary.BigEndian.PutUint64(pkt[8:], uint64(f.n))
 	pkt.SetMAC1(f.srv.identities[0].mac1.Sum(pkt))
 	return pkt

@@ -48,25 +48,25 @@ func TestCookieBinds(t *testing.T) {
 	a, b := newSocket(t, "127.0.0.1", srv), newSocket(t, "127.0.0.1", srv)
 	init, _ := newAttempt(t, srv, nil)
 	a.send(init.Packet())
-	_, cookie, err := wire.ParseRetry(a.read(5 * time.Second))
+	_, cookie, err := wire.ParseRetry(a.read(patience))
 	if err != nil {
 		t.Fatal(err)
 	}
 	init.SetCookie(cookie)
 	b.send(init.Packet()) // another port
-	if _, _, err := wire.ParseRetry(b.read(5 * time.Second)); err != nil {
+	if _, _, err := wire.ParseRetry(b.read(patience)); err != nil {
 		t.Errorf("from another port: %v", err)
 	}
 	other, _ := newAttempt(t, srv, nil)
 	other.SetCookie(cookie)
 	a.send(other.Packet()) // another handshake id
-	if _, _, err := wire.ParseRetry(a.read(5 * time.Second)); err != nil {
+	if _, _, err := wire.ParseRetry(a.read(patience)); err != nil {
 		t.Errorf("for another handshake: %v", err)
 	}
 	cookie[15] ^= 1
 	init.SetCookie(cookie)
 	a.send(init.Packet()) // forged
-	if _, _, err := wire.ParseRetry(a.read(5 * time.Second)); err != nil {
+	if _, _, err := wire.ParseRetry(a.read(patience)); err != nil {
 		t.Errorf("forged: %v", err)
 	}
 	cookie[15] ^= 1
@@ -198,9 +198,9 @@ func TestRepeatedInit(t *testing.T) {
 	}
 	init, cfg := attempt()
 	s.send(init.Packet())
-	first := s.read(5 * time.Second)
+	first := s.read(patience)
 	s.send(init.Packet())
-	if again := s.read(5 * time.Second); first == nil || !bytes.Equal(first, again) {
+	if again := s.read(patience); first == nil || !bytes.Equal(first, again) {
 		t.Errorf("a repeat got another answer:\n%x\n%x", first, again)
 	}
 	count(t, srv, RespRepeated, 1)
@@ -213,7 +213,7 @@ func TestRepeatedInit(t *testing.T) {
 
 	elsewhere := newSocket(t, "127.0.0.1", srv)
 	elsewhere.send(init.Packet())
-	if resp := elsewhere.read(5 * time.Second); resp == nil || bytes.Equal(resp, first) {
+	if resp := elsewhere.read(patience); resp == nil || bytes.Equal(resp, first) {
 		t.Errorf("the same INIT from elsewhere: %x", resp)
 	}
 
@@ -256,7 +256,7 @@ func TestPrefixLimits(t *testing.T) {
 		init, _ := newAttempt(t, srv, nil)
 		s := newSocket(t, "127.0.0.1", srv)
 		s.send(init.Packet())
-		if pkt := s.read(5 * time.Second); pkt != nil && pkt[0] == wire.TypeRetry {
+		if pkt := s.read(patience); pkt != nil && pkt[0] == wire.TypeRetry {
 			_, cookie, _ := wire.ParseRetry(pkt)
 			init.SetCookie(cookie)
 			s.send(init.Packet())
@@ -296,7 +296,7 @@ func TestUnknownVersion(t *testing.T) {
 	wire.NewInit(pkt, wire.ID{1, 2, 3})
 	binary.BigEndian.PutUint32(pkt[4:], 77)
 	s.send(pkt)
-	hid, list, err := wire.ParseVersions(s.read(5 * time.Second))
+	hid, list, err := wire.ParseVersions(s.read(patience))
 	if err != nil || hid != (wire.ID{1, 2, 3}) || !list.Contains(wire.Version1) || list.Len() != 1 {
 		t.Errorf("VERSIONS: %v %v %v", hid, list, err)
 	}

@@ -42,7 +42,7 @@ func TestReset(t *testing.T) {
 	seen := map[string]bool{}
 	for _, size := range []int{42, 43, 48, 49, 50, wire.MaxPacket} {
 		s.send(dataOn(id, size))
-		pkt := s.read(5 * time.Second)
+		pkt := s.read(patience)
 		if len(pkt) < wire.MinData || len(pkt) > 48 || len(pkt) >= size || pkt[0] != wire.TypeData || !bytes.HasSuffix(pkt, token[:]) {
 			t.Fatalf("%d bytes were answered by %x; the token is %x", size, pkt, token)
 		}
@@ -106,7 +106,7 @@ func TestResetAfterRestart(t *testing.T) {
 	second := listen(t, func(c *Config) { c.State = state })
 	at := newSocket(t, "127.0.0.1", second)
 	at.send(c.lastPacket())
-	if pkt := at.read(5 * time.Second); !bytes.HasSuffix(pkt, reply.NewIDs[0].Reset[:]) {
+	if pkt := at.read(patience); !bytes.HasSuffix(pkt, reply.NewIDs[0].Reset[:]) {
 		t.Errorf("the server after it answered %x; the token of the id is %x", pkt, reply.NewIDs[0].Reset)
 	}
 	// Another one knows nothing of the id.
@@ -131,7 +131,7 @@ func TestClosedSessionIsSilent(t *testing.T) {
 	elsewhere.silence("a late packet")
 	eventually(t, "the session's slots are free", func() bool { return srv.table.Len() == 0 })
 	elsewhere.send(late)
-	if pkt := elsewhere.read(5 * time.Second); pkt == nil {
+	if pkt := elsewhere.read(patience); pkt == nil {
 		t.Error("after that time there is no reset")
 	}
 	count(t, srv, ResetSent, 1)

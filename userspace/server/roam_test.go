@@ -121,6 +121,9 @@ func TestThreatSpoofedPacket(t *testing.T) {
 	c.mu.Lock()
 	captured := append([][]byte(nil), c.sent...)
 	c.mu.Unlock()
+	eventually(t, "the client's own packets came before the attacker's", func() bool {
+		return s.Info().Received.Packets >= uint64(len(captured))
+	})
 
 	// Forged: the sniffed id with a later counter and random bytes.
 	_, id, err := wire.ParseData(captured[len(captured)-1])
@@ -175,21 +178,19 @@ func TestRacedPacket(t *testing.T) {
 	s := accept(t, srv)
 	talk(t, s, c, "before")
 	home := s.RemoteAddr()
-	c.mu.Lock()
-	c.block = true
-	c.mu.Unlock()
-	c.sendDatagram("raced")
-	raced := c.lastPacket()
-	c.mu.Lock()
-	c.block = false
-	c.mu.Unlock()
+	var raced []byte
+	c.do(func(now session.Time, out *session.Output) error {
+		err := c.state.Send(now, []byte("raced"), out)
+		raced, out.Packets = bytes.Clone(out.Packets[0].Data), nil
+		return err
+	})
 	attacker := newSocket(t, "127.0.0.2", srv)
 	attacker.send(raced)
 	if got := receive(t, s); got != "raced" {
 		t.Fatalf("got %q", got)
 	}
 	answered := 0
-	for pkt := attacker.read(100 * time.Millisecond); pkt != nil; pkt = attacker.read(100 * time.Millisecond) {
+	for pkt := attacker.read(patience); pkt != nil; pkt = attacker.read(100 * time.Millisecond) {
 		answered += len(pkt)
 	}
 	if answered == 0 || answered > 3*len(raced) {
@@ -216,7 +217,7 @@ func TestThreatHandshakeElsewhere(t *testing.T) {
 	init, cfg := newAttempt(t, srv, nil)
 	sock := newSocket(t, "127.0.0.1", srv)
 	sock.send(init.Packet())
-	resp := sock.read(5 * time.Second)
+	resp := sock.read(patience)
 	reply, err := init.Finish(resp)
 	if err != nil {
 		t.Fatal(err)
@@ -242,7 +243,7 @@ func TestThreatHandshakeElsewhere(t *testing.T) {
 	count(t, srv, AuthFailed, uint64(len(tokens)))
 	attacker.silence("RESP, RETRY, VERSIONS and resets")
 	attacker.send(init.Packet()) // opens a half-open session of its own, and no more
-	if attacker.read(5*time.Second) == nil {
+	if attacker.read(patience) == nil {
 		t.Error("a replayed INIT from elsewhere is a new handshake, and was not answered")
 	}
 	for id, slot := range before {
@@ -283,7 +284,7 @@ func TestThreatResetOracle(t *testing.T) {
 	// nothing, though it comes from the server's address.
 	attacker := newSocket(t, "127.0.0.1", srv)
 	attacker.send(dataOn(first, 60))
-	reset := attacker.read(5 * time.Second)
+	reset := attacker.read(patience)
 	if reset == nil {
 		t.Fatal("a retired id is not answered by a reset")
 	}

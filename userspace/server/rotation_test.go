@@ -92,7 +92,7 @@ func testRotateState(t *testing.T, srv *Server, k *keeper) {
 	init, _ := newAttempt(t, srv, nil)
 	sock := newSocket(t, "127.0.0.1", srv)
 	sock.send(init.Packet())
-	_, cookie, err := wire.ParseRetry(sock.read(5 * time.Second))
+	_, cookie, err := wire.ParseRetry(sock.read(patience))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +114,7 @@ func testRotateState(t *testing.T, srv *Server, k *keeper) {
 		at := newSocket(t, "127.0.0.1", srv)
 		at.send(dataOn(id, 100))
 		token := handshake.ResetToken(want.ResetKey(maps.Generation(id)), id)
-		if pkt := at.read(5 * time.Second); !bytes.HasSuffix(pkt, token[:]) {
+		if pkt := at.read(patience); !bytes.HasSuffix(pkt, token[:]) {
 			t.Errorf("reset of an id of generation %d: %x", maps.Generation(id), pkt)
 		}
 	}
@@ -147,7 +147,7 @@ func testRotateState(t *testing.T, srv *Server, k *keeper) {
 	eventually(t, "no live id carries generation 0", func() bool { return srv.table.LiveOf(0) == 0 })
 	talk2 := newSocket(t, "127.0.0.1", srv)
 	talk2.send(dataOn(first, 100))
-	if talk2.read(5*time.Second) == nil {
+	if talk2.read(patience) == nil {
 		t.Error("an id of a generation that is still kept is not reset")
 	}
 	rotate(t, srv, 0)
@@ -185,7 +185,7 @@ func TestGenerationsAfterRestart(t *testing.T) {
 		at := newSocket(t, "127.0.0.1", second)
 		at.send(dataOn(id, 100))
 		token := first.keys.resetToken(id)
-		if pkt := at.read(5 * time.Second); !bytes.HasSuffix(pkt, token[:]) {
+		if pkt := at.read(patience); !bytes.HasSuffix(pkt, token[:]) {
 			t.Errorf("generation %d after a restart: %x", maps.Generation(id), pkt)
 		}
 	}

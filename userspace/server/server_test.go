@@ -23,7 +23,7 @@ import (
 )
 
 func withTimeout(t testing.TB) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(t.Context(), 10*time.Second)
+	return context.WithTimeout(t.Context(), patience)
 }
 
 // TestSession is the whole way: handshake, datagrams of every size both ways,

@@ -49,7 +49,7 @@ func TestSweep(t *testing.T) {
 func TestIdleSessionEnds(t *testing.T) {
 	t.Parallel()
 	srv := listen(t, func(c *Config) { c.Params.IdleTimeout = time.Hour })
-	c := dial(t, srv, "127.0.0.1", func(c *handshake.ClientConfig) { c.Params.IdleTimeout = time.Second })
+	c := dial(t, srv, "127.0.0.1", func(c *handshake.ClientConfig) { c.Params.IdleTimeout = 3 * time.Second })
 	s := accept(t, srv)
 	talk(t, s, c, "before")
 	c.mu.Lock()
@@ -57,7 +57,7 @@ func TestIdleSessionEnds(t *testing.T) {
 	c.mu.Unlock()
 	select {
 	case <-s.Done():
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the session does not end")
 	}
 	if err := s.Err().(*ClosedError); err.Code != wire.CloseIdle || err.Remote {

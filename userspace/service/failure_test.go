@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/xdp-roam/xdp-roam/internal/testutil"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
@@ -54,12 +55,7 @@ func newLogged(t *testing.T, spec string, limits Limits) (*Service, *logged) {
 // The operator hears once that a UDP backend is away, whoever asks for it, and the
 // clients each time what to do.
 func TestUDPDownIsToldOnce(t *testing.T) {
-	p, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := p.LocalAddr().String()
-	p.Close()
+	address, free := testutil.Unserved(t, "udp")
 	s, log := newLogged(t, "udp://"+address, Limits{})
 	for range 3 {
 		c := newFakeConn()
@@ -73,6 +69,7 @@ func TestUDPDownIsToldOnce(t *testing.T) {
 	if n := log.count(t, "backend_down"); n != 1 {
 		t.Errorf("told %d times that it is down", n)
 	}
+	free()
 	back, err := net.ListenPacket("udp", address)
 	if err != nil {
 		t.Fatal(err)

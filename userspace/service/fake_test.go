@@ -17,6 +17,9 @@ import (
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
+// patience is what a busy machine may take for what an idle one does at once.
+const patience = 30 * time.Second
+
 // fakeConn is a session made of channels.
 type fakeConn struct {
 	in, out chan string
@@ -107,7 +110,7 @@ func (c *fakeConn) next(t *testing.T) string {
 	select {
 	case s := <-c.out:
 		return s
-	case <-time.After(5 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("nothing came")
 		return ""
 	}
@@ -156,7 +159,7 @@ func wait(t *testing.T, errs <-chan error) error {
 	select {
 	case err := <-errs:
 		return err
-	case <-time.After(5 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("Serve does not return")
 		return nil
 	}

@@ -58,8 +58,9 @@ func TestStreamLimits(t *testing.T) {
 }
 
 func TestStreamIdleTimeout(t *testing.T) {
+	t.Parallel()
 	l, spec := newBackend(t)
-	const timeout = 1500 * time.Millisecond // a busy machine does not pause for as long
+	const timeout = 5 * time.Second // a busy machine does not pause for as long
 	_, m := newEdge(t, spec, Limits{IdleTimeout: timeout}).dial()
 	near := connect(t, m)
 	far := accept(t, l)
@@ -111,11 +112,12 @@ func TestStreamRate(t *testing.T) {
 // Bytes that wait for their turn are under way: their stream is not idle, however
 // long that takes.
 func TestSlowStreamIsNotIdle(t *testing.T) {
+	t.Parallel()
 	l, spec := newBackend(t)
-	_, m := newEdge(t, spec, Limits{ClientRate: 32 << 10, IdleTimeout: time.Second}).dial()
+	_, m := newEdge(t, spec, Limits{ClientRate: 16 << 10, IdleTimeout: 3 * time.Second}).dial()
 	near := connect(t, m)
 	far := accept(t, l)
-	data := make([]byte, 96<<10) // three seconds' worth
+	data := make([]byte, 96<<10) // six seconds' worth
 	go func() {
 		near.Write(data)
 		near.CloseWrite()
@@ -235,7 +237,7 @@ func TestThreatSilentStream(t *testing.T) {
 	go func() { e.wait.Wait(); close(over) }()
 	select {
 	case <-over:
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Error("the service waits for the stream")
 	}
 }

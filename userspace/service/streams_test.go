@@ -23,6 +23,7 @@ import (
 
 	"github.com/pires/go-proxyproto"
 
+	"github.com/xdp-roam/xdp-roam/internal/testutil"
 	"github.com/xdp-roam/xdp-roam/userspace/client"
 	"github.com/xdp-roam/xdp-roam/userspace/handshake"
 	"github.com/xdp-roam/xdp-roam/userspace/relay"
@@ -98,7 +99,7 @@ func connect(t *testing.T, m *stream.Mux) *relay.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(patience))
 	return c
 }
 
@@ -115,19 +116,19 @@ func newBackend(t *testing.T) (*net.TCPListener, string) {
 
 func accept(t *testing.T, l *net.TCPListener) *net.TCPConn {
 	t.Helper()
-	l.SetDeadline(time.Now().Add(20 * time.Second))
+	l.SetDeadline(time.Now().Add(patience))
 	c, err := l.AcceptTCP()
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(patience))
 	t.Cleanup(func() { c.Close() })
 	return c
 }
 
 func until(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !f(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); !f(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("never: %s", what)
 		}
@@ -299,10 +300,8 @@ func TestTCPBackPressure(t *testing.T) {
 
 // A backend that is down is named to the client, and tried again by the next stream.
 func TestTCPBackendDown(t *testing.T) {
-	l, spec := newBackend(t)
-	address := l.Addr().String()
-	l.Close()
-	e := newEdge(t, spec, Limits{})
+	address, free := testutil.Unserved(t, "tcp")
+	e := newEdge(t, "tcp://"+address, Limits{})
 	s, m := e.dial()
 	for range 2 {
 		c := connect(t, m)
@@ -316,6 +315,7 @@ func TestTCPBackendDown(t *testing.T) {
 			return err != nil
 		})
 	}
+	free()
 	again, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)

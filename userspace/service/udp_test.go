@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/xdp-roam/xdp-roam/internal/testutil"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
@@ -61,13 +62,9 @@ func TestUDP(t *testing.T) {
 }
 
 func TestUDPRefused(t *testing.T) {
-	p, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.Close()
+	address, _ := testutil.Unserved(t, "udp")
 	c := newFakeConn()
-	errs := serve(t.Context(), t, "udp://"+p.LocalAddr().String(), c)
+	errs := serve(t.Context(), t, "udp://"+address, c)
 	c.in <- "anyone?"
 	if err := wait(t, errs); err == nil || !strings.Contains(err.Error(), "nothing listens") {
 		t.Errorf("error: %v", err)

@@ -124,7 +124,7 @@ func (b *tcpBench) said(part string) {
 
 func (b *tcpBench) until(what string, f func() bool) {
 	b.t.Helper()
-	for end := time.Now().Add(20 * time.Second); !f(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); !f(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			b.t.Fatalf("never: %s; it said %q", what, b.lines)
 		}
@@ -151,7 +151,7 @@ func (b *tcpBench) dial(address string) *net.TCPConn {
 		b.t.Fatal(err)
 	}
 	b.t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(patience))
 	return c.(*net.TCPConn)
 }
 
@@ -162,7 +162,7 @@ func ping(address string) error {
 		return err
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(patience))
 	if _, err := c.Write([]byte("x")); err != nil {
 		return err
 	}

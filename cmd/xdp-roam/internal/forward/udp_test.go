@@ -128,7 +128,7 @@ func exchange(t *testing.T, conn *net.UDPConn, send, want string) {
 	if _, err := conn.Write([]byte(send)); err != nil {
 		t.Fatal(err)
 	}
-	conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	conn.SetReadDeadline(time.Now().Add(patience))
 	buffer := make([]byte, 100)
 	n, err := conn.Read(buffer)
 	if err != nil || string(buffer[:n]) != want {
@@ -148,13 +148,15 @@ func (b *bench) said(part string) bool {
 	return strings.Contains(strings.Join(b.lines, "\n"), part)
 }
 
+// patience is what a busy machine may take for what an idle one does at once.
+const patience = 30 * time.Second
+
 func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	for range 1000 {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		if f() {
 			return
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	t.Fatal("never happened: " + what)
 }
@@ -192,7 +194,7 @@ func TestEndedSessionIsDialledAgain(t *testing.T) {
 }
 
 func TestIdleSessionIsClosed(t *testing.T) {
-	b := start(t, 50*time.Millisecond, nil, nil)
+	b := start(t, 2*time.Second, nil, nil) // a busy machine has answered before
 	conn := b.program(t)
 	exchange(t, conn, "a", "1:a")
 	eventually(t, "the end by idleness", func() bool { return !alive(b.session(0)) && len(b.u.snapshot()) == 0 })
@@ -218,7 +220,7 @@ func TestDatagramsWaitForTheSession(t *testing.T) {
 		return flows[0].lost == 10
 	})
 	close(release)
-	conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	conn.SetReadDeadline(time.Now().Add(patience))
 	buffer := make([]byte, 100)
 	for i := range maxQueued {
 		n, err := conn.Read(buffer)
@@ -230,7 +232,7 @@ func TestDatagramsWaitForTheSession(t *testing.T) {
 }
 
 func TestFailedDialIsReportedAndNotRepeatedAtOnce(t *testing.T) {
-	dials := 0
+	dials, began := 0, time.Now()
 	b := start(t, time.Hour, nil, func(int) error { dials++; return errors.New("no such service") })
 	conn := b.program(t)
 	for range 20 {
@@ -240,8 +242,8 @@ func TestFailedDialIsReportedAndNotRepeatedAtOnce(t *testing.T) {
 	eventually(t, "the report", func() bool { return b.said("no such service") })
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if dials != 1 {
-		t.Errorf("%d handshakes for one burst", dials)
+	if most := 1 + int(time.Since(began)/retryAfter); dials > most {
+		t.Errorf("%d handshakes for one burst, want at most %d", dials, most)
 	}
 }
 
@@ -264,7 +266,7 @@ func TestEndedSessionIsNotDialledAgainAtOnce(t *testing.T) {
 		if n, most := dialled(), 1+int(time.Since(begin)/retryAfter); n > most {
 			t.Fatalf("%d handshakes within %v, want at most %d", n, time.Since(begin), most)
 		}
-		if time.Since(begin) > 20*time.Second {
+		if time.Since(begin) > patience {
 			t.Fatal("it has given up")
 		}
 	}
@@ -303,7 +305,10 @@ func TestUDPReplacesIdleFlows(t *testing.T) {
 		exchange(t, p, "question", fmt.Sprintf("%d:question", len(programs)))
 		return p
 	}
-	for range crowd + 3 { // nobody is idle yet
+	for range crowd + 3 { // nobody is idle, however slow the machine
+		for _, f := range b.u.snapshot() {
+			f.active.Add(int64(time.Hour))
+		}
 		ask()
 	}
 	for i := range crowd + 3 {
@@ -312,14 +317,14 @@ func TestUDPReplacesIdleFlows(t *testing.T) {
 		}
 	}
 	for i, f := range b.u.snapshot() {
+		f.touch()
 		f.active.Add(-int64(2*pause) - int64(i))
 	}
 	busy := b.u.snapshot()[0]
-	busy.touch()
+	busy.active.Add(int64(time.Hour))
 	for range crowd {
 		ask()
 	}
-	deadline := time.Now().Add(10 * time.Second)
 	ended := func() (n int) {
 		for i := range crowd + 3 {
 			if !alive(b.session(i)) {
@@ -328,12 +333,7 @@ func TestUDPReplacesIdleFlows(t *testing.T) {
 		}
 		return n
 	}
-	for ended() != crowd {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d idle sessions have ended, want %d", ended(), crowd)
-		}
-		time.Sleep(time.Millisecond)
-	}
+	eventually(t, fmt.Sprintf("%d idle sessions have ended", crowd), func() bool { return ended() == crowd })
 	if busy.ending.Load() {
 		t.Error("a busy program has lost its session")
 	}
