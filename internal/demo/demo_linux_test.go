@@ -133,7 +133,7 @@ func processes(t *testing.T, binary string) (found []string) {
 // gone waits until nobody holds the namespaces and no process is left.
 func gone(t *testing.T, binary string, namespaces map[string]bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		left := processes(t, binary)
 		var holders []string
 		tasks, err := filepath.Glob("/proc/[0-9]*/task/*/ns/net")

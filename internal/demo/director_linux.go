@@ -44,9 +44,9 @@ type Config struct {
 // What the parts are given.
 const (
 	servicePort  = 9000
-	roamService  = 7   // the service port that the client asks the edge for
-	datagramSize = 200 // bytes
-	patience     = 10 * time.Second
+	roamService  = 7                // the service port that the client asks the edge for
+	datagramSize = 200              // bytes
+	patience     = 30 * time.Second // for what an idle machine does at once
 )
 
 // director holds one run together.
@@ -102,7 +102,7 @@ func Run(ctx context.Context, config Config) (report *Report, err error) {
 // cause returns what err came from: whoever asks a part that dies learns that its
 // connection is broken a moment before anybody knows of the end.
 func (d *director) cause(err error) error {
-	timer := time.NewTimer(time.Second)
+	timer := time.NewTimer(5 * time.Second)
 	defer timer.Stop()
 	select {
 	case <-d.context.Done():

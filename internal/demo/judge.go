@@ -12,15 +12,18 @@ import (
 
 // Bounds of what is expected.
 const (
-	// promptly bounds the time to the first byte on a new path, and to its commit: a
-	// move takes some milliseconds, and a kernel whose question for a neighbour's
-	// address was lost asks again after a second.
-	promptly = 1500 * time.Millisecond
+	// promptly bounds the time to the first byte on a new path, and to its commit. A
+	// move takes some milliseconds. The rest is for the kernel: it asks again after a
+	// second where its question for a neighbour's address was lost, and changes no link
+	// while it makes or removes others, in whichever namespace.
+	promptly = 5 * time.Second
 	// undisturbed bounds the 90th percentile of the round trip under a flood. Half a
 	// millisecond is usual. The rest, and that it is not the 99th, is for machines
 	// with few and busy processors: all of the lab shares them, so that one pause of
 	// the scheduler delays many datagrams.
-	undisturbed = 50 * time.Millisecond
+	undisturbed = 250 * time.Millisecond
+	// repeated is after how long a client sends an INIT again that was not answered.
+	repeated = time.Second
 	// most of a flood must have met its counter: a veth ring may overflow.
 	most = 0.98
 )
@@ -44,7 +47,8 @@ func (r *Report) judgeSession() {
 	r.expect("XDP runs natively on the edge's veth", r.XDP == "native", "the kernel says: %s", orNone(r.XDP))
 	accepted := count(r.Counters, stageServer, "resp_accepted")
 	r.expect("one session, opened by one handshake, for the whole run",
-		len(r.Sessions) == 1 && r.Sessions[0].ID == r.SessionID && accepted == 1 && r.Inits == 2,
+		len(r.Sessions) == 1 && r.Sessions[0].ID == r.SessionID && accepted == 1 &&
+			(r.Inits == 2 || r.Inits > 2 && r.Handshake >= repeated),
 		"%d session, %s; %d accepted handshake, %d INITs sent (without and with the cookie)", len(r.Sessions), r.SessionID, accepted, r.Inits)
 	if len(r.Sessions) == 1 {
 		moves := r.Sessions[0].Moves
@@ -115,7 +119,8 @@ func (r *Report) judgeAttacks() {
 			seen += c.Value
 		}
 	}
-	r.expect("userspace saw no INIT but the client's", seen == 1, "%d", seen)
+	// The client's first has no cookie.
+	r.expect("userspace saw no INIT but the client's", 0 < seen && seen < uint64(r.Inits), "%d", seen)
 }
 
 // initReasons are all that can become of an INIT in userspace.

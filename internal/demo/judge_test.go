@@ -78,7 +78,7 @@ func TestJudge(t *testing.T) {
 		"a move too many":     {func(r *Report) { r.Sessions[0].Moves = 3 }, "every move and no other"},
 		"the attacker's path": {func(r *Report) { r.Paths = append(r.Paths, server4) }, "never moved the path"},
 		"no path seen":        {func(r *Report) { r.Paths = nil }, "never moved the path"},
-		"a slow move":         {func(r *Report) { r.Moves[0].FirstByte = 2 * time.Second }, "A -> B: prompt"},
+		"a slow move":         {func(r *Report) { r.Moves[0].FirstByte = 6 * time.Second }, "A -> B: prompt"},
 		"no commit":           {func(r *Report) { r.Moves[1].Commit = 0 }, "B -> IPv6: prompt"},
 		"loss while prepared": {func(r *Report) { r.Moves[0].Account.LostUp = 1 }, "A -> B: no datagram lost"},
 		"loss without excuse": {func(r *Report) { r.Moves[1].Account.LostDown, r.Moves[1].Excused = 3, 2 }, "lost only what"},
@@ -112,6 +112,16 @@ func TestJudge(t *testing.T) {
 		if r.Passed || !strings.Contains(strings.Join(failed, "; "), c.fails) {
 			t.Errorf("%s: failed %q, want one that says %q", name, failed, c.fails)
 		}
+	}
+}
+
+// A handshake that was not answered within a second is begun again, as it should be.
+func TestRepeatedInitIsNoFailure(t *testing.T) {
+	r := good()
+	r.Inits, r.Handshake = 3, 1100*time.Millisecond
+	r.judge()
+	if !r.Passed {
+		t.Errorf("failed: %+v", r.Expectations)
 	}
 }
 

@@ -194,13 +194,13 @@ func (l *Ledger) Strangers() int {
 }
 
 // FirstAfter finds the first datagram, of those sent at or after from, that
-// reached the service: when it was sent, when it arrived there, and when its
-// answer came back (zero: not yet). ok is false while there is none.
+// reached the service and was answered: when it was sent, when it arrived there, and
+// when its answer came back. ok is false while there is none.
 func (l *Ledger) FirstAfter(from Instant) (sent, arrived, echoed Instant, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, e := range l.entries {
-		if e.sent >= from && e.arrivals > 0 {
+		if e.sent >= from && e.arrivals > 0 && e.echoes > 0 {
 			return e.sent, e.arrived, e.echoed, true
 		}
 	}

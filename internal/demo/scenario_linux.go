@@ -28,8 +28,9 @@ const (
 	gap = 250 * time.Millisecond
 	// cookieLife is longer than a cookie is valid, counted from the start of the run.
 	cookieLife = 14 * time.Second
-	// inFlight is the age up to which a datagram may still be on its way.
-	inFlight = 20 * time.Millisecond
+	// inFlight is the age up to which a datagram may still be on its way, on a machine
+	// whose processors have other things to do.
+	inFlight = 250 * time.Millisecond
 )
 
 // Rates of attacks, in packets each second: those that last the whole time, and
@@ -207,10 +208,11 @@ func (s *scenario) follow(to *lab.Access, m Move, broken, since Instant) error {
 		return err
 	}
 	err = s.until(m.Name+": the first answer on the new path", patience, func() (bool, error) {
-		// The datagram inside the first packet was sent just before the packet was seen.
-		_, arrived, echoed, ok := s.ledger.FirstAfter(first.Add(-time.Millisecond))
+		// The datagram inside the first packet was sent just before the packet was seen,
+		// but not before the network changed.
+		_, arrived, echoed, ok := s.ledger.FirstAfter(max(since, first.Add(-time.Millisecond)))
 		m.FirstByte, m.FirstAnswer = arrived.Sub(since), echoed.Sub(since)
-		return ok && echoed != 0, nil
+		return ok, nil
 	})
 	if err != nil {
 		return err
@@ -221,7 +223,7 @@ func (s *scenario) follow(to *lab.Access, m Move, broken, since Instant) error {
 		return err
 	}
 	s.report.Moves = append(s.report.Moves, m)
-	s.moves = append(s.moves, stretch{broken.Add(-inFlight), now().Add(-inFlight)})
+	s.moves = append(s.moves, stretch{broken.Add(-inFlight), now()})
 	s.excuses = append(s.excuses, stretch{broken.Add(-inFlight), first})
 	return nil
 }
@@ -267,18 +269,38 @@ func (s *scenario) volley(name string, flood bool, rate int, attacks ...string) 
 		return err
 	}
 	s.span(name, flood, from)
-	// The edge's own work on what came last.
-	if err := s.sleep(100 * time.Millisecond); err != nil {
-		return err
-	}
-	after, err := s.control.Counters(s.context)
+	grown, err := s.met(attacks, before)
 	if err != nil {
 		return err
 	}
 	for _, attack := range attacks {
-		s.windows[attack] = since(before, after)
+		s.windows[attack] = grown
 	}
 	return nil
+}
+
+// met returns the growth of the counters once each packet of the attacks has met its
+// own: the edge has still to work on what came last, and some may be lost on the way.
+func (s *scenario) met(attacks []string, before []control.Counter) ([]control.Counter, error) {
+	for end := now().Add(5 * time.Second); ; {
+		after, err := s.control.Counters(s.context)
+		if err != nil {
+			return nil, err
+		}
+		grown, all := since(before, after), true
+		for _, c := range campaigns {
+			if slices.Contains(attacks, c.parts[0]) {
+				a := newAttack(c, s.finished(c.parts), grown)
+				all = all && a.stopped() >= a.Sent
+			}
+		}
+		if all || now() > end {
+			return grown, nil
+		}
+		if err := s.sleep(50 * time.Millisecond); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // finished returns the volleys of these attacks that are over, in their order.
@@ -341,9 +363,12 @@ func (s *scenario) finish() error {
 	if s.report.SessionList, err = s.list(); err != nil {
 		return err
 	}
-	s.settle(end, counters)
 	s.step("shutting down and removing everything")
-	return s.close()
+	if err := s.close(); err != nil {
+		return err
+	}
+	s.settle(end, counters) // the parts have said all that they saw
+	return nil
 }
 
 // settle writes the accounts.
