@@ -64,6 +64,11 @@ func measureRX(ctx context.Context, o options) (report.Results, error) {
 	if err != nil {
 		return r, err
 	}
+	cpumap, err := intake.MeasureCPUMap(ctx, intakeOptions(o))
+	if err != nil {
+		return r, err
+	}
+	r.AddAside(cpumap.Asides...)
 	more, err := path.Measure(ctx, path.Options{Pairs: o.pairs, Datagrams: 1 << 15, QUIC: quicClient, Progress: progress})
 	r.Add(more.Rows...)
 	r.AddAside(more.Asides...)

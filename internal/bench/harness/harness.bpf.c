@@ -39,6 +39,7 @@ struct harness_config {
 	__u32 forge;	/* XORed to the ids' tags */
 	__u32 next;	/* record to play */
 	__u32 records;	/* that there are; 0: none is played */
+	__u32 cpu;	/* that harness_cpumap redirects to */
 	__u64 random;	/* state of the generator of ids: not zero */
 	struct roam_sipkey key; /* that the ids' tags are made with */
 	__u64 verdicts[8];
@@ -73,6 +74,14 @@ static __always_inline struct harness_config *harness_config_get(void)
 
 	return bpf_map_lookup_elem(&harness_configs, &zero);
 }
+
+/* One entry a CPU; the measurement fills in those that frames are to go to. */
+struct {
+	__uint(type, BPF_MAP_TYPE_CPUMAP);
+	__uint(max_entries, 64);
+	__type(key, __u32);
+	__type(value, struct bpf_cpumap_val);
+} harness_cpus SEC(".maps");
 
 #define COPY(at) (*(volatile __u64 *)(data + (at)) = *(const __u64 *)(frame->bytes + (at)))
 
@@ -256,6 +265,20 @@ SEC("xdp")
 int harness_pass(struct xdp_md *ctx)
 {
 	return harness_prepare(ctx) ? harness_finish(stub_pass(ctx)) : XDP_ABORTED;
+}
+
+/* What comes after is another CPU's. */
+__attribute__((noinline)) int stub_cpumap(struct xdp_md *ctx)
+{
+	struct harness_config *c = harness_config_get();
+
+	return ctx && c ? bpf_redirect_map(&harness_cpus, c->cpu, XDP_DROP) : XDP_ABORTED;
+}
+
+SEC("xdp")
+int harness_cpumap(struct xdp_md *ctx)
+{
+	return harness_prepare(ctx) ? harness_finish(stub_cpumap(ctx)) : XDP_ABORTED;
 }
 
 /* Without the harness: what the generator of live frames costs by itself. */

@@ -28,6 +28,7 @@ const (
 	OnlyReturn = harnessProgHarnessReturn // the harness alone: drops
 	OnlyShrink = harnessProgHarnessShrink // makes the frame as short as a RETRY and sends it back
 	OnlyPass   = harnessProgHarnessPass   // hands the frame to the kernel's stack
+	OnlyCPUMap = harnessProgHarnessCpumap // redirects the frame to the CPU that Harness.RedirectTo names
 	BareDrop   = harnessProgBareDrop      // drops, without any harness: no verdicts are counted
 )
 
@@ -65,6 +66,19 @@ func Load(program string, tested *ebpf.CollectionSpec, o Options) (*Harness, err
 		return nil, fmt.Errorf("loading the harness around %s: %w", program, err)
 	}
 	return &Harness{Collection: coll, xsk: -1, Runs: o.Runs}, nil
+}
+
+// cpuQueue is how many frames wait for a CPU that they are redirected to: as many as
+// a device's ring commonly holds.
+const cpuQueue = 2048
+
+// RedirectTo says where OnlyCPUMap redirects frames: to the kernel's stack on a CPU.
+func (h *Harness) RedirectTo(cpu int) error {
+	// struct bpf_cpumap_val: the queue's length, and no program that runs over there.
+	if err := h.Maps["harness_cpus"].Put(uint32(cpu), [2]uint32{cpuQueue}); err != nil {
+		return fmt.Errorf("redirecting to CPU %d: %w", cpu, err)
+	}
+	return h.changeHarness(func(c *harnessHarnessConfig) { c.Cpu = uint32(cpu) })
 }
 
 // Close gives everything back.

@@ -13,6 +13,15 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type harnessBpfCpumapVal struct {
+	_       structs.HostLayout
+	Qsize   uint32
+	BpfProg struct {
+		_  structs.HostLayout
+		Fd int32
+	}
+}
+
 type harnessHarnessConfig struct {
 	_       structs.HostLayout
 	Length  uint32
@@ -23,6 +32,8 @@ type harnessHarnessConfig struct {
 	Forge   uint32
 	Next    uint32
 	Records uint32
+	Cpu     uint32
+	_       [4]byte
 	Random  uint64
 	Key     struct {
 		_  structs.HostLayout
@@ -48,10 +59,12 @@ type harnessHarnessRecord struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	harnessMapHarnessConfigs = "harness_configs"
+	harnessMapHarnessCpus    = "harness_cpus"
 	harnessMapHarnessFrames  = "harness_frames"
 	harnessMapHarnessRecords = "harness_records"
 	harnessProgBareDrop      = "bare_drop"
 	harnessProgHarness       = "harness"
+	harnessProgHarnessCpumap = "harness_cpumap"
 	harnessProgHarnessPass   = "harness_pass"
 	harnessProgHarnessReturn = "harness_return"
 	harnessProgHarnessShrink = "harness_shrink"
@@ -101,6 +114,7 @@ type harnessSpecs struct {
 type harnessProgramSpecs struct {
 	BareDrop      *ebpf.ProgramSpec `ebpf:"bare_drop"`
 	Harness       *ebpf.ProgramSpec `ebpf:"harness"`
+	HarnessCpumap *ebpf.ProgramSpec `ebpf:"harness_cpumap"`
 	HarnessPass   *ebpf.ProgramSpec `ebpf:"harness_pass"`
 	HarnessReturn *ebpf.ProgramSpec `ebpf:"harness_return"`
 	HarnessShrink *ebpf.ProgramSpec `ebpf:"harness_shrink"`
@@ -111,6 +125,7 @@ type harnessProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type harnessMapSpecs struct {
 	HarnessConfigs *ebpf.MapSpec `ebpf:"harness_configs"`
+	HarnessCpus    *ebpf.MapSpec `ebpf:"harness_cpus"`
 	HarnessFrames  *ebpf.MapSpec `ebpf:"harness_frames"`
 	HarnessRecords *ebpf.MapSpec `ebpf:"harness_records"`
 }
@@ -142,6 +157,7 @@ func (o *harnessObjects) Close() error {
 // It can be passed to loadHarnessObjects or ebpf.CollectionSpec.LoadAndAssign.
 type harnessMaps struct {
 	HarnessConfigs *ebpf.Map `ebpf:"harness_configs"`
+	HarnessCpus    *ebpf.Map `ebpf:"harness_cpus"`
 	HarnessFrames  *ebpf.Map `ebpf:"harness_frames"`
 	HarnessRecords *ebpf.Map `ebpf:"harness_records"`
 }
@@ -149,6 +165,7 @@ type harnessMaps struct {
 func (m *harnessMaps) Close() error {
 	return _HarnessClose(
 		m.HarnessConfigs,
+		m.HarnessCpus,
 		m.HarnessFrames,
 		m.HarnessRecords,
 	)
@@ -166,6 +183,7 @@ type harnessVariables struct {
 type harnessPrograms struct {
 	BareDrop      *ebpf.Program `ebpf:"bare_drop"`
 	Harness       *ebpf.Program `ebpf:"harness"`
+	HarnessCpumap *ebpf.Program `ebpf:"harness_cpumap"`
 	HarnessPass   *ebpf.Program `ebpf:"harness_pass"`
 	HarnessReturn *ebpf.Program `ebpf:"harness_return"`
 	HarnessShrink *ebpf.Program `ebpf:"harness_shrink"`
@@ -175,6 +193,7 @@ func (p *harnessPrograms) Close() error {
 	return _HarnessClose(
 		p.BareDrop,
 		p.Harness,
+		p.HarnessCpumap,
 		p.HarnessPass,
 		p.HarnessReturn,
 		p.HarnessShrink,

@@ -43,6 +43,17 @@ func TestSteering(t *testing.T) {
 	}
 }
 
+func TestCPUMap(t *testing.T) {
+	testutil.RequirePrivileged(t)
+	r, err := MeasureCPUMap(t.Context(), Options{Pairs: 1, Frames: 20_000, Sessions: 1 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Rows) != 0 || len(r.Asides) != 1 || r.Asides[0].Row != 7 || r.Asides[0].Peer.Ours <= 0 {
+		t.Errorf("%+v, beside: %+v", r.Rows, r.Asides)
+	}
+}
+
 // Trains reach all three, and the two with sessions know them.
 func TestTrains(t *testing.T) {
 	testutil.RequirePrivileged(t)
