@@ -13,7 +13,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The product needs no C compiler: the BPF objects are committed, the Go is pure.
 export CGO_ENABLED = 0
 
-.PHONY: all build demo test test-load race fuzz lint vet fmt-check cross generate generate-check bench bench-xdp bench-rx bench-socket bench-crypto bench-control bench-roam bench-docs bench-list profile test-apps apps-docs test-kernels test-swaps man completions sbom package release test-package clean help
+.PHONY: all tools build demo test test-load race fuzz lint vet fmt-check cross generate generate-check bench bench-xdp bench-rx bench-socket bench-crypto bench-control bench-roam bench-docs bench-list profile test-apps apps-docs test-kernels test-swaps man completions sbom package release test-package clean help
 
 all: build
 
@@ -30,7 +30,7 @@ test:
 	@[ "$$(id -u)" = 0 ] || echo "not root: tests that load BPF programs or make network namespaces are skipped; go test -v says which and why"
 	$(GO) vet ./...
 	$(GO) test -timeout 20m ./...
-	$(GO) -C bench test -timeout 5m ./...
+	$(GO) -C bench test -timeout 20m ./...
 	$(GO) -C packaging/sbom test ./...
 
 LOADTIME ?= 3m
@@ -56,6 +56,11 @@ fuzz:
 lint: fmt-check vet
 	$(GO) run $(STATICCHECK) ./...
 	cd bench && $(GO) run $(STATICCHECK) ./...
+
+# tools: what lint and package run, fetched and built.
+tools:
+	$(GO) run $(STATICCHECK) -version
+	$(GO) run $(NFPM) --version
 
 vet:
 	$(GO) vet ./...

@@ -59,6 +59,24 @@ func (s *stage) onlySix(ctx context.Context) error {
 // deadline is how long plain TCP is waited for after a move.
 const deadline = 8 * time.Second
 
+// rested waits until nothing comes to the meters any more, as what was sent before a
+// move and has still to go through the programs. If something always does, deadline
+// ends it.
+func rested(ctx context.Context, meters ...*meter) error {
+	total := func() (sum int64) {
+		for _, m := range meters {
+			sum += m.total()
+		}
+		return sum
+	}
+	for end := time.Now().Add(deadline); ; {
+		before := total()
+		if err := sleep(ctx, time.Second); err != nil || total() == before || time.Now().After(end) {
+			return err
+		}
+	}
+}
+
 // tryPlain has the same programs make one move over plain TCP, and shows that
 // nothing comes any more; xdp-roam makes the move beside them.
 func tryPlain(ctx context.Context, s *stage) error {
@@ -82,8 +100,6 @@ func tryPlain(ctx context.Context, s *stage) error {
 		curls = append(curls, p)
 	}
 	done := make(chan struct{})
-	stop := time.AfterFunc(stay+deadline, func() { close(done) })
-	defer stop.Stop()
 	var before [4]int64
 	meters := []*meter{&typists[0].meter, downloads[0], &typists[1].meter, downloads[1]}
 	err := group(ctx,
@@ -96,10 +112,15 @@ func tryPlain(ctx context.Context, s *stage) error {
 			if _, err := sixToA(ctx, s.net); err != nil {
 				return err
 			}
+			if err := rested(ctx, meters[:2]...); err != nil {
+				return err
+			}
 			for i, m := range meters {
 				before[i] = m.total()
 			}
-			return nil
+			err := sleep(ctx, deadline)
+			close(done)
+			return err
 		})
 	if err != nil {
 		return err
@@ -115,7 +136,7 @@ func tryPlain(ctx context.Context, s *stage) error {
 		case by == byPlain && after > 0:
 			return fmt.Errorf("%s over plain TCP went on after a move: %d bytes came", program, after)
 		case by == byPlain:
-			s.add(result{Program: program, By: by, Walk: w, Outcome: fmt.Sprintf("dead: nothing in the %v after the move", deadline)})
+			s.add(result{Program: program, By: by, Walk: w, Outcome: fmt.Sprintf("dead: nothing came any more, for %v", deadline)})
 		case after == 0:
 			return fmt.Errorf("%s by xdp-roam did not go on after the move", program)
 		default:

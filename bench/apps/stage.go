@@ -177,9 +177,12 @@ func (s *stage) startEdge(ctx context.Context) error {
 		"--interface", lab.EdgeLink, "--mode", "xdp", "--key-file", s.scratch.Path("server.key"),
 		"--authorized-keys", s.scratch.Path("authorized_keys"), "--state-dir", s.scratch.Path("state"),
 	}
-	for _, port := range []int{portSSH, portWeb, portIperf, portWebSocket} {
+	for _, port := range []int{portSSH, portWeb, portWebSocket} {
 		args = append(args, "--service", fmt.Sprintf("%d=tcp://localhost:%d", port, port))
 	}
+	// By one address: where localhost has two, a busy machine may try both, and iperf3's
+	// server takes the first connection for its client.
+	args = append(args, "--service", fmt.Sprintf("%d=tcp://127.0.0.1:%[1]d", portIperf))
 	for _, port := range []int{portDNS, portIperf} {
 		args = append(args, "--service", fmt.Sprintf("%d=udp://127.0.0.1:%d", udpService(port), port))
 	}

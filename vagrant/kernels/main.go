@@ -41,7 +41,7 @@ func (l *list) Set(s string) error { *l = append(*l, s); return nil }
 func main() {
 	var kernels list
 	flag.Var(&kernels, "kernel", "Debian cloud kernel series, may be repeated (default 6.1)")
-	timeout := flag.Duration("timeout", 12*time.Minute, "for each kernel")
+	timeout := flag.Duration("timeout", 25*time.Minute, "for each kernel")
 	cache := flag.String("cache", ".cache/kernels", "where downloaded kernels are kept")
 	flag.Parse()
 	if len(kernels) == 0 {
@@ -112,7 +112,7 @@ func fetch(series, cache string) (string, error) {
 		return "", err
 	}
 	defer os.RemoveAll(download)
-	get := exec.Command("apt-get", "download", name)
+	get := exec.Command("apt-get", "-o", "Acquire::Retries=5", "download", name)
 	get.Dir = download
 	if out, err := get.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("apt-get download %s: %w\n%s", name, err, out)

@@ -107,7 +107,7 @@ func runTests() error {
 	var failed error
 	for _, test := range tests {
 		fmt.Println("=== kernel", release(), filepath.Base(filepath.Dir(test)))
-		cmd := exec.Command(test, "-test.v", "-test.timeout=10m")
+		cmd := exec.Command(test, "-test.v", "-test.timeout=20m")
 		cmd.Dir = filepath.Join("/src", filepath.Base(filepath.Dir(test)))
 		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stdout
 		cmd.Env = []string{"PATH=/", "HOME=/tmp", "TMPDIR=/tmp", "XDP_ROAM_REQUIRE_PRIVILEGED=1", "XDP_ROAM_KERNELTEST=1"}
