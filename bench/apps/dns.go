@@ -16,7 +16,7 @@ import (
 // startDNS starts dnsmasq at the edge.
 func (s *stage) startDNS(ctx context.Context) error {
 	return s.server(ctx, portDNS, "", "dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root",
-		"--pid-file=", "--bind-interfaces", "--listen-address=127.0.0.1", fmt.Sprintf("--port=%d", portDNS), "--address=/"+serverName+"/"+lab.EdgeV4.String())
+		"--pid-file=", fmt.Sprintf("--port=%d", portDNS), "--address=/"+serverName+"/"+lab.EdgeV4.String())
 }
 
 // lookups are DNS queries, one after another, each from a port of its own.
@@ -28,10 +28,10 @@ type lookups struct {
 
 // use asks until wentRound is closed. A query that is lost is asked again after a
 // second, as resolvers do.
-func (l *lookups) use(ctx context.Context, s *stage, wentRound <-chan struct{}) error {
-	for ; !over(wentRound); l.queries++ {
+func (l *lookups) use(ctx context.Context, s *stage, over route, wentRound <-chan struct{}) error {
+	for ; !closed(wentRound); l.queries++ {
 		began := time.Now()
-		answer, err := s.run(ctx, s.net.Client, "dig", "+short", "+time=1", "+tries=10", "@127.0.0.1", "-p", fmt.Sprint(local(portDNS)), serverName, "A")
+		answer, err := s.run(ctx, s.net.Client, "dig", "+short", "+time=1", "+tries=10", "@"+over.addr.String(), "-p", fmt.Sprint(over.port(portDNS)), serverName, "A")
 		if err != nil {
 			return err
 		}

@@ -50,8 +50,8 @@ type iperfReport struct {
 	Error  string
 }
 
-// iperf runs iperf3's client against an address.
-func (s *stage) iperf(ctx context.Context, address string, port int, seconds int, args ...string) (*iperfReport, error) {
+// iperf runs iperf3's client over a route.
+func (s *stage) iperf(ctx context.Context, over route, seconds int, args ...string) (*iperfReport, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(seconds)*time.Second+patience, errors.New("iperf3 does not end"))
 	defer cancel()
 	server, err := s.startIperf(ctx)
@@ -59,7 +59,7 @@ func (s *stage) iperf(ctx context.Context, address string, port int, seconds int
 		return nil, err
 	}
 	out, err := s.run(ctx, s.net.Client, "iperf3", append([]string{
-		"-c", address, "-p", fmt.Sprint(port), "-t", fmt.Sprint(seconds), "-i", fmt.Sprint(interval.Seconds()), "-J", "--get-server-output",
+		"-c", over.addr.String(), "-p", fmt.Sprint(over.port(portIperf)), "-t", fmt.Sprint(seconds), "-i", fmt.Sprint(interval.Seconds()), "-J", "--get-server-output",
 	}, args...)...)
 	if err != nil {
 		server.kill()
@@ -83,6 +83,14 @@ func (r *iperfReport) received(reverse bool) *iperfReport {
 	return r
 }
 
+// result is the report's line about TCP.
+func (r *iperfReport) result(program string, over route, reverse bool, w walk) result {
+	return result{
+		Program: program, By: over.by, Walk: w,
+		Pause: r.received(reverse).pause(), Rate: r.End.SumReceived.BitsPerSecond / 8, Outcome: "ended in order",
+	}
+}
+
 // pause is the longest time in which nothing came, as far as the intervals tell.
 func (r *iperfReport) pause() (longest time.Duration) {
 	var current float64
@@ -102,33 +110,51 @@ func seconds(round []step) int {
 	return int((time.Duration(len(round)+1)*stay + cut + 2*overlap + gap).Seconds()) + 1
 }
 
-// tryIperf measures each protocol and direction for the time of a round.
+// tryIperf measures while the client goes everywhere.
 func tryIperf(ctx context.Context, s *stage) error {
+	if err := s.measure(ctx, overRoam, everywhere); err != nil {
+		return err
+	}
+	return s.connectAlive()
+}
+
+// measure measures each protocol and direction for the time of a round.
+func (s *stage) measure(ctx context.Context, over route, round []step) error {
 	for _, c := range []struct {
 		program string
-		args    []string
-		reverse bool
 		udp     bool
+		reverse bool
 	}{
-		{"iperf3: TCP to the edge", nil, false, false},
-		{"iperf3: TCP from the edge", []string{"-R"}, true, false},
-		{"iperf3: UDP, 20 Mbit/s to the edge", []string{"-u", "-b", "20M", "-l", "1200"}, false, true},
-		{"iperf3: UDP, 20 Mbit/s from the edge", []string{"-u", "-b", "20M", "-l", "1200", "-R"}, true, true},
+		{"iperf3: TCP to the edge", false, false},
+		{"iperf3: TCP from the edge", false, true},
+		{"iperf3: UDP, 20 Mbit/s to the edge", true, false},
+		{"iperf3: UDP, 20 Mbit/s from the edge", true, true},
 	} {
+		args := direction(c.reverse)
+		if c.udp {
+			args = append(args, "-u", "-b", "20M", "-l", "1200")
+		}
 		var r *iperfReport
-		w, err := s.walk(ctx, everywhere, func(ctx context.Context, _ <-chan struct{}) (err error) {
-			r, err = s.iperf(ctx, "127.0.0.1", local(portIperf), seconds(everywhere), c.args...)
+		w, err := s.walk(ctx, round, func(ctx context.Context, _ <-chan struct{}) (err error) {
+			r, err = s.iperf(ctx, over, seconds(round), args...)
 			return err
 		})
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.program, err)
 		}
-		row := result{Program: c.program, By: byRoam, Walk: w, Pause: r.received(c.reverse).pause(), Rate: r.End.SumReceived.BitsPerSecond / 8, Outcome: "ended in order"}
+		row := r.result(c.program, over, c.reverse, w)
 		if c.udp {
 			row.Rate = r.End.Sum.BitsPerSecond / 8
 			row.Outcome = fmt.Sprintf("%d of %d datagrams lost", r.End.Sum.LostPackets, r.End.Sum.Packets)
 		}
 		s.add(row)
 	}
-	return s.connectAlive()
+	return nil
+}
+
+func direction(reverse bool) []string {
+	if reverse {
+		return []string{"-R"}
+	}
+	return nil
 }

@@ -34,64 +34,39 @@ func tryPeers(ctx context.Context, s *stage) error {
 	if err != nil {
 		return err
 	}
-	typists := make([]*typing, 3)
-	names := []string{byRoam, byMosh, byWireGuard}
-	for i, start := range []func() (*typing, error){
-		func() (*typing, error) { return s.sshTypist(ctx, sshRoam) },
-		func() (*typing, error) { return s.moshTypist(ctx) },
-		func() (*typing, error) { return s.sshTypist(ctx, sshWireGuard) },
-	} {
-		if typists[i], err = start(); err != nil {
-			return err
-		}
-	}
-	w, err := s.walk(ctx, overIPv4, func(ctx context.Context, wentRound <-chan struct{}) error {
-		var parts []func(context.Context) error
-		for _, t := range typists {
-			parts = append(parts, func(ctx context.Context) error { return t.typeUntil(ctx, wentRound) })
-		}
-		return group(ctx, parts...)
-	})
-	if err != nil {
+	if err := s.tryMosh(ctx); err != nil {
 		return err
 	}
-	for i, t := range typists {
-		pause, _ := t.end()
-		if err := t.finish(ctx); err != nil {
-			return err
-		}
-		s.add(result{Program: []string{"OpenSSH: typing", "mosh: typing", "OpenSSH: typing"}[i], By: names[i], Walk: w, Pause: pause, Outcome: fmt.Sprintf("%d lines typed", t.typed)})
+	both := []route{overRoam, overWireGuard}
+	if err := s.everyday(ctx, overIPv4, both...); err != nil {
+		return err
 	}
-	for _, reverse := range []bool{false, true} {
-		for _, by := range []string{byRoam, byWireGuard} {
-			address, port := "127.0.0.1", local(portIperf)
-			if by == byWireGuard {
-				address, port = wgEdge.Addr().String(), portIperf
+	for _, try := range []func(context.Context, route, []step) error{s.copy, s.download, s.measure} {
+		for _, over := range both {
+			if err := try(ctx, over, overIPv4); err != nil {
+				return fmt.Errorf("over %s: %w", over.by, err)
 			}
-			var r *iperfReport
-			w, err := s.walk(ctx, overIPv4, func(ctx context.Context, _ <-chan struct{}) (err error) {
-				r, err = s.iperf(ctx, address, port, seconds(overIPv4), direction(reverse)...)
-				return err
-			})
-			if err != nil {
-				return fmt.Errorf("iperf3 over %s: %w", by, err)
-			}
-			s.add(result{Program: "iperf3: TCP " + towards(reverse), By: by, Walk: w, Pause: r.received(reverse).pause(), Rate: r.End.SumReceived.BitsPerSecond / 8, Outcome: "ended in order"})
 		}
 	}
 	return tunnel()
 }
 
-func direction(reverse bool) []string {
-	if reverse {
-		return []string{"-R"}
+// tryMosh types into mosh.
+func (s *stage) tryMosh(ctx context.Context) error {
+	typist, err := s.moshTypist(ctx)
+	if err != nil {
+		return err
 	}
+	w, err := s.walk(ctx, overIPv4, func(ctx context.Context, wentRound <-chan struct{}) error {
+		return typist.typeUntil(ctx, wentRound)
+	})
+	if err != nil {
+		return err
+	}
+	pause, _ := typist.end()
+	if err := typist.finish(ctx); err != nil {
+		return err
+	}
+	s.add(result{Program: "mosh: typing in a shell", By: byMosh, Walk: w, Pause: pause, Outcome: fmt.Sprintf("%d lines typed", typist.typed)})
 	return nil
-}
-
-func towards(reverse bool) string {
-	if reverse {
-		return "from the edge"
-	}
-	return "to the edge"
 }

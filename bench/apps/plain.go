@@ -6,14 +6,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/xdp-roam/xdp-roam/internal/lab"
 )
 
-// tryRest measures throughput without moves, over IPv6, which alone has no NAT:
-// a NAT of the lab's is a program, and carries no TCP.
+// tryRest measures throughput without moves, over IPv6 as plain TCP wants it.
 func tryRest(ctx context.Context, s *stage) error {
 	if err := s.onlySix(ctx); err != nil {
 		return err
@@ -23,19 +24,16 @@ func tryRest(ctx context.Context, s *stage) error {
 		return err
 	}
 	for _, reverse := range []bool{false, true} {
-		for _, by := range []struct {
-			name, address string
-			port          int
-		}{
-			{byRoam, "127.0.0.1", local(portIperf)},
-			{byPlain, lab.EdgeV6.String(), portIperf},
-			{byWireGuard, wgEdge.Addr().String(), portIperf},
-		} {
-			r, err := s.iperf(ctx, by.address, by.port, 4, direction(reverse)...)
+		for _, over := range []route{overRoam, overTCP, overWireGuard} {
+			r, err := s.iperf(ctx, over, 4, direction(reverse)...)
 			if err != nil {
-				return fmt.Errorf("iperf3 over %s: %w", by.name, err)
+				return fmt.Errorf("iperf3 over %s: %w", over.by, err)
 			}
-			s.add(result{Program: "iperf3: TCP " + towards(reverse), By: by.name, Walk: walk{networks: "IPv6"}, Pause: r.received(reverse).pause(), Rate: r.End.SumReceived.BitsPerSecond / 8, Outcome: "ended in order"})
+			program := "iperf3: TCP to the edge"
+			if reverse {
+				program = "iperf3: TCP from the edge"
+			}
+			s.add(r.result(program, over, reverse, walk{networks: "IPv6"}))
 		}
 	}
 	return tunnel()
@@ -51,7 +49,7 @@ func (s *stage) onlySix(ctx context.Context) error {
 	}
 	// A connection of a moment shows that the session is there, too.
 	return until(ctx, "xdp-roam is on IPv6", patience, func() bool {
-		_, err := s.run(ctx, s.net.Client, "curl", "-sSf", "-m", "5", "-o", "/dev/null", localURL("page"))
+		_, err := s.run(ctx, s.net.Client, "curl", "-sSf", "-m", "5", "-o", "/dev/null", overRoam.url("page"))
 		return err == nil
 	})
 }
@@ -77,71 +75,110 @@ func rested(ctx context.Context, meters ...*meter) error {
 	}
 }
 
+// living is what goes on over a route while the client makes one move.
+type living struct {
+	typist                   *typing
+	download, copied, echoed meter
+}
+
+func (l *living) meters() []*meter {
+	return []*meter{&l.typist.meter, &l.download, &l.copied, &l.echoed}
+}
+
+var livingPrograms = []string{"OpenSSH: typing", "nginx and curl: a download", "OpenSSH: scp", "a WebSocket"}
+
+// live uses all of it until done is closed. A program that ends under way shows in
+// its meter.
+func (l *living) live(ctx context.Context, s *stage, over route, done <-chan struct{}) error {
+	curl, err := s.start(s.net.Client, &l.download, "curl", "-sSfN", over.url("slow/file"))
+	if err != nil {
+		return err
+	}
+	defer curl.kill()
+	target := s.scratch.Path("copy-" + over.host)
+	defer l.copied.watchFile(target)()
+	scp, err := s.start(s.net.Client, nil, "scp", "-F", s.scratch.Path("ssh_config"), "-l", "8000", over.host+":"+s.scratch.Path("www/file"), target)
+	if err != nil {
+		return err
+	}
+	defer scp.stop() // and so it ends its ssh
+	defer l.typist.kill()
+	return group(ctx,
+		func(ctx context.Context) error { return l.typist.typeUntil(ctx, done) },
+		func(ctx context.Context) error {
+			ctx, cancel := context.WithCancel(ctx)
+			defer cancel()
+			socket := webSocket{meter: &l.echoed}
+			used := make(chan struct{})
+			go func() {
+				defer close(used)
+				_ = socket.use(ctx, s, over, nil)
+			}()
+			<-done
+			cancel()
+			<-used
+			return nil
+		})
+}
+
 // tryPlain has the same programs make one move over plain TCP, and shows that
 // nothing comes any more; xdp-roam makes the move beside them.
 func tryPlain(ctx context.Context, s *stage) error {
 	if err := s.onlySix(ctx); err != nil {
 		return err
 	}
-	typists := make([]*typing, 2)
-	for i, host := range []string{sshPlain, sshRoam} {
+	routes := []route{overTCP, overRoam}
+	lives := make([]living, len(routes))
+	for i, over := range routes {
 		var err error
-		if typists[i], err = s.sshTypist(ctx, host); err != nil {
+		if lives[i].typist, err = s.sshTypist(ctx, over); err != nil {
 			return err
 		}
-	}
-	downloads := []*meter{{}, {}}
-	var curls []*process
-	for i, url := range []string{fmt.Sprintf("http://[%v]:%d/slow/file", lab.EdgeV6, portWeb), localURL("slow/file")} {
-		p, err := s.start(s.net.Client, downloads[i], "curl", "-sSfN", url)
-		if err != nil {
-			return err
-		}
-		curls = append(curls, p)
 	}
 	done := make(chan struct{})
-	var before [4]int64
-	meters := []*meter{&typists[0].meter, downloads[0], &typists[1].meter, downloads[1]}
+	before := make([][]int64, len(routes))
 	err := group(ctx,
-		func(ctx context.Context) error { return typists[0].typeUntil(ctx, done) },
-		func(ctx context.Context) error { return typists[1].typeUntil(ctx, done) },
+		func(ctx context.Context) error { return lives[0].live(ctx, s, routes[0], done) },
+		func(ctx context.Context) error { return lives[1].live(ctx, s, routes[1], done) },
 		func(ctx context.Context) error {
-			if err := sleep(ctx, stay); err != nil {
+			defer close(done)
+			err := until(ctx, "every program has something", patience, func() bool {
+				return !slices.ContainsFunc(append(lives[0].meters(), lives[1].meters()...), func(m *meter) bool { return m.total() == 0 })
+			})
+			if err := errors.Join(err, sleep(ctx, stay)); err != nil {
 				return err
 			}
 			if _, err := sixToA(ctx, s.net); err != nil {
 				return err
 			}
-			if err := rested(ctx, meters[:2]...); err != nil {
+			if err := rested(ctx, lives[0].meters()...); err != nil {
 				return err
 			}
-			for i, m := range meters {
-				before[i] = m.total()
+			for i := range lives {
+				for _, m := range lives[i].meters() {
+					before[i] = append(before[i], m.total())
+				}
 			}
-			err := sleep(ctx, deadline)
-			close(done)
-			return err
+			return sleep(ctx, deadline)
 		})
 	if err != nil {
 		return err
 	}
-	for _, p := range append(curls, typists[0].process, typists[1].process) {
-		p.kill()
-	}
 	w := walk{networks: "IPv6 to A", steps: 1, away: gap}
-	for i, m := range meters {
-		program, by := []string{"OpenSSH: typing", "nginx and curl: a download"}[i%2], []string{byPlain, byRoam}[i/2]
-		after := m.total() - before[i]
-		switch {
-		case by == byPlain && after > 0:
-			return fmt.Errorf("%s over plain TCP went on after a move: %d bytes came", program, after)
-		case by == byPlain:
-			s.add(result{Program: program, By: by, Walk: w, Outcome: fmt.Sprintf("dead: nothing came any more, for %v", deadline)})
-		case after == 0:
-			return fmt.Errorf("%s by xdp-roam did not go on after the move", program)
-		default:
-			pause, _ := m.end()
-			s.add(result{Program: program, By: by, Walk: w, Pause: pause, Outcome: "went on"})
+	for i, over := range routes {
+		for j, m := range lives[i].meters() {
+			program, after := livingPrograms[j], m.total()-before[i][j]
+			switch {
+			case over == overTCP && after > 0:
+				return fmt.Errorf("%s over plain TCP went on after a move: %d bytes came", program, after)
+			case over == overTCP:
+				s.add(result{Program: program, By: over.by, Walk: w, Outcome: fmt.Sprintf("dead: nothing came any more, for %v", deadline)})
+			case after == 0:
+				return fmt.Errorf("%s by xdp-roam did not go on after the move", program)
+			default:
+				pause, _ := m.end()
+				s.add(result{Program: program, By: over.by, Walk: w, Pause: pause, Outcome: "went on"})
+			}
 		}
 	}
 	return nil

@@ -13,16 +13,6 @@ import (
 	"io"
 	"os"
 	"time"
-
-	"github.com/xdp-roam/xdp-roam/internal/lab"
-)
-
-// Hosts of the client's ssh configuration.
-const (
-	sshRoam  = "roam"  // by xdp-roam
-	sshPlain = "plain" // by TCP over IPv6, which alone has no NAT between
-
-	sshWireGuard = "wireguard"
 )
 
 // startSSH makes keys, starts sshd at the edge, and writes the client's configuration.
@@ -55,7 +45,7 @@ Host %[6]s
 	HostName %[7]v
 Host %[8]s
 	HostName %[9]v
-`, s.scratch.Path("user"), s.scratch.Path("known_hosts"), portSSH, sshRoam, proxy, sshPlain, lab.EdgeV6, sshWireGuard, wgEdge.Addr()),
+`, s.scratch.Path("user"), s.scratch.Path("known_hosts"), portSSH, overRoam.host, proxy, overTCP.host, overTCP.addr, overWireGuard.host, overWireGuard.addr),
 	} {
 		if err := os.WriteFile(s.scratch.Path(name), []byte(text), 0o600); err != nil {
 			return err
@@ -105,8 +95,8 @@ func (s *stage) typist(ctx context.Context, environment []string, name string, a
 // that what comes is the other end's beyond doubt.
 const remote = `echo ready; while read -r word number; do echo "LINE $number"; done`
 
-func (s *stage) sshTypist(ctx context.Context, host string) (*typing, error) {
-	return s.typist(ctx, nil, "ssh", "-F", s.scratch.Path("ssh_config"), "-tt", host, remote)
+func (s *stage) sshTypist(ctx context.Context, over route) (*typing, error) {
+	return s.typist(ctx, nil, "ssh", "-F", s.scratch.Path("ssh_config"), "-tt", over.host, remote)
 }
 
 // keystrokes is how often somebody types.
@@ -203,18 +193,23 @@ func sumFile(path string) (string, error) {
 
 // tryCopy copies 100 MB to the edge and back with scp, until the client has been everywhere.
 func tryCopy(ctx context.Context, s *stage) error {
+	return s.copy(ctx, overRoam, everywhere)
+}
+
+// copy copies 100 MB to the edge and back with scp, until the client has gone round.
+func (s *stage) copy(ctx context.Context, over route, round []step) error {
 	source, target := s.scratch.Path("100MB"), s.scratch.Path("copy")
 	want, err := makeFile(source, copySize)
 	if err != nil {
 		return err
 	}
 	var there, back transfer
-	w, err := s.walk(ctx, everywhere, func(ctx context.Context, wentRound <-chan struct{}) error {
+	w, err := s.walk(ctx, round, func(ctx context.Context, wentRound <-chan struct{}) error {
 		for {
 			for _, way := range []struct {
 				*transfer
 				from, to string
-			}{{&there, source, sshRoam + ":" + target}, {&back, sshRoam + ":" + source, target}} {
+			}{{&there, source, over.host + ":" + target}, {&back, over.host + ":" + source, target}} {
 				if err := os.RemoveAll(target); err != nil {
 					return err
 				}
@@ -229,7 +224,7 @@ func tryCopy(ctx context.Context, s *stage) error {
 					return fmt.Errorf("%s is not what was sent (%v)", target, err)
 				}
 			}
-			if over(wentRound) {
+			if closed(wentRound) {
 				return nil
 			}
 		}
@@ -237,6 +232,6 @@ func tryCopy(ctx context.Context, s *stage) error {
 	if err != nil {
 		return err
 	}
-	s.add(there.result("OpenSSH: scp of 100 MB to the edge", w), back.result("OpenSSH: scp of 100 MB from the edge", w))
+	s.add(there.result("OpenSSH: scp of 100 MB to the edge", over, w), back.result("OpenSSH: scp of 100 MB from the edge", over, w))
 	return nil
 }

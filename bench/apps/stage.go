@@ -197,17 +197,14 @@ func (s *stage) startEdge(ctx context.Context) error {
 // wants TCP and UDP at one port.
 func udpService(port int) int { return port + 1 }
 
-// local is where the client's programs find a server.
-func local(port int) int { return localBase + port }
-
 // startConnect starts the client's one process for all forwards.
 func (s *stage) startConnect(ctx context.Context) (err error) {
 	args := []string{"connect", serverName}
 	for _, port := range []int{portSSH, portWeb, portIperf, portWebSocket} {
-		args = append(args, "-L", fmt.Sprintf("%d:%d", local(port), port))
+		args = append(args, "-L", fmt.Sprintf("%d:%d", overRoam.port(port), port))
 	}
 	for _, port := range []int{portDNS, portIperf} {
-		args = append(args, "-L", fmt.Sprintf("%d:%d/udp", local(port), udpService(port)))
+		args = append(args, "-L", fmt.Sprintf("%d:%d/udp", overRoam.port(port), udpService(port)))
 	}
 	args = append(args, "--server-key", s.serverKey.String(), "--identity", s.scratch.Path("client.key"))
 	if s.connect, err = s.start(s.net.Client, nil, s.binary, args...); err != nil {

@@ -32,15 +32,15 @@ func (t *transfer) watch(path string, carry func() error) error {
 	return err
 }
 
-func (t *transfer) result(program string, w walk) result {
+func (t *transfer) result(program string, over route, w walk) result {
 	return result{
-		Program: program, By: byRoam, Walk: w, Pause: t.pause, Rate: float64(t.bytes) / t.took.Seconds(),
+		Program: program, By: over.by, Walk: w, Pause: t.pause, Rate: float64(t.bytes) / t.took.Seconds(),
 		Outcome: fmt.Sprintf("%d copies, each with the right checksum", t.times),
 	}
 }
 
-// over reports whether a channel is closed.
-func over(done <-chan struct{}) bool {
+// closed reports whether a channel is closed.
+func closed(done <-chan struct{}) bool {
 	select {
 	case <-done:
 		return true

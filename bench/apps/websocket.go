@@ -19,7 +19,7 @@ import (
 func (s *stage) startWebSocket(ctx context.Context) error {
 	var listener net.Listener
 	err := s.net.Edge.Do(func() (err error) {
-		listener, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", portWebSocket))
+		listener, err = net.Listen("tcp", fmt.Sprintf(":%d", portWebSocket))
 		return err
 	})
 	if err != nil {
@@ -45,14 +45,14 @@ func (s *stage) startWebSocket(ctx context.Context) error {
 
 // webSocket is one connection that lives as long as the client walks.
 type webSocket struct {
-	meter
+	*meter
 	messages int
 }
 
-func (ws *webSocket) use(ctx context.Context, s *stage, wentRound <-chan struct{}) error {
+func (ws *webSocket) use(ctx context.Context, s *stage, over route, wentRound <-chan struct{}) error {
 	transport := &http.Transport{DialContext: func(context.Context, string, string) (conn net.Conn, err error) {
 		err = s.net.Client.Do(func() (err error) {
-			conn, err = net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", local(portWebSocket)))
+			conn, err = net.Dial("tcp", over.addrPort(portWebSocket).String())
 			return err
 		})
 		return conn, err
@@ -68,7 +68,7 @@ func (ws *webSocket) use(ctx context.Context, s *stage, wentRound <-chan struct{
 	}()
 	tick := time.NewTicker(keystrokes)
 	defer tick.Stop()
-	for !over(wentRound) {
+	for !closed(wentRound) {
 		select {
 		case <-tick.C:
 		case err := <-read:
