@@ -115,7 +115,7 @@ func measureControl(ctx context.Context, o options) (report.Results, error) {
 	if err != nil {
 		return r, err
 	}
-	more, err := inside.Measure(ctx, inside.Options{Pairs: o.pairs, Sessions: 1 << 15, Idle: 1 << 20, Moves: 1 << 16, Source: o.source, Progress: progress})
+	more, err := inside.Measure(ctx, inside.Options{Pairs: o.pairs, Sessions: 1 << 20, Few: 1 << 15, Idle: 1 << 20, Moves: 1 << 16, Source: o.source, Progress: progress})
 	r.Add(more.Rows...)
 	r.AddAside(more.Asides...)
 	return r, err

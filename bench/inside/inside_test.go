@@ -26,11 +26,11 @@ PASS
 
 // The server's benchmarks are there and print what is read from them.
 func TestMeasure(t *testing.T) {
-	r, err := Measure(t.Context(), Options{Pairs: 1, Sessions: 1 << 10, Idle: 1 << 14, Moves: 1 << 11, Source: "../.."})
+	r, err := Measure(t.Context(), Options{Pairs: 1, Sessions: 1 << 11, Few: 1 << 10, Idle: 1 << 14, Moves: 1 << 11, Source: "../.."})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Rows) != 4 || len(r.Asides) != 2+6 {
+	if len(r.Rows) != 4 || len(r.Asides) != 2+2+6 {
 		t.Errorf("%+v, beside: %+v", r.Rows, r.Asides)
 	}
 	for _, row := range r.Rows {

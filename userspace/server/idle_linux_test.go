@@ -86,7 +86,7 @@ func (h *herd) idle(b *testing.B, n int) {
 }
 
 // processTime is the CPU time of the process, all threads.
-func processTime(b *testing.B) time.Duration {
+func processTime(b testing.TB) time.Duration {
 	var u unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
 		b.Fatal(err)

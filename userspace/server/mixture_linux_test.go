@@ -43,14 +43,14 @@ func benchmarkDataAndMoves(b *testing.B, rate int) {
 		for ; n*mixtureRounds < b.N; n += mixtureSessions {
 			alone += m.data(b)
 		}
-		before := m.busy()
+		before := m.spent.all()
 		for done := 0; done < n; done += mixtureSessions {
 			mixed += m.data(b)
-			if time.Duration(moves) < (mixed+m.busy()-before)*time.Duration(rate)/time.Second {
+			if time.Duration(moves) < (mixed+m.spent.all()-before)*time.Duration(rate)/time.Second {
 				moves += m.move(b, true)
 			}
 		}
-		mixed += m.busy() - before
+		mixed += m.spent.all() - before
 		datagrams += n
 	}
 	b.StopTimer()

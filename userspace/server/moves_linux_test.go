@@ -11,13 +11,17 @@ import (
 	"runtime/metrics"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/xdp-roam/xdp-roam/maps"
 )
 
-var moveSessions = flag.Int("moves.sessions", 1<<15, "how many sessions BenchmarkMoves moves")
+var (
+	moveSessions = flag.Int("moves.sessions", 1<<15, "how many sessions BenchmarkMoves and BenchmarkDataAndMoves move")
+	moveRuns     = flag.Int("moves.runs", 1, "how many times they measure, with the same sessions")
+)
 
 // BenchmarkMoves is row 14 of docs/BENCHMARKS.md: all that a server spends on a
 // validated move but for its sockets, from the packet that makes a candidate over
@@ -26,38 +30,43 @@ var moveSessions = flag.Int("moves.sessions", 1<<15, "how many sessions Benchmar
 // by a NAT's doing (rebind), or by their own, which takes new ids on both sides.
 //
 // Counted is the CPU time of the server's thread, and its share of the garbage
-// collector's: of what all other threads use meanwhile, as much as of the bytes that
-// are allocated is the server's. The clients make their packets outside of the
-// counted time. What the server sends costs it a copy more than it would elsewhere.
+// collector's. The clients make their packets outside of the counted time. What the
+// server sends costs it a copy more than it would elsewhere.
 func BenchmarkMoves(b *testing.B) {
+	m := newMover(b, *moveSessions, 0)
+	gc := collectorPerByte(b, m)
 	for _, rebind := range []bool{true, false} {
-		b.Run(fmt.Sprintf("rebind=%v/sessions=%d", rebind, *moveSessions), func(b *testing.B) {
-			benchmarkMoves(b, *moveSessions, rebind)
-		})
+		warm := false
+		for range *moveRuns {
+			b.Run(fmt.Sprintf("rebind=%v/sessions=%d", rebind, m.movers), func(b *testing.B) {
+				m.benchmarkMoves(b, rebind, gc, !warm)
+				warm = true
+			})
+		}
 	}
 }
 
-// moveEvery is how often a session moves: often enough that it keeps its keys.
-const moveEvery = 5 * time.Second
+// moveEvery is how often a session moves: as a million do at the rate that is the goal of
+// a rebinding, and often enough that it keeps its keys.
+const moveEvery = 3300 * time.Millisecond
 
-// collections is how many times the collector runs at least before its share is known.
-const collections = 4
+// warmUp is how long sessions move before it counts: until as many ids are retired as
+// there are new ones.
+const warmUp = 1300 * time.Millisecond
 
 // mover is a fleet of clients, the first of which move.
 type mover struct {
 	*puppets
 	elsewhere *reader // of the candidate lane
 	movers    int
+	committed uint64   // moves
 	order     []uint32 // of the moves
 	next      int
 	snd       sender
 	due       []*Session
 	packets   struct{ in, out int } // of the server
-	spent     struct {
-		candidate, response, pong, timers time.Duration
-		bytes, objects                    uint64 // allocated
-	}
-	datagram [64]byte
+	spent     spent
+	datagram  [64]byte
 }
 
 // newMover opens the sessions of those that move and of more.
@@ -67,53 +76,61 @@ func newMover(b testing.TB, movers, more int) *mover {
 	m.snd = sender{srv: m.Server, conn: m.workers[0].conn}
 	m.elsewhere = newReader(m.workers[0], maps.LaneCandidate, m.workers[0].conn, m.newCounters())
 	m.order = make([]uint32, movers)
-	for i := range m.order {
-		m.order[i] = uint32(i)
+	for i, n := range rand.Perm(movers) { // the hardware cannot guess it; each time the same, so that no session waits for longer
+		m.order[i] = uint32(n)
 	}
 	return m
 }
 
-func benchmarkMoves(b *testing.B, sessions int, rebind bool) {
-	m := newMover(b, sessions, 0)
+func (m *mover) benchmarkMoves(b *testing.B, rebind bool, gcPerByte float64, warm bool) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	gc := newCollector(b)
+	if warm {
+		for until := m.now + warmUp; m.now < until; {
+			m.move(b, rebind)
+		}
+	}
+	m.spent = spent{}
 	b.ResetTimer()
 	moves := 0
-	for moves < b.N || gc.cycles < collections {
+	for moves < b.N {
 		moves += m.move(b, rebind)
-		gc.look(b)
 	}
 	b.StopTimer()
-	if got, want := m.totals.movesCommitted.Load(), uint64(moves); got != want {
-		b.Fatalf("%d of %d moves committed, %d started, %d refused", got, want, m.totals.movesStarted.Load(), m.totals.movesRefused.Load())
-	}
+	m.check(b)
 	each := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / float64(moves) }
 	b.ReportMetric(each(m.spent.candidate), "ns/candidate")
 	b.ReportMetric(each(m.spent.response), "ns/response")
 	b.ReportMetric(each(m.spent.pong), "ns/pong")
 	b.ReportMetric(each(m.spent.timers), "ns/timers")
-	collected := time.Duration(float64(m.spent.bytes) * gc.perByte())
+	collected := time.Duration(float64(m.spent.bytes) * gcPerByte)
 	b.ReportMetric(each(collected), "ns/gc")
-	b.ReportMetric(gc.perByte(), "ns/gc-byte")
 	b.ReportMetric(float64(m.spent.bytes)/float64(moves), "B/move")
 	b.ReportMetric(float64(m.spent.objects)/float64(moves), "allocs/move")
-	all := m.busy() + collected
+	all := m.spent.all() + collected
 	b.ReportMetric(each(all), "ns/move")
 	b.ReportMetric(1e6/each(all), "kmoves/s")
 	b.ReportMetric(0, "ns/op")
 }
 
-// busy is the server's CPU time for moves.
-func (m *mover) busy() time.Duration {
-	return m.spent.candidate + m.spent.response + m.spent.pong + m.spent.timers
+// check finds out whether each move was committed.
+func (m *mover) check(t testing.TB) {
+	if got := m.totals.movesCommitted.Load(); got != m.committed {
+		t.Fatalf("%d of %d moves committed, %d started, %d refused", got, m.committed, m.totals.movesStarted.Load(), m.totals.movesRefused.Load())
+	}
 }
+
+// spent is what moves have cost the server.
+type spent struct {
+	candidate, response, pong, timers time.Duration
+	bytes, objects                    uint64 // allocated
+}
+
+// all is the server's CPU time.
+func (s *spent) all() time.Duration { return s.candidate + s.response + s.pong + s.timers }
 
 // move moves the next clients, and returns how many.
 func (m *mover) move(t testing.TB, rebind bool) int {
-	if m.next == 0 { // the hardware cannot guess the order
-		rand.Shuffle(len(m.order), func(i, j int) { m.order[i], m.order[j] = m.order[j], m.order[i] })
-	}
 	batch := m.order[m.next:min(m.next+batchSize, len(m.order))]
 	m.next = (m.next + len(batch)) % len(m.order)
 	m.pass(t, time.Duration(len(batch))*moveEvery/time.Duration(m.movers))
@@ -132,6 +149,7 @@ func (m *mover) move(t testing.TB, rebind bool) int {
 			t.Fatalf("%d datagrams", n)
 		}
 	}
+	m.committed += uint64(len(batch))
 	return len(batch)
 }
 
@@ -186,44 +204,17 @@ func allocated() (bytes, objects uint64) {
 	return allocations[0].Value.Uint64(), allocations[1].Value.Uint64()
 }
 
-// collector is the account of the garbage collector: left alone as in a server, it
-// collects whenever as much was allocated as was in use. What it does on the thread
-// that allocates is on that one's account already.
-type collector struct {
-	began, last collected
-	cycles      int // whole ones between the two
-}
-
-// collected is what threads that are not the benchmark's have used, the collector's
-// and next to nothing else, and what was allocated, when a collection had ended.
-type collected struct {
-	cycle, bytes uint64
-	elsewhere    time.Duration
-}
-
-func newCollector(t testing.TB) *collector {
+// collectorPerByte is what the garbage collector takes, in nanoseconds of CPU, for each
+// byte that the server allocates: a whole collection's over the bytes that come between two,
+// which are as many as are in use (GOGC=100) without the clients'.
+func collectorPerByte(t testing.TB, m *mover) float64 {
+	runtime.GC() // ends the sweep of the one before
+	before := processTime(t)
 	runtime.GC()
-	now := lookAround(t)
-	return &collector{began: now, last: now}
-}
-
-// look takes notice of a collection that has ended since the last look.
-func (c *collector) look(t testing.TB) {
-	if now := lookAround(t); now.cycle != c.last.cycle {
-		c.last, c.cycles = now, int(now.cycle-c.began.cycle)
-	}
-}
-
-// perByte is nanoseconds for each byte that is allocated.
-func (c *collector) perByte() float64 {
-	return float64(c.last.elsewhere-c.began.elsewhere) / float64(c.last.bytes-c.began.bytes)
-}
-
-func lookAround(t testing.TB) collected {
-	bytes, _ := allocated()
-	cycles := []metrics.Sample{{Name: "/gc/cycles/total:gc-cycles"}}
-	metrics.Read(cycles)
-	return collected{cycles[0].Value.Uint64(), bytes, cpuTime(t, unix.CLOCK_PROCESS_CPUTIME_ID) - threadTime(t)}
+	spent := processTime(t) - before
+	var ms runtime.MemStats
+	runtime.ReadMemStats(&ms)
+	return float64(spent) / (float64(ms.HeapAlloc) - float64(uintptr(len(m.all))*unsafe.Sizeof(m.all[0])))
 }
 
 // Puppets move as clients do: every move is committed and ids do not run out. Each
