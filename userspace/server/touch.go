@@ -83,7 +83,9 @@ func (r *reader) find(in []netio.Message) {
 			}
 		}
 	}
-	touch(known, r.lane != maps.LaneMain)
+	if touch(known, r.lane != maps.LaneMain); r.lane == maps.LaneCandidate {
+		touchPaths(known)
+	}
 	clear(cold)
 	r.cold = cold[:0]
 }
@@ -94,8 +96,9 @@ func touchDue(due []*Session) {
 	var all [batchSize]touched
 	for i, s := range due {
 		all[i].session = s
+		prefetch.Object(s)
 	}
-	touch(all[:len(due)], true)
+	touchPaths(all[:len(due)])
 }
 
 // touch gets sessions into the cache that are about to be locked and called; where
@@ -110,6 +113,23 @@ func touch(all []touched, answers bool) {
 	for step := range session.TouchSteps {
 		for i := range all {
 			all[i].session.state.Touch(step, all[i].counter, answers) // state is there since the session can be found
+		}
+	}
+}
+
+// touchPaths gets what sessions hold of paths into the cache as well.
+func touchPaths(all []touched) {
+	for step := range session.PathSteps {
+		for i := range all {
+			s := all[i].session
+			if !s.mu.TryLock() {
+				continue // whoever has it is ahead of us
+			}
+			if step == 0 {
+				prefetch.Object(s.history)
+			}
+			s.state.TouchPaths(step)
+			s.mu.Unlock()
 		}
 	}
 }

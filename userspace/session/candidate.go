@@ -213,6 +213,7 @@ func (s *Session) addCandidate(now Time, from Path, in *localID, m mark, n int, 
 		c.rid = s.take(from)
 	}
 	c.ledger.received = uint64(n)
+	s.roam()
 	s.candidates = append(s.candidates, c)
 	s.tally().Started++
 	s.tally().LastStarted = now
@@ -240,6 +241,26 @@ func (s *Session) dropCandidate(now Time, i int, why Reason, out *Output) {
 
 func (s *Session) removeCandidate(i int) {
 	s.candidates = slices.Delete(s.candidates, i, i+1)
+}
+
+// moving is the memory of what a move takes, in one piece: a session that moves is
+// mostly in no cache, and each piece is a miss of its own.
+type moving struct {
+	candidates [1]candidate
+	departures [1]departure
+	pings      [2]ping
+}
+
+// roam makes a session that moves ready for it.
+func (s *Session) roam() {
+	if s.candidates != nil || s.departures != nil {
+		return // it was, or is under way
+	}
+	m := new(moving)
+	s.candidates, s.departures = m.candidates[:0], m.departures[:0]
+	if s.ctl.pings == nil {
+		s.ctl.pings = m.pings[:0]
+	}
 }
 
 // releasePaths gives back the memory of paths that come and go. A session that

@@ -104,6 +104,9 @@ func (s *Session) sendControl(now Time, out *Output, size int) {
 			p.rekey = k.epoch
 		}
 		for _, l := range s.local {
+			if s.ctl.unacked == 0 {
+				break // which spares a look at ids that are in no cache
+			}
 			if l.Seq > s.localTop-uint32(s.ctl.unacked) { // in order of seq
 				b = wire.AppendNewID(b, l.Seq, l.ID, l.Reset)
 			}

@@ -112,6 +112,9 @@ func (s *Session) unusedAbove() uint32 { return max(s.rid.Seq, s.sentSeq) }
 // that has carried our packets, since the peer may have retired the current one
 // for it.
 func (s *Session) safe() *remoteID {
+	if s.sentSeq <= s.rid.Seq {
+		return s.rid // nearly always
+	}
 	for _, r := range s.remote {
 		if r.Seq == s.sentSeq && r.Seq > s.rid.Seq {
 			return r

@@ -196,7 +196,6 @@ func (s *Session) settled(now Time, out *Output) {
 		c.oldCookie, c.oldLeft = s.randomCookie(out), false
 		s.sendChallenge(now, out, s.path, s.rid, c.oldCookie)
 	}
-	s.forgetRemote()
 	s.ctl.observe = s.role == Server
 	s.ctl.want = true
 	s.sendControl(now, out, 0)

@@ -48,6 +48,41 @@ func (s *Session) Touch(step int, counter uint64, answers bool) {
 	}
 }
 
+// PathSteps is how many steps TouchPaths takes.
+const PathSteps = 5
+
+// TouchPaths is Touch for what a packet from elsewhere or a timer looks at beyond that:
+// paths that are on trial or were left, with the keys of those, and the ids beside the
+// current ones. Much of it moves about in memory, so it needs the lock.
+func (s *Session) TouchPaths(step int) {
+	switch step {
+	case 0:
+		prefetch.Object(s)
+	case 1:
+		prefetch.Bytes(unsafe.Pointer(unsafe.SliceData(s.candidates)), unsafe.Sizeof(moving{})) // mostly one piece
+		prefetch.Object(unsafe.SliceData(s.remote))
+		prefetch.Object(unsafe.SliceData(s.local))
+		prefetch.Object(s.tallied)
+	case 2:
+		for _, r := range s.remote {
+			prefetch.Object(r)
+		}
+		if len(s.local) > 0 {
+			prefetch.Object(s.local[0])
+		}
+	case 3:
+		for i := range s.departures {
+			prefetch.Object(s.departures[i].rid.key)
+		}
+	case 4:
+		for i := range s.departures {
+			if k := s.departures[i].rid.key; k != nil {
+				k.touchSchedule()
+			}
+		}
+	}
+}
+
 // publish stores a pointer that Touch follows. Who reads one with the session's lock
 // held needs no peek.
 func publish[T any](p **T, v *T) {
