@@ -64,7 +64,7 @@ var allowed = map[string][]string{
 	"cmd/xdp-roam/internal/capture":   {"userspace/control"},
 	"cmd/xdp-roam/internal/authority": {"cmd/xdp-roam/internal/config", "userspace/handshake", "userspace/server"},
 	"cmd/xdp-roam/internal/known":     {"userspace/client", "userspace/handshake"},
-	"cmd/xdp-roam/internal/profile":   {"cmd/xdp-roam/internal/config", "cmd/xdp-roam/internal/forward", "userspace/handshake"},
+	"cmd/xdp-roam/internal/profile":   {"cmd/xdp-roam/internal/config", "cmd/xdp-roam/internal/forward", "userspace/client", "userspace/handshake"},
 }
 
 func TestImportsPointOneWay(t *testing.T) {

@@ -322,9 +322,13 @@ func (s *Session) moveTo(local netip.Addr, remote netip.AddrPort, w *work) (arri
 	wait := make(chan struct{})
 	s.arrivals = append(s.arrivals, wait)
 	s.gather(w)
-	s.group.Go(func() { s.readLoop(socket) })
+	s.group.Add(1)
 	s.mu.Unlock()
 	s.carryOut(w)
+	go func() { // not before the first packet has left: it takes a processor and memory
+		defer s.group.Done()
+		s.readLoop(socket)
+	}()
 	return wait, nil
 }
 

@@ -5,6 +5,7 @@ package client
 import (
 	"errors"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -247,10 +248,19 @@ func notify(c chan<- struct{}) {
 // readBatch is how many packets, or trains of them, are read at once.
 const readBatch = 16
 
+// readMemory is what they are read into, a megabyte: that of a path which is given up
+// serves the next move.
+var readMemory = sync.Pool{New: func() any {
+	m := netio.MakeMessages(readBatch, netio.TrainRoom)
+	return &m
+}}
+
 // readLoop brings the packets of one socket to the state machine until the
 // socket is closed.
 func (s *Session) readLoop(socket *socket) {
-	msgs := netio.MakeMessages(readBatch, netio.TrainRoom)
+	memory := readMemory.Get().(*[]netio.Message)
+	defer readMemory.Put(memory)
+	msgs := *memory
 	var packets []netio.Message
 	var w work
 	for {

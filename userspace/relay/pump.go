@@ -28,6 +28,7 @@ type Remote interface {
 	CloseWrite() error
 	CloseRead(stream.Code)
 	Reset(stream.Code)
+	ResetInOrder(stream.Code)
 }
 
 // Pump carries bytes between a connection and a stream.
@@ -84,6 +85,7 @@ type flow struct {
 
 	began          time.Time
 	active         atomic.Int64 // since began, when something went through last
+	ended          atomic.Bool  // down has, in order
 	throttled      atomic.Int32 // directions that wait for Throttle's leave
 	sent, received atomic.Int64
 	stop           chan struct{} // closed by the first failure
@@ -142,12 +144,15 @@ func (f *flow) abort() {
 // up carries what the connection sends.
 func (f *flow) up() {
 	readErr, writeErr := f.copy(f.remote, f.local, true, &f.sent)
+	if readErr == io.EOF && f.cutOff() {
+		readErr = syscall.ECONNRESET
+	}
 	switch {
 	case readErr == io.EOF:
 		_ = f.remote.CloseWrite() // it fails only when the stream is over, as down will see
 	case readErr != nil:
 		f.fail(fmt.Errorf("local connection: %w", readErr))
-		f.remote.Reset(CodeReset)
+		f.remote.ResetInOrder(CodeReset) // an answer that was cut off behind its end is one
 	case IsRefusal(writeErr):
 		// The peer reads no more. Whether that is all, down finds out: after a reset of
 		// both directions, or a refusal, its own end says so.
@@ -158,12 +163,21 @@ func (f *flow) up() {
 	}
 }
 
+// cutOff reports whether the end of file that was read is none. The system tells of a
+// reset once, to a Write of down as likely as to a Read; the Read behind that sees an
+// end. But a connection that has only ended in this direction still is one.
+func (f *flow) cutOff() bool {
+	tcp, ok := f.local.(*net.TCPConn)
+	return ok && !f.ended.Load() && errors.Is(tcp.CloseRead(), syscall.ENOTCONN)
+}
+
 // down carries what the stream brings.
 func (f *flow) down() {
 	readErr, writeErr := f.copy(f.local, f.remote, false, &f.received)
 	switch {
 	case readErr == io.EOF:
 		// Without a connection any more, the program has read what it wanted.
+		f.ended.Store(true)
 		if err := f.local.CloseWrite(); err != nil && !errors.Is(err, syscall.ENOTCONN) {
 			f.fail(fmt.Errorf("local connection: %w", err))
 			f.abort()

@@ -39,6 +39,8 @@ func (g *goodbye) CloseWrite() error {
 func (*goodbye) CloseRead(stream.Code) {}
 func (*goodbye) Reset(stream.Code)     {}
 
+func (*goodbye) ResetInOrder(stream.Code) {}
+
 // A program that closes before it was told goodbye, as a WebSocket's does, has
 // ended in order: the system's answer to the goodbye, a reset, is no failure.
 func TestPumpEndsWhereTheProgramIsGone(t *testing.T) {

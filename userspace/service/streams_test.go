@@ -298,6 +298,30 @@ func TestTCPBackPressure(t *testing.T) {
 	<-done
 }
 
+// What a backend has said before it resets the connection arrives before the reset, as
+// the answer of a web server to a request that it did not want to read; and the reset
+// is one even where the system told it to the direction of the request.
+func TestTCPResetBehindAnswer(t *testing.T) {
+	l, spec := newBackend(t)
+	_, m := newEdge(t, spec, Limits{}).dial()
+	for range 50 {
+		near := connect(t, m)
+		if err := near.Answer(); err != nil {
+			t.Fatal(err)
+		}
+		near.Write([]byte("request"))
+		far := accept(t, l)
+		answer := make([]byte, 10_000)
+		far.Write(answer)
+		far.SetLinger(0)
+		far.Close()
+		var reset *stream.ResetError
+		if got, err := io.ReadAll(near); len(got) != len(answer) || !errors.As(err, &reset) || reset.Code != relay.CodeReset {
+			t.Fatalf("%d bytes of %d came, then %v", len(got), len(answer), err)
+		}
+	}
+}
+
 // A backend that is down is named to the client, and tried again by the next stream.
 func TestTCPBackendDown(t *testing.T) {
 	address, free := testutil.Unserved(t, "tcp")

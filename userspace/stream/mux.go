@@ -135,7 +135,9 @@ func (cfg Config) quic(begin first, take func(uint64) bool) *quic.Config {
 		MaxIncomingStreams:             streams,
 		MaxIncomingUniStreams:          -1,
 		InitialPacketSize:              packetSize,
-		DisablePathMTUDiscovery:        true,
+		// For Stream.ResetInOrder.
+		EnableStreamResetPartialDelivery: true,
+		DisablePathMTUDiscovery:          true,
 	}
 }
 

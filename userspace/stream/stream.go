@@ -64,6 +64,14 @@ func (s *Stream) Reset(code Code) {
 	s.quic.CancelRead(quic.StreamErrorCode(code))
 }
 
+// ResetInOrder is Reset, but what was written still arrives, and the peer's Read fails
+// only behind it, as behind the RST of a TCP connection. (A peer that does not know
+// RESET_STREAM_AT of QUIC may miss some of it.) No Write may be under way.
+func (s *Stream) ResetInOrder(code Code) {
+	s.quic.SetReliableBoundary()
+	s.Reset(code)
+}
+
 // Close is CloseWrite for what was written and CloseRead(0) for what comes. If a
 // Write waits meanwhile, its bytes cannot all arrive: both directions are reset.
 func (s *Stream) Close() error {

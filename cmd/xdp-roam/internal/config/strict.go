@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"regexp"
 	"strings"
 
 	"github.com/BurntSushi/toml"
@@ -29,6 +30,13 @@ func DecodeStrict(name, text string, into any) error {
 			}
 			return fmt.Errorf("%w: %s:%d: %s%s", ErrInvalid, name, parse.Position.Line, message, key)
 		}
+		if m := wrongType.FindStringSubmatch(err.Error()); m != nil {
+			message := m[3]
+			if types := typesOf.FindStringSubmatch(message); types != nil {
+				message = fmt.Sprintf("it is of type %s where %s belongs", types[1], types[2])
+			}
+			return fmt.Errorf("%w: %s:%s: %s (at %s)", ErrInvalid, name, m[1], message, m[2])
+		}
 		return fmt.Errorf("%w: %s: %s", ErrInvalid, name, strings.TrimPrefix(err.Error(), "toml: "))
 	}
 	var unknown []error
@@ -39,6 +47,13 @@ func DecodeStrict(name, text string, into any) error {
 	}
 	return errors.Join(unknown...)
 }
+
+// What the TOML package says of a value that does not fit: the only errors of its own
+// that have no ParseError.
+var (
+	wrongType = regexp.MustCompile(`^toml: line (\d+) \(last key "(.*?)"\): (.*)$`)
+	typesOf   = regexp.MustCompile(`TOML value has type (\S+); destination has type (\S+)$`)
+)
 
 // keysAt lists the TOML keys of the table at path of a type, so that the near
 // matches can never disagree with what is decoded.
@@ -78,23 +93,24 @@ func keysAt(t reflect.Type, path toml.Key) []string {
 }
 
 // LineOf finds the line that a key was first written on, as "LINE:"; empty when
-// its spelling in the file differs (quoted or dotted keys). The TOML package
-// tells positions of errors only.
+// its spelling in the file differs (dotted keys). The TOML package tells positions of
+// errors only.
 func LineOf(text string, key ...string) string {
-	path := strings.Join(key, ".")
+	path := unquote.Replace(strings.Join(key, "."))
 	table, number := "", 0
 	for line := range strings.Lines(text) {
 		number++
 		line = strings.TrimSpace(line)
 		if strings.HasPrefix(line, "[") {
 			table = strings.TrimSpace(strings.Trim(strings.TrimSpace(strings.Split(line, "#")[0]), "[]"))
+			table = unquote.Replace(table)
 			if table == path {
 				return fmt.Sprintf("%d:", number)
 			}
 			continue
 		}
 		left, _, assigned := strings.Cut(line, "=")
-		left = strings.TrimSpace(left)
+		left = unquote.Replace(strings.TrimSpace(left))
 		if table != "" {
 			left = table + "." + left
 		}
@@ -104,6 +120,9 @@ func LineOf(text string, key ...string) string {
 	}
 	return ""
 }
+
+// unquote takes quotes out of keys.
+var unquote = strings.NewReplacer(`"`, "", "'", "")
 
 // didYouMean suggests the candidate nearest to word, if one is near.
 func didYouMean(word string, candidates []string) string {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/xdp-roam/xdp-roam/cmd/xdp-roam/internal/config"
 	"github.com/xdp-roam/xdp-roam/cmd/xdp-roam/internal/forward"
+	"github.com/xdp-roam/xdp-roam/userspace/client"
 	"github.com/xdp-roam/xdp-roam/userspace/handshake"
 )
 
@@ -109,6 +110,12 @@ func (s Server) check(name string) (key string, err error) {
 
 func (s Server) profile() (p Profile, key string, err error) {
 	p = Profile{Address: s.Address, Identity: s.Identity, PSKFile: s.PSKFile}
+	switch host, _, err := client.SplitServer(s.Address); {
+	case err != nil:
+		return p, "address", err
+	case strings.ContainsAny(host, "@/ \t"):
+		return p, "address", fmt.Errorf("address %q: write the server's name or address alone, with :PORT behind it if need be; its key goes into server_key", s.Address)
+	}
 	if s.Key != "" {
 		if err := p.ServerKey.UnmarshalText([]byte(s.Key)); err != nil {
 			return p, "server_key", err

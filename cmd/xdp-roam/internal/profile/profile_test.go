@@ -93,10 +93,13 @@ func TestBadProfiles(t *testing.T) {
 		"[server.a]":    `config.toml:1: profile "a" has no address`,
 		"[server.a]\naddress = 'x'\nserver_key = 'x'":   "config.toml:3: not a key",
 		"[server.a]\naddress = 'x'\nforward = ['80']":   `config.toml:3: "80": no colon in it`,
-		"[server.a]\naddress = 'x'\nforward = '1:2'":    "config.toml: line 3",
+		"[server.a]\naddress = 'x'\nforward = '1:2'":    `config.toml:3: it is of type string where slice belongs`,
 		"[server.a]\naddress = 'x'\nidle_timeout='1'":   `config.toml:3: idle_timeout "1"`,
 		"[server.a]\naddress = 'x'\nidle_timeout='1ms'": `config.toml:3: idle_timeout "1ms"`,
-		"[server.'a b']\naddress = 'x'":                 `"a b" is no name for a profile`,
+		"[server.'a b']\naddress = 'x'":                 `config.toml:1: "a b" is no name for a profile`,
+		"[server.a]\naddress = 5":                       `config.toml:2: it is of type int64 where string belongs (at server.a.address)`,
+		"[server.a]\naddress = 'x:99999'":               `config.toml:2: bad client configuration: server "x:99999": the port is a number`,
+		"[server.a]\naddress = 'me@x'":                  `config.toml:2: address "me@x": write the server's name`,
 		"[server.a":                                     "config.toml:1",
 	} {
 		if _, _, err := read(t, text); !errors.Is(err, config.ErrInvalid) || !strings.Contains(err.Error(), want) {
