@@ -151,7 +151,7 @@ func (n *Namespace) SetUp(link string, up bool) error {
 // WaitUp waits until the kernel has taken note that a link carries: after a
 // change it may take up to a second, in which packets are still dropped.
 func (n *Namespace) WaitUp(link string) error {
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		l, err := n.link(link)
 		if err != nil {
 			return err
@@ -174,7 +174,7 @@ func (n *Namespace) WaitIPv6(link string) error {
 	if err != nil {
 		return err
 	}
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		addrs, err := n.handle.AddrList(l, unix.AF_INET6)
 		if err != nil {
 			return fmt.Errorf("namespace %s: addresses of %s: %w", n.name, link, err)
