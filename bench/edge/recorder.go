@@ -25,7 +25,7 @@ import (
 )
 
 // patience is for what happens in no time unless something is wrong.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // Client is a client whose packets can be recorded.
 type Client struct {

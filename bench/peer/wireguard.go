@@ -35,7 +35,7 @@ const (
 )
 
 // patience is for what happens in no time unless something is wrong.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // WireGuard is two devices of wireguard-go with its own sockets, and with memory in
 // the place of their network interfaces.

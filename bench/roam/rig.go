@@ -100,7 +100,7 @@ func (k kind) String() string {
 }
 
 // timeout is when a move has failed. It then counts as having taken so long.
-const timeout = 2 * time.Second
+const timeout = 10 * time.Second
 
 // sample is one move.
 type sample struct {

@@ -148,7 +148,7 @@ func (b *bench) openXSK(addr netip.AddrPort) (reader, error) {
 }
 
 // patience is for what happens in no time unless something is wrong.
-const patience = 5 * time.Second
+const patience = 30 * time.Second
 
 // figures are those of one run.
 type figures struct {
