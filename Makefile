@@ -13,7 +13,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The product needs no C compiler: the BPF objects are committed, the Go is pure.
 export CGO_ENABLED = 0
 
-.PHONY: all tools build demo test test-load race fuzz lint vet fmt-check cross generate generate-check bench bench-xdp bench-rx bench-socket bench-crypto bench-control bench-roam bench-docs bench-list profile test-apps apps-docs test-kernels test-swaps man completions sbom package release test-package clean help
+.PHONY: all tools build demo test test-load race fuzz lint vet fmt-check cross generate generate-check bench bench-xdp bench-rx bench-socket bench-crypto bench-control bench-roam bench-docs bench-list profile test-apps apps-docs test-kernels man completions sbom package release test-package clean help
 
 all: build
 
@@ -150,10 +150,6 @@ apps-docs: build bin/xdp-roam-apps
 ## test-kernels: the privileged tests on Debian's 6.1 and 6.12 kernels under qemu (apt, qemu-system-x86)
 test-kernels:
 	$(GO) run ./vagrant/kernels -kernel 6.1 -kernel 6.12
-
-## test-swaps: 200 exchanges of the program under 5 M packets (root)
-test-swaps:
-	XDP_ROAM_REQUIRE_PRIVILEGED=1 XDP_ROAM_SWAPS="200 5000000" $(GO) test -count=1 -v -run '^TestSwapsLoseNothing$$' ./loader
 
 # Tools of the release, none of which is a dependency of the product.
 NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.44.2

@@ -13,7 +13,6 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
-	"strings"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -185,19 +184,12 @@ func frame() []byte {
 	return b
 }
 
-// swapsEnv asks TestSwapsLoseNothing for "swaps packets"; `make test-swaps` does.
-const swapsEnv = "XDP_ROAM_SWAPS"
-
 // No packet is lost, or escapes the programs, while they are exchanged: frames
 // come at the rate that the driver takes, and each is counted in the same maps.
 func TestSwapsLoseNothing(t *testing.T) {
-	swaps, packets := 200, 500_000
+	swaps, packets := 200, 5_000_000
 	if os.Getenv("XDP_ROAM_KERNELTEST") != "" {
 		swaps, packets = 20, 20_000 // an emulated CPU
-	}
-	if text := strings.Fields(os.Getenv(swapsEnv)); len(text) == 2 {
-		swaps, _ = strconv.Atoi(text[0])
-		packets, _ = strconv.Atoi(text[1])
 	}
 	m := newMachine(t)
 	i := m.open()
@@ -223,12 +215,13 @@ func TestSwapsLoseNothing(t *testing.T) {
 		s := i.Maps.Counters.Read()
 		return int(s.Packets[maps.StageXDP][maps.ReasonIDForged])
 	}
+	// Two programs that differ, as two versions do: up and down.
 	programs := make([]*ebpf.Program, 2)
-	for n := range programs { // a fresh load each, as of two versions
-		loaded, err := i.Maps.LoadPrograms(ebpf.ProgramOptions{})
+	for n := range programs {
+		program, err := i.Maps.LoadXDP(n)
 		m.must(err)
-		defer loaded.XDP.Close()
-		programs[n] = loaded.XDP
+		defer program.Close()
+		programs[n] = program
 	}
 	l := i.attached["edge0"].link
 	for n := range swaps {
