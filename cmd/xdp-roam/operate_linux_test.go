@@ -251,6 +251,29 @@ func TestServerAddressGoes(t *testing.T) {
 	}
 }
 
+// The only address of the server goes, and a while later the host gets another, of
+// which nobody has told the client: its session goes on there all the same.
+func TestServerIsRenumbered(t *testing.T) {
+	b := newLabBench(t)
+	edge := b.startEdge("--mode", "xdp", "--interface", "edge0")
+	b.startClient("-L", "5007:7")
+	program := b.program(5007)
+	ask(t, program, "before")
+	if err := b.edge.DelAddr("edge0", netip.PrefixFrom(edgeAddr, 24)); err != nil {
+		t.Fatal(err)
+	}
+	edge.waitFor("address_lost") // and there is no way to the client
+	other := edgeAddr.Next().Next().Next()
+	if err := b.edge.AddAddr("edge0", netip.PrefixFrom(other, 24)); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the session goes on at the new address", func() bool {
+		list := items[control.Session](b, "session", "list")
+		return len(list) == 1 && list[0].Local.Addr() == other
+	})
+	ask(t, program, "after")
+}
+
 func TestStateDirectoryIsPrivate(t *testing.T) {
 	b := newLabBench(t)
 	b.startEdge("--mode", "none")

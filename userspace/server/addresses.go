@@ -32,19 +32,19 @@ func checkAddresses(addrs []netip.AddrPort) error {
 // addresses are where clients are told that the server can be reached.
 func (srv *Server) addresses() []netip.AddrPort { return *srv.addrs.Load() }
 
-// SetAddresses replaces Config.Addresses and tells the clients of all sessions.
-// Errors wrap ErrConfig.
+// SetAddresses replaces Config.Addresses and tells the clients of all sessions, at
+// most 32,000 a second. Errors wrap ErrConfig.
 func (srv *Server) SetAddresses(addrs []netip.AddrPort) error {
 	if err := checkAddresses(addrs); err != nil {
 		return err
 	}
 	addrs = slices.Clone(addrs) // all sessions share it
 	srv.addrs.Store(&addrs)
-	srv.directory.each(func(s *Session) bool {
-		snd, now := s.begin()
-		_ = s.finish(snd, now, s.state.SetAddrs(now, addrs, &snd.out)) // who is not confirmed is told then
-		return srv.ctx.Err() == nil
-	})
+	next, stop := srv.pace()
+	defer stop()
+	srv.visit(func(s *Session, now session.Time, out *session.Output) bool {
+		return s.state.SetAddrs(now, addrs, out) == nil // who is not confirmed is told then
+	}, next)
 	return nil
 }
 
@@ -181,51 +181,12 @@ func (srv *Server) reroute(ms []netio.Message) (again []netio.Message) {
 	return again
 }
 
-// readdressSessions moves every session whose client knows us by an address that
-// we have lost to another one, and tells the client all that are left.
-func (srv *Server) readdressSessions() {
-	left := slices.DeleteFunc(slices.Clone(srv.addresses()), func(a netip.AddrPort) bool { return srv.lost.has(a.Addr()) })
-	srv.directory.each(func(s *Session) bool {
-		if path := s.path(); srv.lost.has(path.Local.Addr()) {
-			s.readdress(left, srv.source(path.Remote))
-		}
-		return srv.ctx.Err() == nil
-	})
-}
-
-// readdress moves the session to our address to.
-func (s *Session) readdress(addrs []netip.AddrPort, to netip.AddrPort) {
-	if !to.IsValid() {
-		return // no way to the client at all: it may come by another
-	}
-	if !slices.Contains(addrs, to) && len(addrs) < wire.MaxAddrs {
-		addrs = append(slices.Clip(addrs), to) // where our packets come from now
-	}
-	snd, now := s.begin()
-	err := s.state.SetAddrs(now, addrs, &snd.out)
-	if err == nil {
-		err = s.state.MoveLocal(now, to, &snd.out)
-	}
-	_ = s.finish(snd, now, err) // closed or not confirmed: nobody to tell
-}
-
-// source is the address that the kernel would send to remote from.
-func (srv *Server) source(remote netip.AddrPort) netip.AddrPort {
-	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(remote))
-	if err != nil {
-		return netip.AddrPort{}
-	}
-	defer conn.Close()
-	local := conn.LocalAddr().(*net.UDPAddr).AddrPort()
-	return netip.AddrPortFrom(local.Addr().Unmap(), srv.addr.Port())
-}
-
-// addressLost has the janitor see to the sessions at a.
+// addressLost has the sessions at a seen to.
 func (srv *Server) addressLost(a netip.Addr) {
 	srv.tell(Event{Name: "address_lost", Path: netip.AddrPortFrom(a, srv.addr.Port())})
 	srv.cfg.Log.Warn("address_lost", "address", a)
 	select {
-	case srv.readdress <- struct{}{}:
+	case srv.readdress.news <- struct{}{}:
 	default:
 	}
 }

@@ -82,26 +82,16 @@ type goodbye struct {
 // closeSessions closes every session that which chooses, called with its lock held,
 // in batches of packets, and returns those whose clients have to acknowledge it.
 func (srv *Server) closeSessions(code wire.CloseCode, which func(*Session) (reason string, chosen bool)) (told []goodbye) {
-	snd := sender{srv: srv, conn: srv.workers[0].conn}
-	counts := srv.counts[0]
-	srv.directory.each(func(s *Session) bool {
-		s.mu.Lock()
-		if reason, chosen := which(s); chosen {
-			now := srv.clock.now()
-			s.state.Close(now, code, reason, &snd.out)
-			s.settle(now, &snd.out, counts)
-			snd.address(s)
+	srv.visit(func(s *Session, now session.Time, out *session.Output) bool {
+		reason, chosen := which(s)
+		if chosen {
+			s.state.Close(now, code, reason, out)
 			if s.state.State() == session.StateClosing {
 				told = append(told, goodbye{s, now})
 			}
 		}
-		s.mu.Unlock()
-		if len(snd.out.Packets) >= batchSize {
-			snd.flush(counts)
-		}
-		return true
-	})
-	snd.flush(counts)
+		return chosen
+	}, func() bool { return true })
 	return told
 }
 

@@ -36,7 +36,7 @@ func (w *work) lasts(now session.Time) time.Duration {
 }
 
 // Check returns an error that wraps ErrStuck and names who, if a reader, a timekeeper,
-// a handshaker or the janitor has been at one piece of work, or its socket has
+// a handshaker, the janitor or the readdresser has been at one piece of work, or its socket has
 // failed, for longer than limit. One that waits for work is well. It takes no lock
 // that a session's work is done under. After Close it means nothing.
 func (srv *Server) Check(limit time.Duration) error {
@@ -57,6 +57,7 @@ func (srv *Server) Check(limit time.Duration) error {
 		look(&h.work, "handshaker %d", i)
 	}
 	look(&srv.janitor, "the janitor")
+	look(&srv.readdress.work, "the readdresser")
 	srv.queues.mu.Lock()
 	for r := range srv.queues.open {
 		look(&r.work, "a queue's reader of worker %d", r.worker.index)

@@ -30,6 +30,7 @@ import (
 
 	"github.com/xdp-roam/xdp-roam/maps"
 	"github.com/xdp-roam/xdp-roam/userspace/handshake"
+	"github.com/xdp-roam/xdp-roam/userspace/netio"
 )
 
 // ErrClosed means that the server, or the session, is closed.
@@ -70,7 +71,7 @@ type Server struct {
 
 	addrs     atomic.Pointer[[]netip.AddrPort] // where clients can reach us
 	lost      lostAddresses
-	readdress chan struct{} // an address was lost
+	readdress readdresser
 
 	traces   *maps.TraceReader // of the data plane; nil without one
 	tracesWG sync.WaitGroup
@@ -82,7 +83,7 @@ type Server struct {
 	ended context.Context
 	end   context.CancelFunc
 
-	openersWG sync.WaitGroup // handshakers and the janitor, until ctx is done
+	openersWG sync.WaitGroup // handshakers, the janitor and the readdresser, until ctx is done
 	keepersWG sync.WaitGroup // timekeepers, until ended
 	readersWG sync.WaitGroup // until the sockets are closed
 	closeOnce sync.Once
@@ -120,11 +121,11 @@ func newServer(cfg Config) *Server {
 		journal:   newJournal(cfg.Log.Handler()),
 		resets:    limiter{rate: resetRate, burst: resetBurst},
 		jobs:      make(chan *initJob, maxJobs),
-		readdress: make(chan struct{}, 1),
 		accepted:  make(chan *Session, cfg.Limits.AcceptQueue),
 	}
 	srv.cfg.Log = slog.New(srv.journal) // what the configuration has is only for it
 	srv.keys.set(cfg.State)
+	srv.readdress = readdresser{srv: srv, news: make(chan struct{}, 1), routes: new(netio.Sources)}
 	srv.addrs.Store(&srv.cfg.Addresses)
 	srv.ctx, srv.cancel = context.WithCancel(context.Background())
 	srv.ended, srv.end = context.WithCancel(context.Background())
@@ -178,6 +179,7 @@ func (srv *Server) start() {
 		srv.keepersWG.Go(w.keepTime)
 	}
 	srv.openersWG.Go(srv.tidy)
+	srv.openersWG.Go(srv.readdress.run)
 	for _, r := range srv.readers {
 		srv.readersWG.Go(r.run)
 	}

@@ -25,11 +25,6 @@ func (srv *Server) tidy() {
 		select {
 		case <-srv.ctx.Done():
 			return
-		case <-srv.readdress:
-			srv.janitor.begin(srv.clock.now())
-			srv.readdressSessions()
-			srv.janitor.end()
-			continue
 		case <-t.C:
 		}
 		now := srv.clock.now()

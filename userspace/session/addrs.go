@@ -83,13 +83,18 @@ func (s *Session) ServerAddrs() []netip.AddrPort {
 }
 
 // addrs remembers where else the server can be reached.
-func (s *Session) addrs(f *wire.Frame, out *Output) {
-	if s.finder == nil {
-		s.count(WrongSide)
-		return
+func (s *Session) addrs(plain []byte, out *Output) {
+	f := &out.frame
+	for r := wire.NewFrameReader(plain); r.Next(f); {
+		switch {
+		case f.Type != wire.FrameAddrs:
+		case s.finder == nil:
+			s.count(WrongSide)
+		default:
+			s.finder.told = append(s.finder.told[:0], f.Addrs()...)
+			out.event(Event{Kind: EventAddrs, Path: s.path})
+		}
 	}
-	s.finder.told = append(s.finder.told[:0], f.Addrs()...)
-	out.event(Event{Kind: EventAddrs, Path: s.path})
 }
 
 // SetAddrs tells the client, reliably, all of the server's addresses, in place of
@@ -98,6 +103,16 @@ func (s *Session) addrs(f *wire.Frame, out *Output) {
 // must not change any more. It fails with ErrNotServer, ErrClosed, ErrNotConfirmed
 // or ErrConfig.
 func (s *Session) SetAddrs(now Time, addrs []netip.AddrPort, out *Output) error {
+	if err := s.mayTellAddrs(addrs); err != nil {
+		return err
+	}
+	s.ctl.addrs = &addrsFrame{addrs: addrs}
+	s.pushControl(now, out)
+	return nil
+}
+
+// mayTellAddrs returns an error of SetAddrs, or nil.
+func (s *Session) mayTellAddrs(addrs []netip.AddrPort) error {
 	if s.role != Server {
 		return ErrNotServer
 	}
@@ -112,8 +127,6 @@ func (s *Session) SetAddrs(now Time, addrs []netip.AddrPort, out *Output) error 
 			return fmt.Errorf("%w: an address for ADDRS is not valid", ErrConfig)
 		}
 	}
-	s.ctl.addrs = &addrsFrame{addrs: addrs}
-	s.pushControl(now, out)
 	return nil
 }
 

@@ -76,7 +76,7 @@ func TestAdversaryBothEnds(t *testing.T) {
 				m.c.Rekey(m.now, &m.c.out)
 				m.flush(&m.c)
 			case 8, 9:
-				if m.s.MoveLocal(m.now, allServers[m.rng.IntN(len(allServers))], &m.s.out) == nil {
+				if m.s.MoveLocal(m.now, allServers[m.rng.IntN(len(allServers))], nil, &m.s.out) == nil {
 					local++
 				}
 				m.flush(&m.s)

@@ -45,7 +45,7 @@ func FuzzFrames(f *testing.F) {
 						m.race([]netip.AddrPort{serverAddr, serverAddr2}, map[uint32]netip.AddrPort{uint32(choice & 3): addrB})
 					}
 				case 15:
-					m.s.MoveLocal(m.now, []netip.AddrPort{serverAddr, serverAddr2}[choice&1], &m.s.out)
+					m.s.MoveLocal(m.now, []netip.AddrPort{serverAddr, serverAddr2}[choice&1], nil, &m.s.out)
 				default:
 					m.run(time.Duration(choice) * 20 * time.Millisecond)
 				}

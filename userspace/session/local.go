@@ -15,22 +15,23 @@ type localMove struct {
 	until   Time // to follow; then, to go on answering at the old address
 }
 
-// MoveLocal makes a server send from another of its addresses, which the client
-// knows (SetAddrs), on the next unused id: because the current one is going away,
-// or should. Packets that come to the old one are still delivered. The move is
+// MoveLocal makes a server send from another of its addresses, on the next unused
+// id: because the current one is going away, or should. The client has to know the
+// address: by SetAddrs, or by addrs, which unless nil go along in its place, with the
+// same conditions. Packets that come to the old one are still delivered. The move is
 // EventMoveCommitted when the client follows; if it has not within 3 max(PTO, 1 s),
 // the session goes back, EventMoveRefused. A client behind a NAT may never hear
 // the new address: it finds it by itself, by a Race, when the old one falls
-// silent. Errors: ErrNotServer, ErrClosed, ErrNotConfirmed, ErrSamePath.
-func (s *Session) MoveLocal(now Time, local netip.AddrPort, out *Output) error {
-	if s.role != Server {
-		return ErrNotServer
-	}
-	if err := s.canSend(); err != nil {
-		return err
-	}
+// silent. Errors: ErrNotServer, ErrClosed, ErrNotConfirmed, ErrSamePath, ErrConfig.
+func (s *Session) MoveLocal(now Time, local netip.AddrPort, addrs []netip.AddrPort, out *Output) error {
 	if local == s.path.Local {
 		return ErrSamePath
+	}
+	if err := s.mayTellAddrs(addrs); err != nil {
+		return err
+	}
+	if addrs != nil {
+		s.ctl.addrs = &addrsFrame{addrs: addrs}
 	}
 	old := s.path
 	m := &localMove{from: old.Local, rid: s.rid, pending: true, started: now, until: now + 3*max(s.rtt.pto(), minDeadline)}

@@ -33,7 +33,7 @@ func told(t testing.TB) *sim {
 
 func (m *sim) moveLocal(to netip.AddrPort) {
 	m.t.Helper()
-	if err := m.s.MoveLocal(m.now, to, &m.s.out); err != nil {
+	if err := m.s.MoveLocal(m.now, to, nil, &m.s.out); err != nil {
 		m.t.Fatal(err)
 	}
 	m.flush(&m.s)
@@ -127,13 +127,13 @@ func TestMoveLocal(t *testing.T) {
 	if m.c.Path().Remote != serverAddr || m.s.Path().Local != serverAddr {
 		t.Errorf("client sends to %v, server from %v", m.c.Path(), m.s.Path())
 	}
-	if err := m.s.MoveLocal(m.now, serverAddr, &m.s.out); err != ErrSamePath {
+	if err := m.s.MoveLocal(m.now, serverAddr, nil, &m.s.out); err != ErrSamePath {
 		t.Error(err)
 	}
-	if err := m.c.MoveLocal(m.now, serverAddr2, &m.c.out); err != ErrNotServer {
+	if err := m.c.MoveLocal(m.now, serverAddr2, nil, &m.c.out); err != ErrNotServer {
 		t.Error(err)
 	}
-	if err := newSim(t, 1).s.MoveLocal(0, serverAddr2, &m.s.out); err != ErrNotConfirmed {
+	if err := newSim(t, 1).s.MoveLocal(0, serverAddr2, nil, &m.s.out); err != ErrNotConfirmed {
 		t.Error(err)
 	}
 }
@@ -194,6 +194,49 @@ func TestMoveLocalAway(t *testing.T) {
 		t.Fatalf("client sends to %v", m.c.Path())
 	}
 	m.talk(5 * time.Second)
+}
+
+// An address that is new to the client comes along with the move to it, though the
+// old one is gone: it follows at once, and nothing was sent on the old id.
+func TestMoveLocalTells(t *testing.T) {
+	for _, told := range []bool{true, false} {
+		m := opened(t, 1)
+		m.run(time.Second)
+		addrs := []netip.AddrPort{serverAddr2, serverAddr3}
+		if !told {
+			addrs = addrs[:1]
+		}
+		m.server = allServers[2:]
+		old := m.s.rid.ID
+		m.network = func(f flight) []flight {
+			if _, id, _ := wire.ParseData(f.data); f.src == serverAddr3 && id == old {
+				t.Error("the old id is seen at the new address")
+			}
+			return []flight{f}
+		}
+		if err := m.s.MoveLocal(m.now, serverAddr3, addrs, &m.s.out); err != nil {
+			t.Fatal(err)
+		}
+		m.flush(&m.s)
+		m.run(2*m.rtt + 1)
+		if follows := m.c.Path().Remote == serverAddr3; follows != told {
+			t.Errorf("told: %v, and the client sends to %v", told, m.c.Path())
+		}
+		if got := m.c.ServerAddrs(); !slices.Equal(got, addrs) {
+			t.Errorf("the client knows %v", got)
+		}
+		if told {
+			m.s.wants(t, "moved", EventMoveCommitted, 1)
+			m.talk(5 * time.Second)
+			if m.s.ctl.addrs != nil {
+				t.Error("ADDRS is not acknowledged")
+			}
+		}
+	}
+	m := opened(t, 1)
+	if err := m.s.MoveLocal(m.now, serverAddr2, make([]netip.AddrPort, 1), &m.s.out); !errors.Is(err, ErrConfig) || m.s.localMove != nil {
+		t.Errorf("an invalid address: %v", err)
+	}
 }
 
 // A client that does not know the address, or a network that lets nothing from it

@@ -105,6 +105,9 @@ func (s *Session) act(now Time, from Path, in *localID, counter uint64, n int, p
 	if has.answers && !has.closing {
 		s.answers(now, from, plain, out)
 	}
+	if has.addrs && !has.closing {
+		s.addrs(plain, out) // before the gate, too: the packet's source may be among them
+	}
 	if !has.probing && !has.closing {
 		in.heard = max(in.heard, now)
 		s.gate(now, from, in, counter, n, out)
@@ -144,6 +147,7 @@ type contents struct {
 	probing bool // nothing but probing frames
 	answers bool // RESPONSE or NOT_PREFERRED
 	claims  bool // see claims
+	addrs   bool // ADDRS
 	closing bool // CLOSE
 }
 
@@ -160,6 +164,8 @@ func classify(plain []byte, out *Output) (has contents, err error) {
 			has.answers = true
 		case wire.FrameNewID, wire.FrameRekeyInit, wire.FrameRekeyResp:
 			has.claims = true
+		case wire.FrameAddrs:
+			has.addrs = true
 		case wire.FrameClose:
 			has.closing = true
 		}
@@ -224,13 +230,11 @@ func (s *Session) frames(now Time, from Path, in *localID, plain []byte, out *Ou
 				s.finder.observed = f.Addr
 				out.event(Event{Kind: EventObserved, Path: from, Addr: f.Addr})
 			}
-		case wire.FrameAddrs:
-			s.addrs(f, out)
 		case wire.FrameParams:
 			s.params(f)
 		}
 		// PAD, VERSIONS (RESP has the one that matters) and extensions say nothing to
-		// us; claims and answers have had their turn.
+		// us; claims, answers and ADDRS have had their turn.
 	}
 	s.followRekey()
 	s.reply(now, from, in, ponged, out)

@@ -188,7 +188,7 @@ func (l *life) step() {
 	case 3:
 		pause = time.Duration(l.rng.Int64N(int64(50 * time.Second)))
 	case 4:
-		l.s.MoveLocal(l.now, []netip.AddrPort{serverAddr, serverAddr2}[l.rng.IntN(2)], &l.s.out)
+		l.s.MoveLocal(l.now, []netip.AddrPort{serverAddr, serverAddr2}[l.rng.IntN(2)], nil, &l.s.out)
 	case 5:
 		l.c.Ping(l.now, &l.c.out)
 	case 6:
