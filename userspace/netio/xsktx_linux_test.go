@@ -65,7 +65,7 @@ func TestXSKSends(t *testing.T) {
 			}
 			readN(t, peer, 1)
 		}
-		allocs := testing.AllocsPerRun(10, func() { x.WriteBatch(out[:10]) })
+		allocs := testing.AllocsPerRun(100, func() { x.WriteBatch(out[:10]) })
 		if allocs != 0 {
 			t.Errorf("%v allocations for a batch", allocs)
 		}
