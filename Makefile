@@ -138,7 +138,7 @@ APPS         := bin/xdp-roam-apps -xdp-roam $(BIN)
 bin/xdp-roam-apps: FORCE
 	$(GO) -C bench build -o ../$@ ./apps
 
-## test-apps: ssh, scp, nginx, curl, dig, iperf3 and a WebSocket while the client moves, beside mosh and WireGuard (root, Debian; 5 minutes)
+## test-apps: ssh, scp, nginx, curl, dig, iperf3 and a WebSocket while the client moves, beside mosh and WireGuard (root, Debian; 6 minutes)
 test-apps: build bin/xdp-roam-apps
 	@dpkg-query -W $(APP_PACKAGES) >/dev/null 2>&1 || .ci/install $(APP_PACKAGES)
 	$(APPS)

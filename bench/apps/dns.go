@@ -31,7 +31,7 @@ type lookups struct {
 func (l *lookups) use(ctx context.Context, s *stage, over route, wentRound <-chan struct{}) error {
 	for ; !closed(wentRound); l.queries++ {
 		began := time.Now()
-		answer, err := s.run(ctx, s.net.Client, "dig", "+short", "+time=1", "+tries=10", "@"+over.addr.String(), "-p", fmt.Sprint(over.port(portDNS)), serverName, "A")
+		answer, err := s.run(ctx, s.net.Client, "dig", "+short", "+time=1", "+tries=30", "@"+over.addr.String(), "-p", fmt.Sprint(over.port(portDNS)), serverName, "A")
 		if err != nil {
 			return err
 		}

@@ -23,7 +23,7 @@ import (
 	"time"
 )
 
-// limit is when the whole run has failed. It takes four minutes on an idle machine;
+// limit is when the whole run has failed. It takes six minutes on an idle machine;
 // a program that stands still on a busy one is told by a deadline of its own.
 const limit = 30 * time.Minute
 
