@@ -77,6 +77,46 @@ func TestWindowGrows(t *testing.T) {
 	}
 }
 
+// A session that is new is held up by QUIC's slow start alone, in neither direction by
+// its small first windows: within 6 and 11 round trips, as with windows that would
+// never hold it up.
+func TestNewSessionFlows(t *testing.T) {
+	for _, c := range []struct {
+		rtt   time.Duration
+		size  int
+		trips time.Duration
+	}{
+		{40 * time.Millisecond, 1 << 20, 9}, {40 * time.Millisecond, 20 << 20, 18},
+		{100 * time.Millisecond, 1 << 20, 9}, {100 * time.Millisecond, 20 << 20, 15},
+	} {
+		for _, up := range []bool{true, false} {
+			bubble(t, c.rtt/2, func(t *testing.T, p *pipe) {
+				client, server := p.connect(t, Config{})
+				from, to := streams(t, client, server)
+				if !up {
+					from, to = to, from
+				}
+				start := time.Now()
+				var wg sync.WaitGroup
+				wg.Go(func() {
+					from.Write(make([]byte, c.size))
+					from.CloseWrite()
+				})
+				if n, err := io.Copy(io.Discard, to); n != int64(c.size) || err != nil {
+					t.Errorf("%d bytes, %v", n, err)
+				}
+				wg.Wait()
+				d := time.Since(start)
+				t.Logf("up %v: %d MB over a round trip of %v took %v", up, c.size>>20, c.rtt, d)
+				if d > c.trips*c.rtt {
+					t.Errorf("up %v: %d MB took %.1f round trips of %v, want at most %d", up, c.size>>20, float64(d)/float64(c.rtt), c.rtt, c.trips)
+				}
+				p.end(errOver)
+			})
+		}
+	}
+}
+
 // Connections that take all that they can leave something to those that come later.
 func TestThreatGreedyWindows(t *testing.T) {
 	b := &budget{size: 1 << 30}

@@ -28,10 +28,17 @@ func Stdio(ctx context.Context, tunnel *Tunnel, in io.Reader, out io.Writer) err
 	if err != nil {
 		return err
 	}
-	defer context.AfterFunc(ctx, func() { remote.Reset(relay.CodeShutdown) })()
 	sent := make(chan error, 1)
-	source := &reader{in: in}
+	source := &reader{in: in, ended: make(chan struct{})}
 	go func() { sent <- send(remote, source) }()
+	asked := ctx
+	ctx, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	defer context.AfterFunc(asked, func() {
+		source.part(ctx)
+		end()
+	})()
+	defer context.AfterFunc(ctx, func() { remote.Reset(relay.CodeShutdown) })()
 	if _, err = io.Copy(out, remote); err != nil {
 		remote.Reset(relay.CodeReset)
 		select {
@@ -39,7 +46,7 @@ func Stdio(ctx context.Context, tunnel *Tunnel, in io.Reader, out io.Writer) err
 			err = cmp.Or(cause, err)
 		default:
 		}
-		return cmp.Or(ctx.Err(), relay.Explain(err))
+		return cmp.Or(asked.Err(), relay.Explain(err))
 	}
 	if c, ok := out.(io.Closer); ok {
 		c.Close()
@@ -47,7 +54,7 @@ func Stdio(ctx context.Context, tunnel *Tunnel, in io.Reader, out io.Writer) err
 	select {
 	case err = <-sent:
 	case <-ctx.Done():
-		return ctx.Err()
+		return asked.Err()
 	}
 	if err != nil || source.bytes == 0 {
 		return err
@@ -83,6 +90,8 @@ type reader struct {
 	in    io.Reader
 	bytes int64
 	err   error
+	at    time.Time     // of the end
+	ended chan struct{} // closed then
 }
 
 func (r *reader) Read(p []byte) (int, error) {
@@ -91,7 +100,30 @@ func (r *reader) Read(p []byte) (int, error) {
 	if err != nil && err != io.EOF {
 		r.err = err
 	}
+	if err != nil && r.at.IsZero() { // io.Copy asks once; whoever asks again gets the same
+		r.at = time.Now()
+		close(r.ended)
+	}
 	return n, err
+}
+
+// partingTime is how close to a signal the end of in belongs to it.
+const partingTime = 500 * time.Millisecond
+
+// part waits, after a signal, until what in had at its end can have been answered, or
+// ctx is over: ssh says that it disconnects, closes its pipes and hangs up (SIGHUP), all
+// at once. Where in did not end just then there is nothing to wait for.
+func (r *reader) part(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+		return
+	case <-time.After(partingTime):
+		return
+	case <-r.ended:
+	}
+	if time.Since(r.at) < partingTime {
+		rest(ctx, linger)
+	}
 }
 
 // writer hides everything but Write.

@@ -417,3 +417,37 @@ func TestStdioBeforeOlderServer(t *testing.T) {
 		t.Errorf("%d bytes of %d came", n, size)
 	}
 }
+
+// ssh says its last words, closes the pipe and sends SIGHUP at once: the words arrive,
+// and behind them an end and no reset.
+func TestStdioHangup(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newTCPBenchBefore(t, l)
+	ctx, hangup := context.WithCancel(t.Context())
+	defer hangup()
+	in, feed := io.Pipe()
+	done := make(chan error, 1)
+	go func() { done <- Stdio(ctx, b.tunnel, in, io.Discard) }()
+	words := bytes.Repeat([]byte("disconnect"), 5_000)
+	go func() {
+		feed.Write(words)
+		feed.Close()
+		hangup()
+	}()
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	if got, err := io.ReadAll(c); err != nil || !bytes.Equal(got, words) {
+		t.Errorf("%d bytes of %d came, %v", len(got), len(words), err)
+	}
+	c.Close()
+	if err := <-done; err != nil && err != context.Canceled {
+		t.Error(err)
+	}
+}
