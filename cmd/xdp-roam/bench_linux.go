@@ -32,20 +32,20 @@ func newBenchCommand(e *env) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure the data plane on this machine",
-		Long: `bench measures what the data plane costs on this machine, with live frames and test
-runs of its own programs: no network interface of the host is touched, and nothing is
-left behind. It takes about two minutes on an otherwise idle machine and needs root.
+		Long: `bench measures the cost of the data plane on this machine, with live frames and
+test runs of its own programs. It touches no network interface of the host and leaves
+nothing behind. It takes about two minutes on an otherwise idle machine and needs root.
 
-Rows are numbered as in docs/BENCHMARKS.md: 1-3 and 6 are nanoseconds for a packet, net
-of the generator; 4 is the slot table against a BPF hash map; 5 the rate at which forged
-ids are dropped against a program that drops at once; 7 and 8 packets into a Go worker by
-AF_XDP, against plain sockets. Goals are shown where they mean something on any machine:
-for ratios of two things measured here.`,
+Rows are numbered as in docs/BENCHMARKS.md: 1-3 and 6 are nanoseconds per packet, net of
+the generator; 4 compares the slot table with a BPF hash map; 5 compares the drop rate
+of forged ids with that of a program that drops every packet; 7 and 8 compare packets
+into a Go worker over AF_XDP with plain sockets. Goals are shown only for ratios, which
+are meaningful on any machine.`,
 		Example: `  xdp-roam bench`,
 		Args:    arguments(cobra.NoArgs),
 		RunE:    func(c *cobra.Command, _ []string) error { return runBench(c.Context(), e, flags) },
 	}
-	c.Flags().BoolVar(&flags.quick, "quick", false, "a few runs of each alone: do they work, not how fast")
+	c.Flags().BoolVar(&flags.quick, "quick", false, "only a few runs of each, to see whether they work, not how fast")
 	return c
 }
 

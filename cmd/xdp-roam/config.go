@@ -13,7 +13,7 @@ import (
 )
 
 func newConfigCommand(e *env) *cobra.Command {
-	return group("config", "Check or show what `run` would do", `config takes the flags of "run", so that it judges exactly what that would do.`, newConfigCheckCommand(e), newConfigShowCommand(e))
+	return group("config", "Check or show the configuration that `run` would use", `config takes the flags of "run", so that it sees exactly the configuration that run would use.`, newConfigCheckCommand(e), newConfigShowCommand(e))
 }
 
 // checkItem is what `config check` prints.
@@ -27,10 +27,10 @@ type checkItem struct {
 func newConfigCheckCommand(e *env) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "check [--config FILE]",
-		Short: "Read the configuration and the files that it names, and say what is wrong",
-		Long: `check reads what "run" would read, and says all that is wrong with it at once: the
-file and line, the key, and what to write instead. It ends with 2 then. It loads
-nothing and listens nowhere.`,
+		Short: "Check the configuration and the files that it refers to",
+		Long: `check reads what "run" would read and reports all errors at once: file and line, the
+key, and what to write instead. It then exits with 2. It loads nothing and listens
+nowhere.`,
 		Example: `  xdp-roam config check --config /etc/xdp-roam/edge.toml`,
 		Args:    arguments(cobra.NoArgs),
 	}
@@ -82,9 +82,9 @@ nothing and listens nowhere.`,
 func newConfigShowCommand(e *env) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show [--config FILE]",
-		Short: "Print the configuration that defaults, file and flags make together, as TOML",
-		Long: `show prints every setting that "run" would use, in the form of the file; with -o json
-as JSON under the same names.`,
+		Short: "Print the effective configuration (defaults, file and flags) as TOML",
+		Long: `show prints every setting that "run" would use, in the format of the file, or with
+-o json as JSON with the same names.`,
 		Example: `  xdp-roam config show --config /etc/xdp-roam/edge.toml --mode xdp`,
 		Args:    arguments(cobra.NoArgs),
 	}

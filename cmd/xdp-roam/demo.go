@@ -22,18 +22,17 @@ func newDemoCommand(e *env) *cobra.Command {
 		Example: `  xdp-roam demo
   xdp-roam demo --mode afxdp`,
 		Use:   "demo",
-		Short: "The lab: a client roams, attackers fail; a report in under a minute",
-		Long: `demo builds a small internet of network namespaces: a client with two IPv4
-access networks, each behind a NAT router of its own, and an IPv6 network; an edge
-server with XDP in the driver; a UDP service behind it; an attacker who sniffs the
-client's networks. The client streams numbered datagrams to the service and back
-while it moves A -> B -> IPv6 -> A and its NAT rebinds once, and the attacker
-replays, forges and floods meanwhile. The NAT is part of this program, so the
-kernel needs none.
+		Short: "Run the demo: a client roams under attack; takes less than a minute",
+		Long: `demo builds a small internet out of network namespaces: a client with two IPv4 access
+networks, each behind its own NAT router, and an IPv6 network; an edge server with XDP
+in the driver; a UDP service behind it; an attacker who sniffs the client's networks.
+The client streams numbered datagrams to the service and back while it moves
+A -> B -> IPv6 -> A and its NAT rebinds once; meanwhile the attacker replays, forges and
+floods. The NAT is part of this program, so the kernel needs none.
 
 Progress goes to stderr, the report to stdout. The exit status is 0 only if every
-expectation in the report held. Nothing is left behind, however it ends. It needs
-root, on Linux.`,
+expectation in the report held. Nothing is left behind, however it ends. It needs root,
+on Linux.`,
 		Args: arguments(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if flags.rate < 1 || flags.rate > 5000 {
@@ -52,9 +51,9 @@ root, on Linux.`,
 		},
 	}
 	f := c.Flags()
-	f.BoolVar(&flags.json, "json", false, "the report as JSON (as -o json)")
-	f.IntVar(&flags.rate, "rate", 500, "datagrams each second")
-	f.DurationVar(&flags.pause, "pause", 2*time.Second, "how long the client keeps still, and each flood lasts, between moves")
+	f.BoolVar(&flags.json, "json", false, "print the report as JSON (like -o json)")
+	f.IntVar(&flags.rate, "rate", 500, "datagrams per second")
+	f.DurationVar(&flags.pause, "pause", 2*time.Second, "time between moves, and duration of each flood")
 	f.StringVar(&flags.mode, "mode", "xdp", "the edge's `MODE`: xdp or afxdp")
 	c.AddCommand(&cobra.Command{
 		Use: "part NAME", Short: "One process of the demo, which starts it by itself", Hidden: true,

@@ -20,14 +20,14 @@ func newDoctorCommand(e *env) *cobra.Command {
 		Use: "doctor [IFACE...]",
 		Example: `  xdp-roam doctor eth0
   xdp-roam doctor -o json`,
-		Short: "What is missing on this machine, and how to mend it",
-		Long: `doctor looks at the kernel, the capabilities, the BPF file system, memory limits,
-the clock, the port, and each interface: its driver, native XDP, AF_XDP, what is
-attached, queues, RSS, rings, MTU and offloads. Without names it looks at the
-interfaces with a global address. It changes nothing, unless --probe-attach asks
-for a program to be attached for a moment.
+		Short: "Check this machine and say how to fix what is missing",
+		Long: `doctor checks the kernel, the capabilities, the BPF file system, memory limits, the
+clock, the port, and each interface: driver, native XDP, AF_XDP, attached programs,
+queues, RSS, rings, MTU and offloads. Without names it checks the interfaces that have
+a global address. It changes nothing, unless --probe-attach asks it to attach a
+program for a moment.
 
-Exit codes: 0 nothing worse than info, 1 a warning, else that of the first
+Exit codes: 0 nothing worse than info, 1 a warning, otherwise that of the first
 failure: 4 permission, 5 unsupported kernel or NIC, 6 conflict.`,
 		RunE: func(_ *cobra.Command, interfaces []string) error {
 			address, err := conf.Address()
@@ -48,9 +48,9 @@ failure: 4 permission, 5 unsupported kernel or NIC, 6 conflict.`,
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&conf.Listen, "listen", conf.Listen, "`ADDR:PORT` that the edge is to listen on")
-	f.Uint32Var(&conf.TableSlots, "table-slots", conf.TableSlots, "`N` slots that the session table is to have")
-	f.BoolVar(&options.ProbeAttach, "probe-attach", false, "attach an empty program for a moment, to hear what the driver says; some NICs drop packets meanwhile")
+	f.StringVar(&conf.Listen, "listen", conf.Listen, "`ADDR:PORT` on which the edge will listen")
+	f.Uint32Var(&conf.TableSlots, "table-slots", conf.TableSlots, "`N` slots that the session table will have")
+	f.BoolVar(&options.ProbeAttach, "probe-attach", false, "attach an empty program for a moment to test the driver; some NICs drop packets meanwhile")
 	return c
 }
 

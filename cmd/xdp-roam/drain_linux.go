@@ -75,11 +75,11 @@ func newDrainCommand(e *env) *cobra.Command {
 	var timeout time.Duration
 	c := &cobra.Command{
 		Use:   "drain [--timeout D]",
-		Short: "Let a running edge end with its last session",
-		Long: `drain makes the edge refuse new sessions ("busy") while the live ones go on. It
-waits until the last one has ended and with it the edge; after --timeout those
-that are left are closed, and their clients told. Interrupting drain does not stop
-the draining; drain again with another --timeout changes the deadline.`,
+		Short: "Shut a running edge down after its last session",
+		Long: `drain makes the edge refuse new sessions ("busy") while existing ones continue. The
+edge exits when the last session has ended; after --timeout the remaining ones are
+closed and their clients told. drain waits for that. Interrupting it does not stop the
+draining; running drain again with another --timeout changes the deadline.`,
 		Example: `  xdp-roam drain --timeout 10m`,
 		Args:    arguments(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -100,7 +100,7 @@ the draining; drain again with another --timeout changes the deadline.`,
 			})
 		},
 	}
-	c.Flags().DurationVar(&timeout, "timeout", 0, "close what is left after `D`, such as 10m; 0 waits for the last session")
+	c.Flags().DurationVar(&timeout, "timeout", 0, "close the remaining sessions after `D`, such as 10m; 0 waits for the last one")
 	return c
 }
 

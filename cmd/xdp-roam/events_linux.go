@@ -20,13 +20,13 @@ func newEventsCommand(e *env) *cobra.Command {
 	var filter eventFilter
 	c := &cobra.Command{
 		Use:   "events [--follow]",
-		Short: "Moves, refusals, alarms: what happened last at a running edge",
-		Long: `events shows what the daemon remembers, some thousand events of each class:
-  session  one was opened or closed        move    started, committed, refused, reverted
+		Short: "Show recent moves, refusals and alarms of a running edge",
+		Long: `events shows what the daemon remembers, some thousand events per class:
+  session  opened, closed                  move    started, committed, refused, reverted
   refusal  a client was not let in         alarm   someone forwards or forges packets
-  packet   a sample of what the data       edge    keys, addresses, interfaces
+  packet   samples of what the data        edge    keys, addresses, interfaces
            plane drops, answers or finds elsewhere
-The counters (stats) tell of all, events of some where there are very many.`,
+Frequent events are sampled; the counters (stats) cover all of them.`,
 		Example: `  xdp-roam events --follow --kind move,alarm
   xdp-roam events --session 2a5daec7 --since 1h`,
 		Args: arguments(cobra.NoArgs),
@@ -42,11 +42,11 @@ The counters (stats) tell of all, events of some where there are very many.`,
 		},
 	}
 	flags := c.Flags()
-	flags.BoolVarP(&filter.follow, "follow", "f", false, "go on with what happens from now on")
-	flags.IntVarP(&filter.last, "last", "n", 0, "the last `N` of those remembered (default all, with --follow 10)")
-	flags.StringSliceVar(&filter.kinds, "kind", nil, "those of this `KIND`: "+strings.Join(control.EventClasses, ", ")+", or by name, such as roam_refused (repeat for more)")
-	flags.StringSliceVar(&filter.sessions, "session", nil, "those of the session with an id that begins with `ID` (repeat for more)")
-	flags.StringVar(&filter.since, "since", "", "those since `WHEN`: 10m ago, or a time of RFC 3339")
+	flags.BoolVarP(&filter.follow, "follow", "f", false, "continue with new events")
+	flags.IntVarP(&filter.last, "last", "n", 0, "only the last `N` events (default all, with --follow 10)")
+	flags.StringSliceVar(&filter.kinds, "kind", nil, "only events of this `KIND`: "+strings.Join(control.EventClasses, ", ")+", or by name, such as roam_refused (repeat for more)")
+	flags.StringSliceVar(&filter.sessions, "session", nil, "only events of the session with an id that starts with `ID` (repeat for more)")
+	flags.StringVar(&filter.since, "since", "", "only events since `WHEN`: 10m (ago), or an RFC 3339 time")
 	return c
 }
 

@@ -18,10 +18,10 @@ func newKeygenCommand(e *env) *cobra.Command {
 	var output string
 	c := &cobra.Command{
 		Use:   "keygen [-o FILE]",
-		Short: "Make a private key",
-		Long: `keygen writes a new private key to stdout, in base64, as "wg genkey" does.
-With -o it writes the key to a new file that only its owner may read, and the
-public key to stdout; a file that exists is never overwritten.`,
+		Short: "Generate a private key",
+		Long: `keygen writes a new private key to stdout, in base64, like "wg genkey". With -o it
+writes the key to a new file that only its owner can read, and the public key to
+stdout; it never overwrites an existing file.`,
 		Example: `  xdp-roam keygen -o server.key > server.pub
   xdp-roam keygen | tee client.key | xdp-roam pubkey`,
 		Args: arguments(cobra.NoArgs),
@@ -52,11 +52,11 @@ func newGenpskCommand(e *env) *cobra.Command {
 	var output string
 	c := &cobra.Command{
 		Use:   "genpsk [-o FILE]",
-		Short: "Make a preshared key",
-		Long: `genpsk writes a new preshared key to stdout, in base64, as "wg genpsk" does: a
-secret for one client and its server, beside their keys. The server has it in
+		Short: "Generate a preshared key",
+		Long: `genpsk writes a new preshared key to stdout, in base64, like "wg genpsk": a secret
+shared by one client and its server, in addition to their keys. The server has it in
 authorized_keys (psk= or psk-file=), the client in --psk-file.
-With -o it writes the key to a new file that only its owner may read.`,
+With -o it writes the key to a new file that only its owner can read.`,
 		Example: `  xdp-roam genpsk -o alice.psk`,
 		Args:    arguments(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
@@ -78,9 +78,10 @@ With -o it writes the key to a new file that only its owner may read.`,
 
 func newPubkeyCommand(e *env) *cobra.Command {
 	return &cobra.Command{
-		Use:     "pubkey",
-		Short:   "Read a private key on stdin, write its public key",
-		Long:    `pubkey reads a private key as keygen writes it, and writes the public key to stdout, as "wg pubkey" does.`,
+		Use:   "pubkey",
+		Short: "Print the public key of a private key",
+		Long: `pubkey reads a private key, as written by keygen, from stdin and writes its public key to
+stdout, like "wg pubkey".`,
 		Example: `  xdp-roam pubkey < server.key`,
 		Args:    arguments(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {

@@ -11,7 +11,7 @@ import (
 )
 
 func newKnownCommand(e *env) *cobra.Command {
-	return group("known", "The servers whose keys this user's `connect` knows", "The list is a file of this user's; docs/CONNECT.md says how a server gets into it.",
+	return group("known", "Manage the server keys that `connect` remembers", "The list is a file of this user; docs/CONNECT.md says how servers are added to it.",
 		newKnownListCommand(e), newKnownForgetCommand(e))
 }
 
@@ -39,8 +39,8 @@ func newKnownListCommand(e *env) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list",
 		Short: "List the servers and their keys",
-		Long: `list shows the servers that "connect" has been told a key of and has met with that
-key, and where the file is.`,
+		Long: `list shows the servers whose keys "connect" remembers because the server has proved
+that it holds them, and where the file is.`,
 		Example: `  xdp-roam known list`,
 		Args:    arguments(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
@@ -70,10 +70,10 @@ func newKnownForgetCommand(e *env) *cobra.Command {
 	var o connectOptions
 	c := &cobra.Command{
 		Use:   "forget SERVER",
-		Short: "Forget a server's key, after its operator has changed it",
-		Long: `forget removes a server's key from the list, so that "connect" takes another one, which
---server-key or a profile has to name. Ask the operator for it: a key that has changed
-by itself is what an attack looks like.`,
+		Short: "Forget a server's key after its operator has changed it",
+		Long: `forget removes a server's key from the list, so that "connect" accepts another one,
+given by --server-key or a profile. Ask the operator for it: an unannounced change of
+key is what an attack looks like.`,
 		Example: `  xdp-roam known forget edge.example.net`,
 		Args:    arguments(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {

@@ -65,11 +65,11 @@ func newLoadCommand(e *env) *cobra.Command {
 		Use: "load IFACE...",
 		Example: `  xdp-roam load eth0 eth1
   xdp-roam load --dry-run eth0`,
-		Short: "Load the data plane and attach it, to stay until unload",
-		Long: `load makes and pins the maps of an instance and attaches the XDP program to the
-interfaces. It passes all packets on until "run" uses it, outlives that, and is
-removed by "unload". Loading what is loaded replaces the program without losing
-a packet.`,
+		Short: "Load and attach the data plane until unload",
+		Long: `load creates and pins the maps of an instance and attaches the XDP program to the
+interfaces. Until "run" uses it, it passes all packets. It stays in place when "run"
+ends, until "unload" removes it. Loading again replaces the program without losing a
+packet.`,
 		Args: arguments(cobra.MinimumNArgs(1)),
 		RunE: func(_ *cobra.Command, interfaces []string) error {
 			switch mode {
@@ -91,7 +91,7 @@ a packet.`,
 	}
 	f := c.Flags()
 	f.StringVar(&mode, "mode", "auto", "`MODE`: auto, native (in the driver) or generic (in the stack, slower)")
-	f.BoolVar(&dryRun, "dry-run", false, "check all that can be checked, say what would be done, and change nothing")
+	f.BoolVar(&dryRun, "dry-run", false, "check everything and say what would be done, but change nothing")
 	f.Uint32Var(&slots, "table-slots", 0, "`N` slots in the session table, a power of two (default: as pinned, else 1048576)")
 	return c
 }
@@ -139,10 +139,11 @@ func newUnloadCommand(e *env) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "unload",
 		Short: "Detach the data plane and remove what load pinned",
-		Long: `unload detaches the instance's programs from every interface and removes its pins: all
-of its own, and nothing else. It asks on a terminal and wants --yes elsewhere, because
-the session table goes with the pins. An instance that a daemon runs is refused
-(exit code 6): "drain" or stop that first, which removes what it made itself.`,
+		Long: `unload detaches the instance's programs from every interface and removes its pins, and
+nothing else. It asks for confirmation on a terminal and requires --yes elsewhere,
+because the session table is removed with the pins. While a daemon runs the instance,
+unload refuses (exit code 6): stop the daemon or use "drain" first; the daemon removes
+what it created.`,
 		Example: `  xdp-roam unload --yes`,
 		Args:    arguments(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
@@ -156,7 +157,7 @@ the session table goes with the pins. An instance that a daemon runs is refused
 			return showDetached(e, names)
 		},
 	}
-	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	c.Flags().BoolVar(&yes, "yes", false, "do not ask for confirmation")
 	return c
 }
 

@@ -16,9 +16,9 @@ import (
 func newManCommand(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use:   "man DIR",
-		Short: "Write the manual pages into a directory",
-		Long: `man writes a page of section 1 for each command, from the same text as --help. A
-package has them already; for a binary alone, DIR is such as /usr/local/share/man/man1.`,
+		Short: "Write the manual pages to a directory",
+		Long: `man writes a section 1 page for each command, with the text of --help. Packages already
+contain them; for the binary alone, use a DIR such as /usr/local/share/man/man1.`,
 		Example: `  xdp-roam man /usr/local/share/man/man1`,
 		Args:    arguments(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {

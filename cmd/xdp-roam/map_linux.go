@@ -16,9 +16,9 @@ import (
 )
 
 func newMapCommand(e *env) *cobra.Command {
-	return group("map", "The pinned BPF maps of an instance",
-		`The maps hold the session table, the sockets, the counters and the limits. No command
-writes to them.`,
+	return group("map", "Inspect the pinned BPF maps of an instance",
+		`The maps hold the session table, the sockets, the counters and the limits. These
+commands only read them.`,
 		newMapListCommand(e), newMapDumpCommand(e))
 }
 
@@ -62,9 +62,9 @@ type mapItem struct {
 func newMapListCommand(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
-		Short: "The maps, their sizes and the kernel's numbers for them",
-		Long: `list shows the pinned maps of the instance, for bpftool and for the curious. It needs no
-daemon.`,
+		Short: "List the maps with their sizes and kernel ids",
+		Long: `list shows the pinned maps of the instance, for use with bpftool for example. It needs
+no daemon.`,
 		Example: `  xdp-roam map list`,
 		Args:    arguments(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
@@ -101,10 +101,10 @@ func newMapDumpCommand(e *env) *cobra.Command {
 	}
 	return &cobra.Command{
 		Use:       "dump NAME",
-		Short:     "What is in a map, decoded: " + strings.Join(names, ", "),
+		Short:     "Print the decoded contents of a map: " + strings.Join(names, ", "),
 		ValidArgs: names,
-		Long: `dump reads one of the pinned maps and prints what is in it, with names and addresses
-instead of numbers. It needs no daemon and changes nothing.`,
+		Long: `dump reads a pinned map and prints its contents, with names and addresses instead of
+numbers. It needs no daemon and changes nothing.`,
 		Example: `  xdp-roam map dump slots
   xdp-roam map dump config -o json`,
 		Args: arguments(cobra.ExactArgs(1)),

@@ -39,10 +39,10 @@ const globalFlags = "  `xdp-roam --help` lists those of every command: -o, -v, -
 func newRootCommand(e *env) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "xdp-roam",
-		Short: "Sessions that keep their socket while the client's address changes",
-		Long: `xdp-roam keeps UDP sessions alive while the client's IP address and port change:
-an edge server steers by session id, in XDP, and commits a new address only after
-a cryptographic path validation.
+		Short: "Sessions that survive a change of the client's address",
+		Long: `xdp-roam keeps sessions alive while the client's IP address and port change. An edge
+server steers packets by session id, in XDP, and accepts a new address only after a
+cryptographic path validation.
 
 Exit codes: 0 ok, 1 failure, 2 usage, 3 not loaded, 4 permission,
 5 unsupported kernel or NIC, 6 conflict.`,
@@ -79,12 +79,12 @@ Exit codes: 0 ok, 1 failure, 2 usage, 3 not loaded, 4 permission,
 
 	e.format = formatTable
 	flags := root.PersistentFlags()
-	flags.VarP(&e.format, "output", "o", "how to print")
-	flags.BoolVar(&e.noHeaders, "no-headers", false, "tables without their first line")
-	flags.StringVar(&e.color, "color", "auto", "color `WHEN`: auto, always or never; NO_COLOR is honoured")
+	flags.VarP(&e.format, "output", "o", "output format")
+	flags.BoolVar(&e.noHeaders, "no-headers", false, "omit table headers")
+	flags.StringVar(&e.color, "color", "auto", "use colour: `WHEN` is auto, always or never; NO_COLOR is honoured")
 	flags.BoolVarP(&e.verbose, "verbose", "v", false, "more diagnostics on stderr")
 	flags.StringVar(&e.bpffs, "bpffs", "/sys/fs/bpf", "`DIR` where the BPF file system is mounted")
-	flags.StringVar(&e.instance, "instance", config.DefaultInstance, "`NAME` of the edge that is meant")
+	flags.StringVar(&e.instance, "instance", config.DefaultInstance, "`NAME` of the edge instance")
 	flags.StringVar(&e.control, "control", "", "`PATH` of the daemon's control socket (default /run/xdp-roam/INSTANCE.sock)")
 
 	root.AddCommand(

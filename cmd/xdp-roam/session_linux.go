@@ -16,9 +16,9 @@ import (
 )
 
 func newSessionCommand(e *env) *cobra.Command {
-	return group("session", "The sessions of a running edge",
+	return group("session", "List, inspect and close the sessions of a running edge",
 		`A session keeps its id, its counters and its service while the client's address changes.
-The beginning of an id names it, where no other one begins so.`,
+The beginning of an id is enough to name it, as long as it is unique.`,
 		newSessionListCommand(e), newSessionGetCommand(e), newSessionWatchCommand(e), newSessionCloseCommand(e))
 }
 
@@ -29,11 +29,11 @@ func newSessionListCommand(e *env) *cobra.Command {
 	var limit int
 	c := &cobra.Command{
 		Use:   "list [ID...]",
-		Short: "Every session: who, which service, from where, how often it moved",
-		Long: `list asks the daemon for its sessions; an ID is the beginning of one of their ids.
-The daemon filters and sorts, so that few of a million cost little. Where no daemon
-answers but the maps of the instance are pinned, it shows the ids in the session
-table instead, of which a session has several, and says so on stderr.`,
+		Short: "List sessions: client, service, address, moves",
+		Long: `list asks the daemon for its sessions. ID is the beginning of one of a session's ids.
+The daemon filters and sorts, so selecting a few out of a million is cheap. If no daemon
+answers but the maps of the instance are pinned, list shows the ids in the session table
+instead, several per session, and says so on stderr.`,
 		Example: `  xdp-roam session list --sort moves --limit 20
   xdp-roam session list --peer alice --moved-since 10m`,
 		Args: arguments(cobra.ArbitraryArgs),
@@ -56,9 +56,9 @@ table instead, of which a session has several, and says so on stderr.`,
 	filter.add(c)
 	filter.addState(c)
 	flags := c.Flags()
-	flags.StringVar(&order, "sort", "started", "by `KEY`: "+strings.Join(control.SessionSorts, ", ")+" or none")
-	flags.BoolVar(&reverse, "reverse", false, "the last first")
-	flags.IntVar(&limit, "limit", 0, "the first `N` alone (default all)")
+	flags.StringVar(&order, "sort", "started", "sort by `KEY`: "+strings.Join(control.SessionSorts, ", ")+" or none")
+	flags.BoolVar(&reverse, "reverse", false, "reverse the order")
+	flags.IntVar(&limit, "limit", 0, "only the first `N` (default all)")
 	return c
 }
 

@@ -22,9 +22,10 @@ func newSessionCloseCommand(e *env) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "close [ID...]",
 		Short: "End sessions and tell their clients why",
-		Long: `close ends sessions: those whose ids begin so, each ID of one session, or all that
-flags choose. Their clients are told the reason and do not come back by themselves.
-Where several are meant it asks on a terminal, and wants --yes elsewhere.`,
+		Long: `close ends sessions: those named by ID, the unique beginning of one of a session's ids,
+or all that match the flags. Their clients are told the reason and do not reconnect by
+themselves. For more than one session it asks for confirmation on a terminal and
+requires --yes elsewhere.`,
 		Example: `  xdp-roam session close 2a5daec7 --reason "moved to another server"
   xdp-roam session close --peer alice --yes`,
 		Args: arguments(cobra.ArbitraryArgs),
@@ -56,8 +57,8 @@ Where several are meant it asks on a terminal, and wants --yes elsewhere.`,
 		},
 	}
 	filter.add(c)
-	c.Flags().StringVar(&reason, "reason", "closed by the operator", "`TEXT` for the client's user")
-	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	c.Flags().StringVar(&reason, "reason", "closed by the operator", "reason to give to the client: `TEXT`")
+	c.Flags().BoolVar(&yes, "yes", false, "do not ask for confirmation")
 	return c
 }
 

@@ -19,10 +19,10 @@ import (
 func newSessionGetCommand(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use:   "get ID",
-		Short: "All that is known of one session",
-		Long: `get shows one session: its ids, paths, moves and counters. ID is the beginning of
-one of its ids, as long as no other session has one that begins so. Without a
-daemon it shows the ids in the pinned session table that begin so.`,
+		Short: "Show one session in detail",
+		Long: `get shows one session: its ids, paths, moves and counters. ID is the beginning of one of
+its ids, long enough to be unique. Without a daemon, get shows the matching ids in the
+pinned session table.`,
 		Example: `  xdp-roam session get 2a5d
   xdp-roam session get 2a5daec799e0 -o json`,
 		Args: arguments(cobra.ExactArgs(1)),

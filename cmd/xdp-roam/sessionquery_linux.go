@@ -20,15 +20,15 @@ type sessionFilter struct {
 
 func (f *sessionFilter) add(c *cobra.Command) {
 	flags := c.Flags()
-	flags.IntSliceVar(&f.services, "service", nil, "those of service `PORT` (repeat for more)")
-	flags.StringSliceVar(&f.peers, "peer", nil, "those of client `NAME`, or whose public key begins so (repeat for more)")
-	flags.IntSliceVar(&f.workers, "worker", nil, "those of worker `N` (repeat for more)")
-	flags.StringVar(&f.movedSince, "moved-since", "", "those that moved since `WHEN`: 10m ago, or a time of RFC 3339")
+	flags.IntSliceVar(&f.services, "service", nil, "only sessions of service `PORT` (repeat for more)")
+	flags.StringSliceVar(&f.peers, "peer", nil, "only sessions of the client with this `NAME` or beginning of a public key (repeat for more)")
+	flags.IntSliceVar(&f.workers, "worker", nil, "only sessions of worker `N` (repeat for more)")
+	flags.StringVar(&f.movedSince, "moved-since", "", "only sessions that moved since `WHEN`: 10m (ago), or an RFC 3339 time")
 }
 
 // addState is apart: a command may mean open sessions alone.
 func (f *sessionFilter) addState(c *cobra.Command) {
-	c.Flags().StringSliceVar(&f.states, "state", nil, "those in `STATE`: "+strings.Join(control.SessionStates, ", ")+" or all (default open)")
+	c.Flags().StringSliceVar(&f.states, "state", nil, "only sessions in `STATE`: "+strings.Join(control.SessionStates, ", ")+" or all (default open)")
 }
 
 // empty reports whether no flag was given.

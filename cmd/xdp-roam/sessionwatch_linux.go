@@ -19,9 +19,9 @@ func newSessionWatchCommand(e *env) *cobra.Command {
 	var interval time.Duration
 	c := &cobra.Command{
 		Use:   "watch [ID...]",
-		Short: "Follow sessions: a table that is kept current, or a line for each change",
-		Long: `watch keeps a table of sessions current on a terminal. Elsewhere, and with -o jsonl, it
-prints a line for each change from now on: opened, moved, closed, alarms.`,
+		Short: "Follow sessions: a live table, or a line per change",
+		Long: `watch shows a live table of sessions on a terminal. Elsewhere, and with -o jsonl, it
+prints a line per change from now on: opened, moved, closed, alarms.`,
 		Example: `  xdp-roam session watch --sort last-move
   xdp-roam session watch --peer alice -o jsonl`,
 		Args: arguments(cobra.ArbitraryArgs),
@@ -56,8 +56,8 @@ prints a line for each change from now on: opened, moved, closed, alarms.`,
 		},
 	}
 	filter.add(c)
-	c.Flags().StringVar(&order, "sort", "last-heard", "the table by `KEY`: "+strings.Join(control.SessionSorts, ", "))
-	c.Flags().DurationVar(&interval, "interval", 2*time.Second, "how often the table is made anew")
+	c.Flags().StringVar(&order, "sort", "last-heard", "sort the table by `KEY`: "+strings.Join(control.SessionSorts, ", "))
+	c.Flags().DurationVar(&interval, "interval", 2*time.Second, "refresh interval of the table")
 	return c
 }
 

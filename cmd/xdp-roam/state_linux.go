@@ -18,8 +18,8 @@ import (
 )
 
 func newStateCommand(e *env) *cobra.Command {
-	return group("state", "The secret that ids, cookies and resets hang on", `The state secret lies in the state directory and outlives restarts. "state rotate" makes the
-next one.`, newStateRotateCommand(e))
+	return group("state", "Manage the secret behind ids, cookies and resets", `The state secret is stored in the state directory and survives restarts. "state rotate"
+creates the next one.`, newStateRotateCommand(e))
 }
 
 func newStateRotateCommand(e *env) *cobra.Command {
@@ -27,11 +27,11 @@ func newStateRotateCommand(e *env) *cobra.Command {
 	c := &cobra.Command{
 		Use:     "rotate [--state-dir DIR]",
 		Example: `  xdp-roam state rotate`,
-		Short:   "Make the next generation of the state secret",
-		Long: `rotate makes a fresh state secret, by which new session ids and cookies are made.
-Sessions go on: the secrets before it stay until no live id carries them, at most
-four at a time. The running edge does it at once; where none runs, it is done in
-the state directory, for the next start.`,
+		Short:   "Create the next generation of the state secret",
+		Long: `rotate creates a new state secret, from which new session ids and cookies are derived.
+Sessions continue: previous secrets stay until no live id uses them, at most four at a
+time. A running edge rotates at once. If none is running, the state directory is
+updated for the next start.`,
 		Args: arguments(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			generations, err := control.NewClient(e.controlPath()).RotateState(c.Context())
@@ -53,7 +53,7 @@ the state directory, for the next start.`,
 			})
 		},
 	}
-	c.Flags().StringVar(&directory, "state-dir", config.Default().StateDir, "`DIR` of the state secret where no edge runs")
+	c.Flags().StringVar(&directory, "state-dir", config.Default().StateDir, "`DIR` of the state secret if no edge is running")
 	return c
 }
 

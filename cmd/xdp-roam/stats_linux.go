@@ -25,12 +25,12 @@ func newStatsCommand(e *env) *cobra.Command {
 		Use: "stats [--watch 1s]",
 		Example: `  xdp-roam stats
   xdp-roam stats --watch 1s -o jsonl`,
-		Short: "What became of every packet, by stage, verdict and reason",
-		Long: `stats prints the counters that are not zero. A packet is counted once at each
-stage that it meets: xdp and socket are the two programs of the data plane, server
-is the daemon. Without a daemon the data plane's counters come from the pinned maps.
-With --watch it goes on and says how fast each grows: on a terminal in place,
-elsewhere table after table; -o jsonl is a line for each counter and look.`,
+		Short: "Show packet counters by stage, verdict and reason",
+		Long: `stats prints the counters that are not zero. A packet is counted once at each stage
+that it reaches: xdp and socket are the two programs of the data plane, server is the
+daemon. Without a daemon the data plane's counters are read from the pinned maps. With
+--watch it repeats, and shows how fast each counter grows: in place on a terminal,
+otherwise table after table; -o jsonl prints a line per counter and interval.`,
 		Args: arguments(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			switch {
@@ -57,10 +57,10 @@ elsewhere table after table; -o jsonl is a line for each counter and look.`,
 		},
 	}
 	flags := c.Flags()
-	flags.DurationVar(&watch, "watch", 0, "look again every `D`, and show rates")
-	flags.IntVar(&times, "times", 0, "end after `N` tables (default never)")
-	flags.StringSliceVar(&s.stages, "stage", nil, "those of `STAGE`: "+either(statsStages)+" (repeat for more)")
-	flags.StringSliceVar(&s.verdicts, "verdict", nil, "those with `VERDICT`: "+either(statsVerdicts)+" (repeat for more)")
+	flags.DurationVar(&watch, "watch", 0, "repeat every `D`, and show rates")
+	flags.IntVar(&times, "times", 0, "stop after `N` tables (default never)")
+	flags.StringSliceVar(&s.stages, "stage", nil, "only counters of `STAGE`: "+either(statsStages)+" (repeat for more)")
+	flags.StringSliceVar(&s.verdicts, "verdict", nil, "only counters with `VERDICT`: "+either(statsVerdicts)+" (repeat for more)")
 	return c
 }
 

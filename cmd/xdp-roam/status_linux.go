@@ -18,9 +18,9 @@ import (
 func newStatusCommand(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
-		Short: "What runs, in which mode and why",
-		Long: `status asks the daemon. Where none answers it shows what is pinned and attached.
-It ends with 3 when there is neither.`,
+		Short: "Show what runs, in which mode and why",
+		Long: `status asks the daemon. If none answers, it shows what is pinned and attached. It exits
+with 3 if there is neither.`,
 		Example: `  xdp-roam status
   xdp-roam status -o json --instance second`,
 		Args: arguments(cobra.NoArgs),

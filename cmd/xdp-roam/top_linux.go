@@ -22,10 +22,10 @@ func newTopCommand(e *env) *cobra.Command {
 	var order string
 	c := &cobra.Command{
 		Use:   "top",
-		Short: "A live screen: sessions, rates, drops by reason, moves, workers",
-		Long: `top shows a running edge on a screen that is kept current; its last line tells the
-keys. Where stdout is no terminal, and with -b, it prints page after page instead;
--o jsonl is a line of rates for each.`,
+		Short: "Live screen of sessions, rates, drops by reason, moves and workers",
+		Long: `top shows a running edge on a live screen; its last line lists the keys. If stdout is
+not a terminal, and with -b, it prints one page after another instead; -o jsonl prints
+a line of rates for each.`,
 		Example: `  xdp-roam top --sort bytes
   xdp-roam top -b -n 2 --interval 5s`,
 		Args: arguments(cobra.NoArgs),
@@ -54,11 +54,11 @@ keys. Where stdout is no terminal, and with -b, it prints page after page instea
 		},
 	}
 	flags := c.Flags()
-	flags.BoolVarP(&batch, "batch", "b", false, "pages one after another, also on a terminal")
-	flags.IntVarP(&times, "times", "n", 0, "end after `N` pages (default never); implies -b")
-	flags.IntVar(&rows, "rows", 10, "sessions on a page that is no screen")
-	flags.DurationVar(&interval, "interval", 2*time.Second, "time between two looks")
-	flags.StringVar(&order, "sort", "last-move", "sessions by `KEY`: "+strings.Join(control.SessionSorts, ", "))
+	flags.BoolVarP(&batch, "batch", "b", false, "print one page after another, even on a terminal")
+	flags.IntVarP(&times, "times", "n", 0, "stop after `N` pages (default never); implies -b")
+	flags.IntVar(&rows, "rows", 10, "sessions per page with -b")
+	flags.DurationVar(&interval, "interval", 2*time.Second, "refresh interval")
+	flags.StringVar(&order, "sort", "last-move", "sort sessions by `KEY`: "+strings.Join(control.SessionSorts, ", "))
 	return c
 }
 

@@ -23,19 +23,19 @@ func newTraceCommand(e *env) *cobra.Command {
 	t := tracer{env: e}
 	c := &cobra.Command{
 		Use:   "trace [SESSION] [--pcapng FILE]",
-		Short: "A session's packets, and what became of each at every stage",
-		Long: `trace follows one session of a running edge: what comes for it at the stages xdp,
-socket and server, each with verdict and reason, and what the server sends. SESSION
-is the beginning of its id. A packet is shown once for each stage that it meets.
-Without SESSION it shows the headers of a sample of what the data plane drops,
-answers or finds elsewhere, of all sessions and of none.
+		Short: "Show a session's packets and what became of each at every stage",
+		Long: `trace follows one session of a running edge. It shows the packets that arrive for it at
+the stages xdp, socket and server, each with verdict and reason, and the packets that
+the server sends. SESSION is the beginning of one of its ids. A packet is shown once per
+stage that it reaches. Without SESSION, trace shows the headers of a sample of what
+the data plane drops, answers or finds elsewhere, whichever session it belongs to.
 
-What the packets carry stays encrypted: no key is written anywhere. At stage xdp
-they begin with their Ethernet header; packets of stage server get IP headers made
-up from their addresses. docs/wireshark/roam.lua makes Wireshark understand ROAM/1.
-A traced session costs the edge some time for each packet, others nothing. The data
-plane shows at most some thousand packets each second; stats counts the rest as
-trace_limit. It ends with the session, after --count or --duration, or with Ctrl-C.`,
+Payloads stay encrypted: no key is written anywhere. Packets of stage xdp start with
+their Ethernet header; packets of stage server get IP headers made from their addresses.
+docs/wireshark/roam.lua teaches Wireshark ROAM/1. Tracing slows down the traced session
+only. The data plane reports at most a few thousand packets per second; stats counts
+the others as trace_limit. trace ends with the session, after --count or --duration, or
+on Ctrl-C.`,
 		Example: `  xdp-roam trace 2a5daec7
   xdp-roam trace 2a5daec7 --pcapng roam.pcapng --duration 30s
   xdp-roam trace 2a5daec7 --pcapng - | wireshark -X lua_script:docs/wireshark/roam.lua -k -i -`,
@@ -48,10 +48,10 @@ trace_limit. It ends with the session, after --count or --duration, or with Ctrl
 		},
 	}
 	flags := c.Flags()
-	flags.StringVar(&t.file, "pcapng", "", "write the packets to `FILE` for Wireshark, - for stdout, instead of a table")
-	flags.IntVarP(&t.count, "count", "n", 0, "end after `N` packets (default never)")
-	flags.DurationVar(&t.duration, "duration", 0, "end after `D` (default never)")
-	flags.IntVar(&t.snaplen, "snaplen", 0, "keep the first `N` bytes of each packet (default all, of the data plane's some 2000)")
+	flags.StringVar(&t.file, "pcapng", "", "write the packets to `FILE` (- for stdout) for Wireshark instead of a table")
+	flags.IntVarP(&t.count, "count", "n", 0, "stop after `N` packets (default never)")
+	flags.DurationVar(&t.duration, "duration", 0, "stop after `D` (default never)")
+	flags.IntVar(&t.snaplen, "snaplen", 0, "keep only the first `N` bytes of each packet (default all; the data plane provides about 2000)")
 	return c
 }
 

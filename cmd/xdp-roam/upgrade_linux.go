@@ -24,13 +24,13 @@ func newUpgradeCommand(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use:     "upgrade",
 		Example: `  xdp-roam upgrade`,
-		Short:   "Exchange the attached programs for this version's, losing no packet",
-		Long: `upgrade exchanges the XDP program on every interface of an instance for the one of
-this version, newer or older, over the same maps: sessions, counters and limits
-stay, each exchange is one atomic step, and a daemon goes on serving. It is asked
-to take the program for its sockets, too; one that cannot keeps its own until it is
-started anew, which stderr says. upgrade refuses maps that another version has laid
-out differently (exit code 6): then drain, unload and load.`,
+		Short:   "Replace the attached programs by this version's without losing a packet",
+		Long: `upgrade replaces the XDP program on every interface of an instance by the one of
+this version, newer or older. The maps stay, and with them sessions, counters and
+limits; each replacement is atomic, and a running daemon keeps serving. The daemon is
+asked to use the new program on its sockets as well; one that cannot keeps its own until
+it is restarted, which is reported on stderr. upgrade refuses maps with a
+different layout (exit code 6): drain, unload and load instead.`,
 		Args: arguments(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			report, err := loader.Upgrade(e.loaderOptions())

@@ -58,9 +58,9 @@ func readVersion() versionItem {
 func newVersionCommand(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
-		Short: "Which build this is",
-		Long: `version prints the release, the commit that it was built from and that commit's time,
-the version of Go, and the platform. Two builds of one commit are the same, byte for byte.`,
+		Short: "Show version and build information",
+		Long: `version prints the release, the commit that it was built from, the time of that commit,
+the Go version and the platform. Two builds of one commit are identical, byte for byte.`,
 		Example: `  xdp-roam version
   xdp-roam version -o json`,
 		Args: arguments(cobra.NoArgs),
