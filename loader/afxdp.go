@@ -58,7 +58,7 @@ func (i *Instance) freeSlot(name string) (int, error) {
 	}
 	return 0, &Error{
 		Kind: ErrUnsupported, What: fmt.Sprintf("no AF_XDP sockets on %s", name),
-		Cause: fmt.Sprintf("%d interfaces have them already, as many as an instance can have", maps.XSKInterfaces),
+		Cause: fmt.Sprintf("%d interfaces already have them, the maximum for one instance", maps.XSKInterfaces),
 		fix:   "use mode xdp here, or another instance",
 	}
 }

@@ -67,7 +67,7 @@ func (i *Instance) attach(interfaces []string, mode Mode, keep bool) ([]Attachme
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if len(interfaces) == 0 && (mode == ModeAFXDP || mode == ModeXDP || mode == ModeGeneric) {
-		return nil, &Error{What: fmt.Sprintf("mode %s needs an interface", mode), fix: "name one, or use mode auto or socket"}
+		return nil, &Error{What: fmt.Sprintf("mode %s needs an interface", mode), fix: "specify one, or use mode auto or socket"}
 	}
 	changing, err := i.pins.changeLinks()
 	if err != nil {

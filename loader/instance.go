@@ -289,7 +289,7 @@ func Unload(o Options) ([]string, error) {
 func notLoaded(p *pins) error {
 	e := &Error{
 		Kind: ErrNotLoaded, What: fmt.Sprintf("nothing is loaded in %s", p.root),
-		fix: "`xdp-roam load` or `xdp-roam run` loads it; --instance and --bpffs say where else to look",
+		fix: "`xdp-roam load` or `xdp-roam run` loads it; use --instance and --bpffs to look elsewhere",
 	}
 	if names, err := p.linkNames(); err == nil && len(names) > 0 {
 		e.Cause = "a process that was killed has left its program, which passes all packets on, on " + strings.Join(names, ", ")

@@ -40,7 +40,7 @@ func checkKernel(features []kernelFeature) error {
 			return &Error{
 				Kind: ErrUnsupported,
 				What: fmt.Sprintf("this kernel (%s) lacks %s", kernelRelease(), f.name),
-				fix:  fmt.Sprintf("Linux has it since %s; this program is tested from 6.1 on", f.since),
+				fix:  fmt.Sprintf("Linux has it since %s; this program is tested on 6.1 and later", f.since),
 			}
 		}
 	}

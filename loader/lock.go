@@ -121,7 +121,7 @@ func heldBy(dir *os.File, p *pins) error {
 	}
 	return &Error{
 		Kind: ErrConflict, What: fmt.Sprintf("the instance in %s is in use", p.root), Cause: who + " holds it",
-		fix: "stop that first, or use another --instance on another port",
+		fix: "stop it first, or use another --instance on another port",
 	}
 }
 

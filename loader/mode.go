@@ -66,8 +66,8 @@ func (m Mode) available(sockets bool) error {
 		return &Error{What: fmt.Sprintf("there is no mode %q", m), fix: "the modes are " + modeNames()}
 	case m == ModeAFXDP && !sockets:
 		return &Error{
-			Kind: ErrUnsupported, What: "mode afxdp needs a daemon behind it, whose sockets it is about",
-			fix: "`xdp-roam run --mode afxdp`; what is loaded in mode native before is exchanged for it then",
+			Kind: ErrUnsupported, What: "mode afxdp needs a running daemon, which owns the AF_XDP sockets",
+			fix: "use `xdp-roam run --mode afxdp`; it replaces what `load` attached in mode native",
 		}
 	}
 	return nil

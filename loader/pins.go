@@ -91,11 +91,11 @@ func checkBPFFS(dir string) error {
 	switch err := unix.Statfs(dir, &st); {
 	case errors.Is(err, fs.ErrPermission):
 		return &Error{
-			Kind: ErrPermission, What: fmt.Sprintf("cannot look into %s", dir), Err: err,
-			fix: "run it as root: systemd mounts the BPF file system for root alone",
+			Kind: ErrPermission, What: fmt.Sprintf("cannot access %s", dir), Err: err,
+			fix: "run it as root: systemd mounts the BPF file system for root only",
 		}
 	case err != nil:
-		return &Error{What: fmt.Sprintf("cannot look into %s", dir), Err: err, fix: mountCommand(dir)}
+		return &Error{What: fmt.Sprintf("cannot access %s", dir), Err: err, fix: mountCommand(dir)}
 	case uint32(st.Type) != unix.BPF_FS_MAGIC:
 		return &Error{Kind: ErrUnsupported, What: fmt.Sprintf("no BPF file system is mounted at %s", dir), fix: mountCommand(dir)}
 	}
@@ -103,7 +103,7 @@ func checkBPFFS(dir string) error {
 }
 
 func mountCommand(dir string) string {
-	return fmt.Sprintf("`mkdir -p %s && mount -t bpf bpf %s`, or name another place with --bpffs", dir, dir)
+	return fmt.Sprintf("`mkdir -p %s && mount -t bpf bpf %s`, or choose another mount point with --bpffs", dir, dir)
 }
 
 // stageMaps pins the maps under a name at which nobody looks for them.

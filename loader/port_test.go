@@ -59,7 +59,7 @@ func TestCheckPort(t *testing.T) {
 	if err := CheckPort(address); err != nil {
 		t.Errorf("a free port: %v", err)
 	}
-	wantError(t, CheckPort(netip.MustParseAddrPort("192.0.2.77:7626")), unix.EADDRNOTAVAIL, "no interface of this host has the address", "--listen :7626")
+	wantError(t, CheckPort(netip.MustParseAddrPort("192.0.2.77:7626")), unix.EADDRNOTAVAIL, "no interface of this host has this address", "--listen :7626")
 	if err := CheckPort(netip.MustParseAddrPort("192.0.2.77:0")); err != nil {
 		t.Errorf("any port: %v", err)
 	}

@@ -58,7 +58,7 @@ func TestReadOnlyPins(t *testing.T) {
 		func() error { _, err := Open(m.options); return err },
 		func() error { _, err := Upgrade(m.options); return err },
 	} {
-		wantError(t, try(), ErrPermission, filepath.Dir(pin), "not to be written", "ls -l", "chmod 600")
+		wantError(t, try(), ErrPermission, filepath.Dir(pin), "not writable", "ls -l", "chmod 600")
 	}
 	m.must(os.Chmod(pin, 0o600))
 	m.unload()

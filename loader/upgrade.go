@@ -165,7 +165,7 @@ func (u *upgrade) prepareLink(name string) error {
 	if nic.XDP == nil || nic.XDP.Name == "" {
 		return &Error{
 			Kind: ErrPermission, What: fmt.Sprintf("cannot tell which program runs on %s", name),
-			fix: "run it as root: reading about a program by its number takes CAP_SYS_ADMIN",
+			fix: "run it as root: looking up a program by id requires CAP_SYS_ADMIN",
 		}
 	}
 	slot, ours := maps.XDPSlot(nic.XDP.Name)

@@ -99,7 +99,7 @@ func TestFailedUpgradeGivesTheOldProgramsBack(t *testing.T) {
 	m.fake("edge1", "roam_xdp", ebpf.AttachNone)
 	before := []AttachedProgram{*m.attached("edge0"), *m.attached("edge1")}
 	_, err := Upgrade(m.options)
-	wantError(t, err, ErrConflict, "edge1", "another make", "unload")
+	wantError(t, err, ErrConflict, "edge1", "not compatible", "unload")
 	if now := []AttachedProgram{*m.attached("edge0"), *m.attached("edge1")}; !slices.Equal(now, before) {
 		t.Errorf("now %v, before %v", now, before)
 	}
@@ -109,7 +109,7 @@ func TestFailedUpgradeGivesTheOldProgramsBack(t *testing.T) {
 	m.fake("edge1", "somebody_else", ebpf.AttachXDP)
 	before[0] = *m.attached("edge0")
 	_, err = Upgrade(m.options)
-	wantError(t, err, ErrConflict, "edge1", "another make")
+	wantError(t, err, ErrConflict, "edge1", "not compatible")
 	if now := *m.attached("edge0"); now != before[0] {
 		t.Errorf("now %v, before %v", now, before[0])
 	}

@@ -55,7 +55,7 @@ const benchMemory = 3 << 10
 func runBench(ctx context.Context, e *env, flags benchFlags) error {
 	const fix = "run it as root (sudo), in a container with --privileged"
 	if os.Geteuid() != 0 {
-		return &fault{code: exitPermission, what: "the benchmark needs root: it loads BPF programs and makes network namespaces", fix: fix}
+		return &fault{code: exitPermission, what: "the benchmark needs root: it loads BPF programs and creates network namespaces", fix: fix}
 	}
 	progress := func(what string) { fmt.Fprintln(e.stderr, what) }
 	plane := dataplane.Options{Pairs: 5, Runs: 1 << 20, Largest: 8 << 20, Progress: progress}
@@ -79,9 +79,9 @@ func runBench(ctx context.Context, e *env, flags benchFlags) error {
 		case canceled(ctx, err):
 			return &fault{code: exitFailure, what: "the benchmark was interrupted; nothing is left behind"}
 		case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EACCES):
-			return &fault{code: exitPermission, what: "the benchmark may not do what it needs to", err: err, fix: fix}
+			return &fault{code: exitPermission, what: "the benchmark lacks permissions", err: err, fix: fix}
 		case err != nil:
-			return &fault{what: "the benchmark could not be run to its end", err: err}
+			return &fault{what: "the benchmark failed", err: err}
 		}
 		results.Add(r.Rows...)
 		results.AddAside(r.Asides...)

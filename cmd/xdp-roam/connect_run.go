@@ -207,7 +207,7 @@ func listenFault(rule forward.Rule, err error) error {
 func serviceFault(rule forward.Rule, err error) error {
 	err = fmt.Errorf("service %d: %w", rule.Service, err)
 	if errors.Is(err, stream.ErrNoStreams) {
-		return &fault{err: err, fix: fmt.Sprintf("if it is a UDP service, write /udp behind it: -L PORT:%d/udp", rule.Service)}
+		return &fault{err: err, fix: fmt.Sprintf("if it is a UDP service, append /udp: -L PORT:%d/udp", rule.Service)}
 	}
 	return err
 }

@@ -160,7 +160,7 @@ func (k *connection) trust(ctx context.Context, o *connectOptions, server string
 		if given.certain && !given.key.IsZero() {
 			return given.key, nil // nowhere to remember it, and no need to
 		}
-		return given.key, &fault{err: err, fix: "--server-key KEY names the server's key, --known-servers FILE where keys are remembered"}
+		return given.key, &fault{err: err, fix: "give the server's key by --server-key KEY, or the file of remembered keys by --known-servers FILE"}
 	}
 	k.known = &known.File{Path: path}
 	entries, err := k.known.Lookup(server)
@@ -170,7 +170,7 @@ func (k *connection) trust(ctx context.Context, o *connectOptions, server string
 	if given.key.IsZero() {
 		if len(entries) == 0 {
 			return given.key, &fault{code: exitUsage, what: fmt.Sprintf("the key of %s is not known yet", server),
-				fix: "ask its operator for the public key, which `xdp-roam status` prints there, and name it once: --server-key KEY"}
+				fix: "ask its operator for the public key, which `xdp-roam status` prints there, and give it once: --server-key KEY"}
 		}
 		return entries[len(entries)-1].Key, nil
 	}
@@ -194,8 +194,8 @@ func (k *connection) trust(ctx context.Context, o *connectOptions, server string
 // ask lets the person at the terminal decide about a server that is new.
 func (k *connection) ask(ctx context.Context, server string, key handshake.PublicKey) error {
 	if k.stdio != 0 || !isTerminal(k.env.stdin) || !isTerminal(k.env.stderr) {
-		return &fault{code: exitUsage, what: fmt.Sprintf("the key of %s was never used here, and nobody is at a terminal to be asked about it", server),
-			fix: fmt.Sprintf("if its operator says that it is %v, name it once: --server-key %v", key, key)}
+		return &fault{code: exitUsage, what: fmt.Sprintf("the key of %s is new, and there is no terminal to ask for confirmation", server),
+			fix: fmt.Sprintf("if its operator confirms that it is %v, give it once: --server-key %v", key, key)}
 	}
 	fmt.Fprintf(k.env.stderr, "%s was never used here. Its key is said to be\n  %v\nIs that what its operator says? [yes/no] ", server, key)
 	typed := make(chan string, 1)
@@ -233,9 +233,9 @@ func explain(err error) error {
 	var refused *client.RefusedError
 	switch {
 	case errors.As(err, &refused) && refused.Status == wire.StatusNotAuthorised:
-		return &fault{code: exitPermission, err: err, fix: fmt.Sprintf("have this line in the server's authorized_keys: %v NAME", refused.Key)}
+		return &fault{code: exitPermission, err: err, fix: fmt.Sprintf("add this line to the server's authorized_keys: %v NAME", refused.Key)}
 	case errors.Is(err, handshake.ErrNoPSK):
-		return &fault{code: exitPermission, err: err, fix: "have the server's operator write psk= behind this client's key in authorized_keys, or leave the preshared key out here"}
+		return &fault{code: exitPermission, err: err, fix: "ask the server's operator to add psk= to this client's line in authorized_keys, or omit the preshared key here"}
 	}
 	return err
 }

@@ -19,7 +19,7 @@ const demoPrivileges = "run it as root (sudo), in a container with --privileged"
 func runDemo(ctx context.Context, e *env, flags demoFlags) error {
 	if os.Geteuid() != 0 {
 		return &fault{
-			code: exitPermission, what: "the demo needs root: it makes network namespaces and loads an XDP program",
+			code: exitPermission, what: "the demo needs root: it creates network namespaces and loads an XDP program",
 			fix: demoPrivileges,
 		}
 	}
@@ -35,11 +35,11 @@ func runDemo(ctx context.Context, e *env, flags demoFlags) error {
 	})
 	switch {
 	case canceled(ctx, err):
-		return &fault{code: exitFailure, what: "the demo was interrupted; everything that it made is removed"}
+		return &fault{code: exitFailure, what: "the demo was interrupted; everything that it created was removed"}
 	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EACCES):
-		return &fault{code: exitPermission, what: "the demo may not do what it needs to", err: err, fix: demoPrivileges}
+		return &fault{code: exitPermission, what: "the demo lacks permissions", err: err, fix: demoPrivileges}
 	case err != nil:
-		f := &fault{what: "the demo could not be played to its end", err: err}
+		f := &fault{what: "the demo failed", err: err}
 		if part := (*exec.ExitError)(nil); errors.As(err, &part) && part.ExitCode() > exitFailure {
 			f.code = part.ExitCode() // the edge's own: 5 for a kernel that cannot do it
 		}

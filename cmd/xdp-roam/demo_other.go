@@ -11,7 +11,7 @@ import (
 
 func runDemo(context.Context, *env, demoFlags) error {
 	return &fault{
-		code: exitPermission, what: "the demo needs Linux: it is made of network namespaces and XDP, and this is " + runtime.GOOS,
+		code: exitPermission, what: "the demo needs Linux, for network namespaces and XDP; this is " + runtime.GOOS,
 		fix: "run it in a Linux virtual machine, as root",
 	}
 }

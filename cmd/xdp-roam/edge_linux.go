@@ -277,7 +277,7 @@ func modeText(s control.Status) string {
 
 func (d *edge) controlFault(err error) error {
 	if errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EROFS) {
-		return &fault{err: err, fix: "--control PATH names a place that this user may write to"}
+		return &fault{err: err, fix: "use --control PATH to choose a place that this user may write to"}
 	}
 	return err
 }
@@ -286,7 +286,7 @@ func (d *edge) controlFault(err error) error {
 func unprivilegedHint(err error) error {
 	var known *loader.Error
 	if errors.As(err, &known) && errors.Is(err, loader.ErrPermission) {
-		return &fault{err: err, fix: known.Fix() + "\nor --mode none: no BPF and no privileges; sessions roam all the same, only nothing is filtered before them"}
+		return &fault{err: err, fix: known.Fix() + "\nor use --mode none: no BPF and no privileges; sessions still roam, but nothing is filtered before it reaches the daemon"}
 	}
 	return err
 }

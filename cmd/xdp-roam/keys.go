@@ -115,7 +115,7 @@ func (e *env) warnWorldReadable(kind, command string) {
 func writeKeyFile(name string, key []byte) error {
 	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		return &fault{code: exitConflict, what: fmt.Sprintf("%s exists and is not overwritten", name), fix: "name another file, or remove it if its key is not in use"}
+		return &fault{code: exitConflict, what: fmt.Sprintf("%s already exists and is not overwritten", name), fix: "choose another file, or remove it if its key is not in use"}
 	}
 	if err != nil {
 		return fmt.Errorf("cannot write the key: %w", err)
@@ -141,7 +141,7 @@ func readPreviousKey(conf config.Config, key handshake.PrivateKey) ([]handshake.
 	}
 	previous, err := readKeyFile(conf.PreviousKeyFile)
 	if err == nil && previous == key {
-		err = &fault{code: exitUsage, what: fmt.Sprintf("previous_key_file: %s holds the key of %s", conf.PreviousKeyFile, conf.KeyFile), fix: "name the file with the key before it, or none"}
+		err = &fault{code: exitUsage, what: fmt.Sprintf("previous_key_file: %s holds the key of %s", conf.PreviousKeyFile, conf.KeyFile), fix: "set it to the file with the previous key, or remove it"}
 	}
 	return []handshake.PrivateKey{previous}, err
 }

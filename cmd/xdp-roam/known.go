@@ -29,7 +29,7 @@ func addKnownFlag(c *cobra.Command, o *connectOptions) {
 func (o *connectOptions) knownFile() (*known.File, error) {
 	path, err := o.path(o.known, "known_servers")
 	if err != nil {
-		return nil, &fault{err: err, fix: "--known-servers FILE names the file"}
+		return nil, &fault{err: err, fix: "use --known-servers FILE to choose another file"}
 	}
 	return &known.File{Path: path}, nil
 }
@@ -83,7 +83,7 @@ key is what an attack looks like.`,
 			}
 			n, err := file.Forget(args[0])
 			if err == nil && n == 0 {
-				return &fault{what: fmt.Sprintf("%s is not in %s", args[0], file.Path), fix: "`xdp-roam known list` shows what is"}
+				return &fault{what: fmt.Sprintf("%s is not in %s", args[0], file.Path), fix: "`xdp-roam known list` shows the entries"}
 			}
 			return err
 		},

@@ -40,7 +40,7 @@ func (e *env) openMaps() (*maps.Set, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, &fault{
 			code: exitNotLoaded, what: fmt.Sprintf("instance %q is not loaded: no maps in %s", e.instance, directory), err: err,
-			fix: "`xdp-roam run` or `xdp-roam load` loads it; --instance and --bpffs say where else to look",
+			fix: "`xdp-roam run` or `xdp-roam load` loads it; use --instance and --bpffs to look elsewhere",
 		}
 	case err != nil:
 		return nil, fmt.Errorf("cannot open the maps of instance %q: %w", e.instance, err)

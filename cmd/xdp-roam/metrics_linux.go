@@ -36,9 +36,9 @@ func (d *edge) listenWeb() error {
 	})
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return &fault{what: "cannot show metrics", err: err, fix: fmt.Sprintf("metrics.listen or --metrics names another port; `ss -ltnp 'sport = :%d'` tells who has this one", address.Port())}
+		return &fault{what: "cannot serve metrics", err: err, fix: fmt.Sprintf("choose another port by metrics.listen or --metrics; `ss -ltnp 'sport = :%d'` shows who uses this one", address.Port())}
 	case err != nil:
-		return &fault{what: "cannot show metrics", err: err, fix: "metrics.listen or --metrics names an address of this host"}
+		return &fault{what: "cannot serve metrics", err: err, fix: "set metrics.listen or --metrics to an address of this host"}
 	}
 	return nil
 }

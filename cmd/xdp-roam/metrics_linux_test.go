@@ -391,7 +391,7 @@ func TestMetricsAddressInUse(t *testing.T) {
 		code int
 		text string
 	}{
-		"--page":                   {exitConflict, "names another port"},
+		"--page":                   {exitConflict, "choose another port"},
 		"--metrics 127.0.0.1:9626": {exitConflict, "address already in use"},
 		"--metrics 192.0.2.77:1":   {exitUsage, "token_file"},
 	} {

@@ -31,7 +31,7 @@ func (d *edge) startQueues() error {
 			return nil
 		}
 	}
-	return &fault{what: "no receive queue gets an AF_XDP socket", err: err, fix: "mode xdp, or auto, does with UDP sockets behind the same filter"}
+	return &fault{what: "no receive queue gets an AF_XDP socket", err: err, fix: "mode xdp or auto uses UDP sockets behind the same filter"}
 }
 
 func (d *edge) wantQueues() error {

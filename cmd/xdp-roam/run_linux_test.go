@@ -138,8 +138,8 @@ func TestRunThatFailsLeavesNothing(t *testing.T) {
 		"state directory":  {[]string{"--mode", "xdp", "--interface", "edge0", "--state-dir", b.path("file")}, exitFailure, []string{"state secret", "not a directory"}},
 		"control socket":   {[]string{"--mode", "xdp", "--interface", "edge0", "--control", b.path("file")}, exitFailure, []string{"is no socket"}},
 		"port in use": {[]string{"--mode", "xdp", "--interface", "edge0", "--listen", ":7000"}, exitConflict,
-			[]string{fmt.Sprintf("(pid %d)", os.Getpid()), "name another port"}},
-		"not our address": {[]string{"--mode", "xdp", "--interface", "edge0", "--listen", "198.51.100.1:7000"}, exitFailure, []string{"no interface of this host has the address"}},
+			[]string{fmt.Sprintf("(pid %d)", os.Getpid()), "choose another port"}},
+		"not our address": {[]string{"--mode", "xdp", "--interface", "edge0", "--listen", "198.51.100.1:7000"}, exitFailure, []string{"no interface of this host has this address"}},
 		"no bpffs":        {[]string{"--mode", "xdp", "--interface", "edge0", "--bpffs", b.directory}, exitUnsupported, []string{"mount -t bpf bpf"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -72,7 +72,7 @@ func (e *env) listSlots(noDaemon error, q *control.SessionQuery) error {
 	if len(q.Peers)+len(q.Services)+len(q.States) > 0 || !q.MovedSince.IsZero() || q.Sort != "started" || q.Reverse {
 		return &fault{
 			code: exitNotLoaded, err: noDaemon,
-			fix: "start it with `xdp-roam run`; of the pinned session table, which has ids, addresses and workers alone, only --worker, --limit and ids can choose",
+			fix: "start it with `xdp-roam run`; the pinned session table has only ids, addresses and workers, so only --worker, --limit and ids can select from it",
 		}
 	}
 	fmt.Fprintf(e.stderr, "%v: showing the ids in the pinned session table, several for each session\n", noDaemon)

@@ -70,7 +70,7 @@ func (e *env) chosen(ctx context.Context, client *control.Client, q control.Sess
 			return nil
 		})
 		if err == nil && len(chosen) == 0 {
-			err = &fault{what: "no session is like that", fix: "`xdp-roam session list` with the same flags shows those that are"}
+			err = &fault{what: "no session matches", fix: "`xdp-roam session list` with the same flags shows which do"}
 		}
 		return chosen, err
 	}

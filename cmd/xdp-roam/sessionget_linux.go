@@ -51,7 +51,7 @@ pinned session table.`,
 func (e *env) one(id string, found []wire.ID) error {
 	switch len(found) {
 	case 0:
-		return &fault{what: fmt.Sprintf("no session has an id that begins with %s", id), fix: "`xdp-roam session list` shows those that there are"}
+		return &fault{what: fmt.Sprintf("no session has an id that starts with %s", id), fix: "`xdp-roam session list` shows the existing ones"}
 	case 1:
 		return nil
 	}
@@ -60,8 +60,8 @@ func (e *env) one(id string, found []wire.ID) error {
 		texts = append(texts, f.String())
 	}
 	return &fault{
-		code: exitUsage, what: fmt.Sprintf("%s is not one session, but begins an id of %s", id, strings.Join(texts, ", ")),
-		fix: "write more of it",
+		code: exitUsage, what: fmt.Sprintf("%s is ambiguous: it matches ids of %s", id, strings.Join(texts, ", ")),
+		fix: "give more characters of the id",
 	}
 }
 

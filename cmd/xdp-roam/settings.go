@@ -51,7 +51,7 @@ func (s *settings) read(set *pflag.FlagSet) (config.Config, error) {
 	if s.file != "" {
 		err := c.ReadFile(s.file)
 		if errors.Is(err, fs.ErrNotExist) {
-			return c, &fault{err: err, fix: "--config names another file; `xdp-roam run --help` shows what one holds, and flags do without one"}
+			return c, &fault{err: err, fix: "use --config to choose another file, or flags instead; `xdp-roam run --help` shows an example"}
 		}
 		if err != nil {
 			return c, err

@@ -63,7 +63,7 @@ func rotateFile(directory string) ([]control.Generation, error) {
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil, &fault{
 			code: exitNotLoaded, what: fmt.Sprintf("no daemon is running, and there is no %s", path),
-			fix: "--control or --instance names the daemon, --state-dir the directory; `xdp-roam run` makes the first secret",
+			fix: "choose the daemon by --control or --instance, or the directory by --state-dir; `xdp-roam run` creates the first secret",
 		}
 	}
 	was, err := handshake.LoadState(directory)

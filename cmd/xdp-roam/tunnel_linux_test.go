@@ -249,7 +249,7 @@ func TestConnectWrongKind(t *testing.T) {
 	case <-p.ended:
 	case <-time.After(2 * patience): // streams wait for 20 s
 	}
-	if code := p.exit(); code != exitFailure || !strings.Contains(p.said(), "if it is a UDP service, write /udp behind it") {
+	if code := p.exit(); code != exitFailure || !strings.Contains(p.said(), "if it is a UDP service, append /udp") {
 		t.Errorf("TCP to a UDP service: exit code %d\n%s", code, p.said())
 	}
 	udp := b.connect("-L", "5080:80/udp")

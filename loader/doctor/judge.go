@@ -32,7 +32,7 @@ func Judge(f *Facts) []Finding {
 	if len(f.Interfaces) == 0 {
 		r.add(Finding{
 			Severity: Info, Check: "interface", What: "no interface has a global unicast address",
-			Why: "there is nothing to filter in XDP", Fix: "name one: `xdp-roam doctor IFACE`",
+			Why: "there is no interface to attach XDP to", Fix: "specify one: `xdp-roam doctor IFACE`",
 		})
 	}
 	for i := range f.Interfaces {
@@ -80,7 +80,7 @@ func judgeKernel(r *report, k Kernel) {
 			missing++
 			r.add(Finding{
 				Severity: Fail, Check: "kernel", What: fmt.Sprintf("Linux %s lacks %s", k.Release, f.Name), Why: "the programs use it",
-				Fix: fmt.Sprintf("Linux has it since %s; this program is tested from 6.1 on", f.Since), Kind: loader.ErrUnsupported,
+				Fix: fmt.Sprintf("Linux has it since %s; this program is tested on 6.1 and later", f.Since), Kind: loader.ErrUnsupported,
 			})
 		case f.Err != nil:
 			unknown++
@@ -91,7 +91,7 @@ func judgeKernel(r *report, k Kernel) {
 	case unknown > 0:
 		r.add(Finding{
 			Severity: Info, Check: "kernel", What: fmt.Sprintf("Linux %s: %d of %d features could not be probed", k.Release, unknown, len(k.Features)),
-			Why: "probing takes the capabilities of loading", Fix: "run it as root",
+			Why: "probing needs the same capabilities as loading", Fix: "run it as root",
 		})
 	default:
 		r.ok("kernel", "", "Linux %s has all that the programs use", k.Release)
@@ -114,7 +114,7 @@ func judgeMemory(r *report, m Memory) {
 	case free < m.Table+daemon:
 		r.add(Finding{
 			Severity: Fail, Check: "memory", What: fmt.Sprintf("the cgroup has %s left of %s", bytes(free), bytes(m.CgroupLimit)),
-			Why: fmt.Sprintf("the session table takes %s and the daemon some %s beside it", bytes(m.Table), bytes(daemon)),
+			Why: fmt.Sprintf("the session table takes %s and the daemon another %s or so", bytes(m.Table), bytes(daemon)),
 			Fix: "raise the limit (systemd: MemoryMax=), or lower table_slots", Kind: loader.ErrUnsupported,
 		})
 	default:
@@ -132,7 +132,7 @@ func judgeMemory(r *report, m Memory) {
 	}
 	r.add(Finding{
 		Severity: Warn, Check: "memlock", What: fmt.Sprintf("locked memory is limited to %s", bytes(m.Memlock)),
-		Why: "AF_XDP sockets lock their frames, some 16 MiB for each receive queue",
+		Why: "AF_XDP sockets lock their frame memory, about 16 MiB per receive queue",
 		Fix: "`ulimit -l unlimited` (systemd: LimitMEMLOCK=infinity)",
 	})
 }
@@ -144,13 +144,13 @@ func judgeClock(r *report, c Clock) {
 	switch {
 	case slices.Contains(slowClocks, c.Source):
 		r.add(Finding{
-			Severity: Warn, Check: "clock", What: fmt.Sprintf("the kernel keeps time by %s", c.Source),
-			Why: "reading it takes microseconds, and programs and daemon read it for limits and timers",
-			Fix: "`cat /sys/devices/system/clocksource/clocksource0/available_clocksource` lists others; `dmesg | grep -i clocksource` says why tsc was given up",
+			Severity: Warn, Check: "clock", What: fmt.Sprintf("the kernel's clock source is %s", c.Source),
+			Why: "reading it takes microseconds, and the BPF programs and the daemon read it for limits and timers",
+			Fix: "`cat /sys/devices/system/clocksource/clocksource0/available_clocksource` lists others; `dmesg | grep -i clocksource` says why tsc was rejected",
 		})
 	case c.Source == "":
 	default:
-		r.ok("clock", "", "the kernel keeps time by %s", c.Source)
+		r.ok("clock", "", "the kernel's clock source is %s", c.Source)
 	}
 }
 

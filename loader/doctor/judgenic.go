@@ -17,7 +17,7 @@ func judgeInterface(r *report, i *Interface, workers int) {
 	}
 	if !i.Up {
 		r.add(Finding{
-			Severity: Warn, Check: "interface", On: i.Name, What: "it is down", Why: "no packets come in",
+			Severity: Warn, Check: "interface", On: i.Name, What: "it is down", Why: "it receives no packets",
 			Fix: fmt.Sprintf("`ip link set dev %s up`", i.Name),
 		})
 	}
@@ -40,8 +40,8 @@ func judgeXDP(r *report, i *Interface) {
 	}
 	if i.Native == loader.SupportUnknown {
 		r.add(Finding{
-			Severity: Info, Check: "xdp", On: i.Name, What: fmt.Sprintf("driver %s: this kernel does not tell whether it has native XDP", i.Driver),
-			Why: "Linux tells since 6.3", Fix: fmt.Sprintf("`xdp-roam doctor --probe-attach %s` tries it", i.Name),
+			Severity: Info, Check: "xdp", On: i.Name, What: fmt.Sprintf("driver %s: this kernel does not report whether it has native XDP", i.Driver),
+			Why: "Linux reports it since 6.3", Fix: fmt.Sprintf("`xdp-roam doctor --probe-attach %s` tries it", i.Name),
 		})
 	} else {
 		r.ok("xdp", i.Name, "driver %s has native XDP, MTU %d fits", i.Driver, i.MTU)
@@ -52,7 +52,7 @@ func judgeXDP(r *report, i *Interface) {
 	case loader.SupportNo:
 		r.add(Finding{
 			Severity: Info, Check: "af_xdp", On: i.Name, What: fmt.Sprintf("driver %s has no AF_XDP zero-copy", i.Driver),
-			Why: "AF_XDP sockets work here, and the kernel copies each frame",
+			Why: "AF_XDP sockets work here, but the kernel copies each frame",
 		})
 	}
 	if w := i.Warning(loader.ModeXDP); w != "" {
@@ -86,8 +86,8 @@ func judgeProbe(r *report, i *Interface) {
 		what = fmt.Sprintf("driver %s refused a native program: %s", i.Driver, i.Probe.Driver)
 	}
 	r.add(Finding{
-		Severity: Warn, Check: "probe", On: i.Name, What: what, Why: "mode auto does without XDP here",
-		Fix: fmt.Sprintf("mend what it says, or `xdp-roam load --mode generic %s`, which is slower", i.Name),
+		Severity: Warn, Check: "probe", On: i.Name, What: what, Why: "mode auto works without XDP here",
+		Fix: fmt.Sprintf("fix what it says, or `xdp-roam load --mode generic %s`, which is slower", i.Name),
 	})
 }
 
@@ -109,12 +109,12 @@ func judgeQueues(r *report, i *Interface, workers int) {
 	case c.Count < workers && c.Max > c.Count:
 		r.add(Finding{
 			Severity: Warn, Check: "queues", On: i.Name, What: fmt.Sprintf("receive queues: %d, workers: %d", c.Count, workers),
-			Why: "as many CPUs take packets in as there are queues", Fix: fmt.Sprintf("`ethtool -L %s %s %d`", i.Name, c.kind(), min(c.Max, workers)),
+			Why: "only as many CPUs receive packets as there are queues", Fix: fmt.Sprintf("`ethtool -L %s %s %d`", i.Name, c.kind(), min(c.Max, workers)),
 		})
 	case c.Count < workers:
 		r.add(Finding{
-			Severity: Info, Check: "queues", On: i.Name, What: fmt.Sprintf("receive queues: %d, workers: %d, and the NIC has no more", c.Count, workers),
-			Why: "as many CPUs take packets in as there are queues",
+			Severity: Info, Check: "queues", On: i.Name, What: fmt.Sprintf("receive queues: %d, workers: %d, and the NIC has no more queues", c.Count, workers),
+			Why: "only as many CPUs receive packets as there are queues",
 		})
 	default:
 		r.ok("queues", i.Name, "receive queues: %d, workers: %d", c.Count, workers)
@@ -123,7 +123,7 @@ func judgeQueues(r *report, i *Interface, workers int) {
 	case !h.Known || c.Count < 2:
 	case !h.Ports:
 		r.add(Finding{
-			Severity: Warn, Check: "rss", On: i.Name, What: "the NIC spreads UDP by addresses alone",
+			Severity: Warn, Check: "rss", On: i.Name, What: "the NIC's RSS hashes UDP by addresses only",
 			Why: "all clients behind one NAT share a queue", Fix: fmt.Sprintf("`ethtool -N %s rx-flow-hash udp4 sdfn` and the same for udp6", i.Name),
 		})
 	default:
@@ -133,8 +133,8 @@ func judgeQueues(r *report, i *Interface, workers int) {
 	case g.Size == 0:
 	case g.Size < smallRing && g.Max > g.Size:
 		r.add(Finding{
-			Severity: Info, Check: "ring", On: i.Name, What: fmt.Sprintf("the receive ring holds %d frames of at most %d", g.Size, g.Max),
-			Why: "a burst may overrun it (`ethtool -S` counts that)", Fix: fmt.Sprintf("`ethtool -G %s rx %d`", i.Name, min(g.Max, 4*smallRing)),
+			Severity: Info, Check: "ring", On: i.Name, What: fmt.Sprintf("the receive ring has %d of at most %d frames", g.Size, g.Max),
+			Why: "a burst may overflow it (`ethtool -S` counts that)", Fix: fmt.Sprintf("`ethtool -G %s rx %d`", i.Name, min(g.Max, 4*smallRing)),
 		})
 	default:
 		r.ok("ring", i.Name, "the receive ring holds %d frames", g.Size)
@@ -151,7 +151,7 @@ func judgeOffloads(r *report, i *Interface) {
 	if !i.GRO && i.CheckXDP(loader.ModeXDP) != nil {
 		r.add(Finding{
 			Severity: Info, Check: "offloads", On: i.Name, What: "generic receive offload (GRO) is off",
-			Why: "without XDP, trains of datagrams would cost the sockets less", Fix: fmt.Sprintf("`ethtool -K %s gro on`", i.Name),
+			Why: "without XDP, GRO makes bursts of datagrams cheaper for the sockets", Fix: fmt.Sprintf("`ethtool -K %s gro on`", i.Name),
 		})
 	}
 }

@@ -157,7 +157,7 @@ func (c *Config) Validate(checkService func(Service) error) error {
 		add(invalid("key_file", "not set; make one with `xdp-roam keygen -o server.key` and name it"))
 	}
 	if c.PreviousKeyFile != "" && c.PreviousKeyFile == c.KeyFile {
-		add(invalid("previous_key_file", "%q is key_file too; name the file with the key before it, or none", c.PreviousKeyFile))
+		add(invalid("previous_key_file", "%q is key_file too; set it to the file with the previous key, or remove it", c.PreviousKeyFile))
 	}
 	switch {
 	case c.AuthorizedKeys == "" && !c.AllowAnonymous:
