@@ -110,7 +110,7 @@ function show() {
   tile("roams", count(r.committed), `${exact(sum(now, "roams_committed_total"))} committed of ${exact(sum(now, "roams_started_total"))}`);
   showSwitches(now);
   tile("packets", count(r.deliver), `${exact(sum(now, "packets_total", { stage: "server", verdict: "deliver" }))} delivered`);
-  tile("drops", count(r.drop), `${exact(sum(now, "packets_total", { verdict: "drop" }))} in all`);
+  tile("drops", count(r.drop), `${exact(sum(now, "packets_total", { verdict: "drop" }))} in total`);
   const ids = sum(now, "table_ids"), capacity = sum(now, "table_capacity");
   tile("table", (100 * ids / capacity).toFixed(1) + " %", `${exact(ids)} of ${exact(capacity)} ids`);
 
@@ -138,8 +138,8 @@ function showCharts() {
   const span = Math.min(SPAN, 60 * Math.max(1, Math.ceil((last.time - times[0]) / 60))); // whole minutes
   const series = (...names) => names.map(([key, name]) => ({ name, values: rates.map(r => r[key]), now: last[key] }));
   lines($("c-sessions"), "Sessions", series(["sessions", "open"]), times, span, 4);
-  lines($("c-roams"), "Roams a second", series(["committed", "committed"], ["refused", "refused"], ["reverted", "reverted"]), times, span, 1);
-  lines($("c-packets"), "Packets a second", series(["deliver", "delivered"], ["answer", "answered"], ["drop", "dropped"]), times, span, 10);
+  lines($("c-roams"), "Roams per second", series(["committed", "committed"], ["refused", "refused"], ["reverted", "reverted"]), times, span, 1);
+  lines($("c-packets"), "Packets per second", series(["deliver", "delivered"], ["answer", "answered"], ["drop", "dropped"]), times, span, 10);
 }
 
 function showTables(now) {
