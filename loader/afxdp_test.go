@@ -90,7 +90,7 @@ func TestAFXDPNeedsSockets(t *testing.T) {
 	}
 	m.must(i.Close())
 	_, err := MakePlan(m.options, []string{"edge0"}, ModeAFXDP)
-	wantError(t, err, ErrUnsupported, "needs a daemon")
+	wantError(t, err, ErrUnsupported, "needs a running daemon")
 }
 
 func TestAFXDPInterfacesAreLimited(t *testing.T) {

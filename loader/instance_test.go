@@ -207,7 +207,7 @@ func TestModes(t *testing.T) {
 	_, err := i.Attach([]string{"lo"}, ModeXDP)
 	wantError(t, err, ErrUnsupported, "lo", "native XDP", "--mode generic", "slower", "--mode auto")
 	_, err = i.Attach([]string{"edge0"}, ModeAFXDP)
-	wantError(t, err, ErrUnsupported, "afxdp", "needs a daemon", "run --mode afxdp")
+	wantError(t, err, ErrUnsupported, "afxdp", "needs a running daemon", "run --mode afxdp")
 	_, err = i.Attach([]string{"nosuch0"}, ModeAuto)
 	wantError(t, err, ErrNoInterface, "nosuch0")
 	if _, err = i.Attach(nil, ModeXDP); err == nil {

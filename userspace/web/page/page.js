@@ -127,7 +127,7 @@ function tile(id, text, more) {
 
 // showSwitches prefers those of the charts' time, and has those since the start else.
 function showSwitches(now) {
-  let list = buckets(now, looks[0]), when = "of late";
+  let list = buckets(now, looks[0]), when = "recently";
   if (list.every(b => b.n === 0)) [list, when] = [buckets(now), "since the start"];
   tile("switch", seconds(quantile(0.5, list)), `99 % within ${seconds(quantile(0.99, list))}, ${when}`);
   bars($("c-switch"), "How long switches took", buckets(now));
@@ -162,7 +162,7 @@ function showTables(now) {
   fill($("t-interfaces"), interfaces.map(s => {
     const name = { interface: s.labels.interface };
     const queues = sum(now, "afxdp_queues", name);
-    return [name.interface, s.labels.mode || "–", s.value ? "degraded" : "as it should be", queues ? `${sum(now, "afxdp_sockets", name)} of ${queues}` : "–"];
+    return [name.interface, s.labels.mode || "–", s.value ? "degraded" : "ok", queues ? `${sum(now, "afxdp_sockets", name)} of ${queues}` : "–"];
   }), [0, 0, 0, 1], "none: packets are steered at the sockets alone");
 }
 
