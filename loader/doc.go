@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package loader brings the data plane into the kernel and out of it again:
-// it looks at what the machine can do before it tries anything, makes or adopts
-// an instance's pinned maps, loads the programs over them, attaches them to
+// Package loader loads the data plane into the kernel and removes it again: it checks
+// what the machine can do before it tries anything, creates or adopts an instance's
+// pinned maps, loads the programs over them, attaches them to
 // interfaces, and keeps both right while links and addresses come and go.
 //
 // An instance's pins lie under <bpffs>/xdp-roam/<instance>:

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command xdp-roam is the edge, the client and the tools of XDP-ROAM: this
-// package wires the other packages and presents what they say.
+// Command xdp-roam is the edge, the client and their tools. This package connects the
+// other packages and presents their results.
 package main
 
 import "os"

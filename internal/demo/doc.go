@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package demo plays the main job through on a real network of namespaces: an
+// Package demo runs the main scenario on a real network of namespaces: an
 // edge with XDP in the driver, a client that streams numbered datagrams through
 // it to a UDP service while it moves between networks, and an attacker who
 // sniffs, replays, forges and floods meanwhile. It judges what it saw and

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package prefetch asks the processor for memory that is needed soon, so that the
-// cache misses of many objects overlap instead of adding up.
+// Package prefetch issues prefetch instructions for memory that is needed soon, so that
+// the cache misses of many objects overlap instead of adding up.
 package prefetch
 
 import "unsafe"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package doctor looks at what a machine offers an edge, and says what is
-// missing, why that matters and how to mend it. Looking (Collect) and judging
+// Package doctor checks what a machine offers to an edge, and says what is missing, why
+// that matters and how to fix it. Looking (Collect) and judging
 // (Judge) are apart: judging is a pure function of the facts.
 package doctor
 

@@ -17,44 +17,44 @@ import (
 // ErrConfig means that a Config cannot be used; what wraps it says why.
 var ErrConfig = errors.New("bad client configuration")
 
-// Config says whom a client speaks to and who it is. ServerKey must be set, and
-// Server, Servers or both.
+// Config names the server and the client's identity. ServerKey must be set, and Server,
+// Servers or both.
 type Config struct {
 	// Server names the server: host, host:port, address or [address]:port; without a
 	// port it is wire.DefaultPort. The name is resolved by Dial, and again whenever
 	// the session looks for a way to its server.
 	Server string
-	// Servers are further addresses of the same server, best first, of both families
-	// if it has them. A session moves between all that it knows when the network it
-	// finds itself in reaches only some.
+	// Servers are further addresses of the same server, best first, of both families if
+	// it has them. A session moves between all known addresses if its current network
+	// reaches only some of them.
 	Servers []netip.AddrPort
 	// ServerKey is the server's identity.
 	ServerKey handshake.PublicKey
-	// Identity is who we are; zero: a fresh key, which only a server that allows
-	// anonymous clients takes.
+	// Identity is the client's private key; zero: a fresh one, which only a server that
+	// allows anonymous clients accepts.
 	Identity handshake.PrivateKey
 	// PSK is the secret shared with the server beforehand; zero: none.
 	PSK handshake.PSK
 	// Service is the service port asked for.
 	Service uint16
-	// Params is what the server is told; zero fields: 24 h, and the largest datagram
-	// that four packets carry on every path.
+	// Params is announced to the server; zero fields: 24 h, and the largest datagram that
+	// four packets carry on every path.
 	Params handshake.Params
-	// Keepalive is how long a session may be silent before it says something, so
-	// that NATs on the way keep their mapping; zero: 25 s; negative: never.
+	// Keepalive is how long a session may be silent before it sends a PING, so that NATs
+	// on the path keep their mapping; zero: 25 s; negative: never.
 	Keepalive time.Duration
-	// NoReopen ends the session where another one would be opened in its place: see
+	// NoReopen ends a lost session instead of opening a new one in its place: see
 	// Session.Generation.
 	NoReopen bool
 	// ReceiveBuffer bounds the datagrams that wait for ReceiveDatagram, in bytes,
 	// rounded down to a power of two between 4 KiB and 16 MiB; what comes when it is
 	// full is dropped and counted. Zero: 1 MiB.
 	ReceiveBuffer int
-	// Log gets what an operator wants to know. Nil: nothing is logged.
+	// Log gets messages for the operator. Nil: nothing is logged.
 	Log *slog.Logger
-	// OnEvent is told what happens to the session, in order and one call at a time.
-	// It may call any method of the session, also Close, and may itself be called
-	// before Dial returns. Nil: nobody is told.
+	// OnEvent is called with what happens to the session, in order and one call at a
+	// time. It may call any method of the session, including Close, and may be called
+	// before Dial returns. Nil: not called.
 	OnEvent func(Event)
 	// Network is how the client reaches the network; nil: the host's.
 	Network Network

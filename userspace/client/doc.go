@@ -13,9 +13,9 @@
 //	err = s.SendDatagram(p)
 //	n, err := s.ReceiveDatagram(ctx, p)
 //
-// A session reads and writes whole datagrams, which may be lost, doubled or
-// swapped like any datagram of UDP. Three things can happen to it, and
-// Config.OnEvent tells of each:
+// A session reads and writes whole datagrams, which may be lost, duplicated or reordered
+// like any UDP datagram. Three things can happen to it, each of which is reported to
+// Config.OnEvent:
 //
 //   - It moves. When the system's routes or addresses change, a new socket is
 //     opened where packets would now leave from, and the session goes on there

@@ -16,7 +16,7 @@ import (
 )
 
 var (
-	// ErrNoAnswer is what a NoAnswerError is.
+	// ErrNoAnswer is what a NoAnswerError matches by errors.Is.
 	ErrNoAnswer = errors.New("the server does not answer")
 	// ErrNoRoute means that this host has no route to any address of the server.
 	ErrNoRoute = errors.New("no route to the server")
@@ -26,7 +26,7 @@ var (
 	// ErrLost means that the server no longer knows the session: it was restarted, or
 	// has forgotten it for another reason.
 	ErrLost = errors.New("the server no longer knows the session")
-	// ErrSilent means that nothing comes from the server any more, on any way.
+	// ErrSilent means that nothing is received from the server any more, on any path.
 	ErrSilent = errors.New("no way leads to the server")
 )
 

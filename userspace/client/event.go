@@ -35,12 +35,12 @@ const (
 	// EventForwardingAlarm: someone forwards or replays the server's packets, from
 	// To.Remote.
 	EventForwardingAlarm
-	// EventSilent: nothing comes from the server any more; the session asks on all
-	// ways that it knows. EventMoving, EventHeard or EventReopening follows.
+	// EventSilent: nothing is received from the server any more; the session probes all
+	// paths that it knows. EventMoving, EventHeard or EventReopening follows.
 	EventSilent
 	// EventHeard: after EventSilent the server was heard again, on the way before.
 	EventHeard
-	// EventClockJump: the machine has slept, so the session looks around anew.
+	// EventClockJump: the machine was suspended, so the session probes its paths again.
 	EventClockJump
 	// EventReopening: the session is lost, or nothing answers on any way: another one
 	// is being opened in its place. Err says why. If the server is heard meanwhile

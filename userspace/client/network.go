@@ -13,8 +13,8 @@ import (
 	"github.com/xdp-roam/xdp-roam/userspace/netio"
 )
 
-// Network is the part of the system that roaming is about. A program whose
-// sessions live in another network namespace, or a test, brings its own.
+// Network is the part of the operating system that roaming depends on. A program whose
+// sessions live in another network namespace, or a test, provides its own.
 type Network interface {
 	// Source returns the address from which the system would now send to remote,
 	// or an error if it has no route.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package metrics shows an edge to Prometheus: the counters that there are anyway,
-// read when they are asked for, so that no packet pays for it. No label has a value
+// Package metrics exports an edge's counters to Prometheus. They exist anyway and are
+// read on request, so metrics cost nothing per packet. No label has a value
 // for each session, client or address: their number has no bound.
 package metrics
 

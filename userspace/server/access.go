@@ -12,12 +12,12 @@ import (
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
-// Access is what Config.Authorize says of a client that asks for a service.
+// Access is the answer of Config.Authorize about a client that asks for a service.
 type Access struct {
 	// Allowed lets the client in.
 	Allowed bool
-	// Reason is why not, for the client's person to read. Empty: that the key is
-	// not authorised, which is all that a stranger should learn.
+	// Reason says why not, in words for the client's user. Empty: that the key is not
+	// authorised, which is all that a stranger should learn.
 	Reason string
 	// Name is the client's in logs and lists.
 	Name string

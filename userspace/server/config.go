@@ -25,53 +25,54 @@ type Config struct {
 	// Static is the server's identity, PSK a secret shared with every client (zero: none).
 	Static handshake.PrivateKey
 	PSK    handshake.PSK
-	// Previous are the identities before Static, at most maps.MaxMAC1Keys - 1:
-	// while a key is rotated, clients that know the server by either are served.
+	// Previous are the identities before Static, at most maps.MaxMAC1Keys - 1. During key
+	// rotation, clients that know the server by any of them are served.
 	Previous []handshake.PrivateKey
-	// Addresses are where the server can be reached, at most 8, for instance on
-	// another link: clients hear of them and go there when the one that they use
-	// fails. Not needed for the address that a client speaks to already.
+	// Addresses are further addresses of the server, at most 8, for instance on another
+	// link. They are announced to clients, which move there when the address that they
+	// use fails. The address that a client already uses need not be listed.
 	Addresses []netip.AddrPort
 	// Authorize decides who may use a service. It is asked before HasService, so
 	// that a key on no list learns nothing else, and again when the client confirms.
 	// It must be quick and safe for concurrent use. Nil: anyone.
 	Authorize func(key handshake.PublicKey, service uint16) Access
-	// Precomputed gives the room that is kept for a client that Authorize knows, and nil
-	// for others: it spares a quarter of each handshake after the first one. Like
-	// Authorize it must be quick and safe for concurrent use; it is asked for keys whose
-	// owner has proven nothing yet. Nil: none is kept.
+	// Precomputed returns the cache of a client that Authorize knows, and nil for others.
+	// It saves a quarter of the cost of each handshake after the first one. Like
+	// Authorize it must be quick and safe for concurrent use; it is called with keys
+	// whose owner has proved nothing yet. Nil: nothing is cached.
 	Precomputed func(key handshake.PublicKey) *handshake.Precomputed
 	// HasService says whether there is a service. Nil: every one.
 	HasService func(service uint16) bool
-	// State is what ids, cookies and resets hang on; zero: a fresh one, which is
-	// right for a library and wrong for a daemon that restarts.
+	// State holds the secrets behind ids, cookies and resets. Zero: a fresh one, which is
+	// right for a library but wrong for a daemon that restarts.
 	State handshake.State
-	// SaveState keeps a State that takes the place of was, before the server acts
-	// on it: see Server.RotateState. Nil: nothing is kept.
+	// SaveState stores the State that replaces was, before the server acts on it: see
+	// Server.RotateState. Nil: nothing is stored.
 	SaveState func(was, now handshake.State) error
 	// ServerID tells the servers of a fleet apart that share a State; 0: a single one.
 	ServerID uint16
 	// Cookie says when a client must prove its address before a handshake.
 	Cookie CookiePolicy
-	// Params is what clients are told; zero fields: 24 h, and the largest
-	// datagram that four parts carry on every path.
+	// Params is announced to clients; zero fields: 24 h, and the largest datagram that
+	// four parts carry on every path.
 	Params handshake.Params
 	// TableSlots is the size of the session table without a data plane, a
 	// power of two; default 65,536. A session takes 3 of them and at most 75 %
 	// can be used.
 	TableSlots uint32
-	// Maps is the data plane that steers packets to this server. Nil: none;
-	// the kernel's hash chooses the socket then, and all works, only unfiltered.
+	// Maps is the data plane that steers packets to this server. Nil: none; then the
+	// kernel's hash chooses the socket and everything works, but unfiltered.
 	Maps *maps.Set
 	// NoGRO keeps the kernel from joining packets of one flow before they reach the
 	// server (UDP_GRO). It is for interfaces whose XDP program the kernel runs behind
 	// that (generic XDP): it would judge a whole train by its first packet.
 	NoGRO bool
-	// Log gets what an operator wants to know, from a goroutine of its own: what it
-	// is too slow for is dropped, see Stats.LogDropped. Nil: nothing is logged.
+	// Log gets messages for the operator, from a separate goroutine. What it cannot keep
+	// up with is dropped, see Stats.LogDropped. Nil: nothing is logged.
 	Log *slog.Logger
-	// Events gets what happens to sessions, with their locks held: it must be quick,
-	// must not call the session, and is called from several goroutines. Nil: nobody.
+	// Events is called with what happens to sessions, with their locks held. It must be
+	// quick and must not call the session; it is called from several goroutines. Nil: not
+	// called.
 	Events func(Event)
 	// Limits bounds what peers can make the server do.
 	Limits Limits
@@ -140,13 +141,13 @@ func (c Config) withDefaults() (Config, error) {
 type CookiePolicy uint8
 
 const (
-	// CookieAuto demands one while INITs without come faster than
-	// Limits.UncookiedRate, and of a source beyond its limits. The default.
+	// CookieAuto requires one while INITs without one arrive faster than
+	// Limits.UncookiedRate, and from a source that exceeds its limits. The default.
 	CookieAuto CookiePolicy = iota
-	// CookieAlways demands one of every INIT: a round trip more, always.
+	// CookieAlways requires one in every INIT, at the cost of an additional round trip.
 	CookieAlways
-	// CookieNever demands none. What exceeds a limit is dropped, so a flood of
-	// forged INITs keeps honest clients out.
+	// CookieNever requires none. INITs that exceed a limit are dropped, so a flood of
+	// forged ones keeps honest clients out.
 	CookieNever
 )
 

@@ -11,8 +11,8 @@ import (
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
-// Event is something that an operator may want to see happen; Config.Events gets it.
-// How many there are of one session is bounded; the counters tell of all.
+// Event is something that an operator may want to know, reported to Config.Events. The
+// number of events per session is bounded; counters cover all of them.
 type Event struct {
 	// Name is that of the log line: session_opened, session_closed, session_refused,
 	// session_unconfirmed, session_policed, roam_started, roam_committed,

@@ -12,7 +12,8 @@ import (
 	"github.com/xdp-roam/xdp-roam/userspace/session"
 )
 
-// ErrStuck is wrapped by what Check says of a server that no longer does its work.
+// ErrStuck is wrapped by the error that Check returns for a server that no longer makes
+// progress.
 var ErrStuck = errors.New("the server is stuck")
 
 // work is what a goroutine of the server is at: one piece after the other, each over

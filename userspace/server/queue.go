@@ -10,8 +10,8 @@ import (
 	"github.com/xdp-roam/xdp-roam/userspace/netio"
 )
 
-// Queue brings packets beside the server's own sockets: the AF_XDP socket of a
-// receive queue (netio.XSK). What it reads is valid until its next read.
+// Queue is a source of packets in addition to the server's own sockets: the AF_XDP socket
+// of a receive queue (netio.XSK). What it reads is valid until its next read.
 type Queue interface {
 	ReadBatch([]netio.Message) (int, error)
 	// Drops says what it lost; after Close too.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package server is the terminating end of ROAM/1: it listens, lets clients
-// in, and hands their sessions to the program:
+// Package server is the terminating end of ROAM/1: it listens, accepts clients, and hands
+// their sessions to the program:
 //
 //	srv, err := server.Listen(server.Config{Static: key})
 //	for {

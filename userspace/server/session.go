@@ -108,8 +108,8 @@ func (s *Session) start(cfg session.Config) (err error) {
 	return nil
 }
 
-// ErrTooLarge means that the client, or the path to it, does not take a datagram
-// of that size; see Session.MaxDatagram.
+// ErrTooLarge means that a datagram is larger than the client or the path to it accepts;
+// see Session.MaxDatagram.
 var ErrTooLarge = session.ErrTooLarge
 
 // ClosedError says why a session is over. It is net.ErrClosed to errors.Is.

@@ -38,7 +38,7 @@ type Traced struct {
 	Data  []byte
 }
 
-// What a Traced says of the server itself.
+// Stages of a Traced that the server itself reports.
 const (
 	TraceServer = "server"
 	TraceSend   = "send"

@@ -8,19 +8,20 @@ import (
 	"time"
 )
 
-// Limits bounds what the sessions of one service may do, and what those of one
-// client among them may, whom its key names. Zero: see each field.
+// Limits bounds the sessions of one service, and among them those of one client, that is,
+// one key. Zero: see each field.
 type Limits struct {
 	// Sessions and ClientSessions at a time; zero: as many as the server takes.
 	Sessions, ClientSessions int
 	// Streams and ClientStreams at a time, of services for streams; zero: any, and 256.
 	Streams, ClientStreams int
-	// Rate and ClientRate are bytes a second of what is carried, in each direction for
-	// itself; zero: any. Streams are slowed down, datagrams beyond it are lost.
+	// Rate and ClientRate are payload bytes per second, for each direction separately;
+	// zero: unlimited. Streams are slowed down, excess datagrams are dropped.
 	Rate, ClientRate int64
 	// ConnectTimeout bounds the connection of a stream's backend; zero: 10 s.
 	ConnectTimeout time.Duration
-	// IdleTimeout resets a stream on which nothing went either way for so long; zero: never.
+	// IdleTimeout resets a stream without traffic in either direction for that time;
+	// zero: never.
 	IdleTimeout time.Duration
 }
 

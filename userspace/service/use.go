@@ -2,14 +2,14 @@
 
 package service
 
-// Use is what a service is used for, and how often it could not be.
+// Use counts how a service is used, and how often it refused or failed.
 type Use struct {
 	// Sessions and Streams are those of now.
 	Sessions, Streams int
 	// SessionsServed and StreamsServed were within the limits; the others were refused.
 	SessionsServed, SessionsRefused uint64
 	StreamsServed, StreamsRefused   uint64
-	// Failures: the backend failed a session of datagrams, or the connection of a stream.
+	// Failures counts datagram sessions and stream connections that the backend failed.
 	Failures uint64
 }
 

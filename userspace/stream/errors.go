@@ -14,8 +14,8 @@ import (
 )
 
 var (
-	// ErrNoStreams means that the other end of the session does not speak this
-	// protocol: it carries datagrams of another kind, or does not answer.
+	// ErrNoStreams means that the other end of the session does not speak this protocol:
+	// it sends other datagrams, or does not answer.
 	ErrNoStreams = errors.New("the other end of the session carries no streams")
 	// ErrReplaced means that the server has lost the session, and another one has
 	// taken its place, which knows nothing of these streams. It is net.ErrClosed to
@@ -32,7 +32,7 @@ var (
 // application's, below 2^62.
 type Code uint64
 
-// ResetError means that one direction of a stream ended before all was carried.
+// ResetError means that one direction of a stream ended before everything was delivered.
 type ResetError struct {
 	Code   Code
 	Remote bool // the peer did it

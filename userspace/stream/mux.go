@@ -37,8 +37,8 @@ type ClientSession interface {
 
 // Config may be zero.
 type Config struct {
-	// MaxStreams is how many streams the peer may have open at a time; it waits with
-	// more. Zero: 256; negative: none.
+	// MaxStreams is how many streams the peer may have open at a time; its further ones
+	// wait. Zero: 256; negative: none.
 	MaxStreams int
 }
 
@@ -193,7 +193,7 @@ func (m *Mux) Open(ctx context.Context) (*Stream, error) {
 	return &Stream{mux: m, quic: s}, nil
 }
 
-// Accept waits for a stream of the peer's. Errors: ctx's, and why the Mux is over.
+// Accept waits for a stream opened by the peer. Errors: ctx's, and why the Mux is over.
 func (m *Mux) Accept(ctx context.Context) (*Stream, error) {
 	s, err := m.quic.AcceptStream(ctx)
 	if err != nil {

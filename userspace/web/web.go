@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package web shows an edge over TCP: what Prometheus scrapes, a status page that
-// draws it, and the API, for reading alone.
+// Package web serves an edge's metrics, a status page drawn from them, and the read-only
+// API over TCP.
 //
 // Nothing here changes anything. Without a token it listens on loopback only, and
 // then every user of the host may read it, so it tells numbers only and nothing of

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package authority is authorized_keys in force: it answers who may do what, reads
-// the file again when it has changed, and tells which sessions the new list no
-// longer lets in. A file that is wrong changes nothing: the list before it stays.
+// Package authority enforces authorized_keys: it answers who may do what, rereads the
+// file when it changes, and reports which sessions the new list no longer admits. A file
+// that is wrong changes nothing: the list before it stays.
 package authority
 
 import (
