@@ -21,11 +21,11 @@ all: build
 build:
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/xdp-roam
 
-## demo: a client roams through two NATs and IPv6 while attackers fail (root, Linux; under a minute)
+## demo: a client roams across two NATs and IPv6 under attack (root, Linux; under a minute)
 demo: build
 	$(BIN) demo
 
-## test: all tests; those that need root are skipped with a stated cause without it
+## test: all tests; those that need root are skipped without it, and say so
 test:
 	@[ "$$(id -u)" = 0 ] || echo "not root: tests that load BPF programs or make network namespaces are skipped; go test -v says which and why"
 	$(GO) vet ./...
@@ -34,11 +34,11 @@ test:
 	$(GO) -C packaging/sbom test ./...
 
 LOADTIME ?= 3m
-## test-load: every datagram accounted for at full rate with a move every second, LOADTIME in each mode (root)
+## test-load: full rate with a move every second, every datagram accounted for; LOADTIME in each mode (root)
 test-load:
 	XDP_ROAM_REQUIRE_PRIVILEGED=1 $(GO) test -count=1 -v -timeout 2h -run '^TestLoad$$' ./internal/load -load.time=$(LOADTIME)
 
-## race: all tests under the race detector (needs a C compiler; those that need root as in test)
+## race: all tests under the race detector (needs a C compiler)
 race:
 	CGO_ENABLED=1 $(GO) test -race -timeout 30m ./...
 
@@ -70,7 +70,7 @@ vet:
 fmt-check:
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not gofmt'ed:"; echo "$$out"; exit 1; fi
 
-## cross: everything, tests too, compiles for macOS and Windows, and the command for arm64
+## cross: compile everything, including tests, for macOS and Windows, and the command for arm64
 cross:
 	GOOS=darwin GOARCH=arm64 $(GO) vet ./...
 	GOOS=windows GOARCH=amd64 $(GO) vet ./...
@@ -80,7 +80,7 @@ cross:
 generate:
 	$(GO) generate ./bpf ./internal/bench/...
 
-## generate-check: what is committed is what the sources make
+## generate-check: verify that the committed generated files are current
 generate-check: generate
 	@out=$$(git status --porcelain -- bpf 'internal/bench/**/*_bpfel.*'); if [ -n "$$out" ]; then \
 	  echo "generated files are not current (run make generate and commit):"; echo "$$out"; exit 1; fi
@@ -91,35 +91,35 @@ bin/xdp-roam-bench: FORCE
 	$(GO) -C bench build -o ../$@ .
 FORCE:
 
-## bench: every benchmark against its goal and its peers, into bench/results.json (root; under 15 minutes on an idle machine)
+## bench: all benchmarks against their goals and peers, into bench/results.json (root; under 15 minutes on an idle machine)
 bench: bin/xdp-roam-bench
 	$(BENCH)
 
-## bench-xdp: rows 1 to 6 of docs/BENCHMARKS.md alone: the data plane (root)
+## bench-xdp: only rows 1 to 6 of docs/BENCHMARKS.md: the data plane (root)
 bench-xdp: bin/xdp-roam-bench
 	$(BENCH) xdp
 
-## bench-rx: rows 7 to 9, 11 and 12 alone: packets into a worker, and the whole path against peers (root)
+## bench-rx: only rows 7 to 9, 11 and 12: packets into a worker, and the whole path against peers (root)
 bench-rx: bin/xdp-roam-bench
 	$(BENCH) rx
 
-## bench-socket: row 19 alone: choosing a socket, and trains over veth (root)
+## bench-socket: only row 19: socket selection, and GSO over veth (root)
 bench-socket: bin/xdp-roam-bench
 	$(BENCH) socket
 
-## bench-crypto: what the protocol costs, and handshakes (root)
+## bench-crypto: only rows 10, 16 and 17: protocol cost and handshakes (root)
 bench-crypto: bin/xdp-roam-bench
 	$(BENCH) crypto
 
-## bench-control: the control plane: table, moves, memory (root)
+## bench-control: only rows 13 to 15 and 18: table, moves, memory (root)
 bench-control: bin/xdp-roam-bench
 	$(BENCH) control
 
-## bench-roam: row 20 alone: how soon datagrams flow again after a move (root)
+## bench-roam: only row 20: recovery after a move (root)
 bench-roam: bin/xdp-roam-bench
 	$(BENCH) roam
 
-## bench-list: `session list` against a daemon with a million sessions: fails where any form of it takes two seconds
+## bench-list: `session list` with a million sessions; fails if any form takes two seconds
 bench-list:
 	$(GO) test -run '^$$' -bench '^BenchmarkSessionList$$' -benchtime 3x ./cmd/xdp-roam
 
@@ -128,7 +128,7 @@ profile: bin/xdp-roam-bench
 	bin/xdp-roam-bench -profile bin
 	for size in 64 1400; do $(GO) tool pprof -top -nodecount 16 -focus 'server.*reader.*open' bin/xdp-roam-bench bin/worker-$$size.prof; done
 
-## bench-docs: the tables of docs/BENCHMARKS.md from bench/results.json
+## bench-docs: fill the tables of docs/BENCHMARKS.md from bench/results.json
 bench-docs: bin/xdp-roam-bench
 	$(BENCH) -docs docs/BENCHMARKS.md
 
@@ -143,7 +143,7 @@ test-apps: build bin/xdp-roam-apps
 	@dpkg-query -W $(APP_PACKAGES) >/dev/null 2>&1 || .ci/install $(APP_PACKAGES)
 	$(APPS)
 
-## apps-docs: the same, and its report into docs/APPS.md
+## apps-docs: the same, and write the report to docs/APPS.md
 apps-docs: build bin/xdp-roam-apps
 	$(APPS) -report docs/APPS.md
 
@@ -175,14 +175,14 @@ man: build
 	SOURCE_DATE_EPOCH=$(EPOCH) $(BIN) man dist/man
 	gzip -9n dist/man/*.1
 
-## completions: for bash, zsh and fish, into dist/completions
+## completions: shell completions for bash, zsh and fish, into dist/completions
 completions: build
 	mkdir -p dist/completions
 	$(BIN) completion bash > dist/completions/xdp-roam.bash
 	$(BIN) completion zsh > dist/completions/_xdp-roam
 	$(BIN) completion fish > dist/completions/xdp-roam.fish
 
-## sbom: what the program is made of (CycloneDX), into dist/
+## sbom: the software bill of materials (CycloneDX), into dist/
 sbom: dist/$(ARCH)/xdp-roam
 	$(GO) -C packaging/sbom build -o ../../bin/sbom .
 	bin/sbom $< '$(VERSION)' '$(DATE)' > dist/xdp-roam.cdx.json
@@ -191,12 +191,12 @@ sbom: dist/$(ARCH)/xdp-roam
 package: dist/$(ARCH)/xdp-roam man completions sbom
 	ARCH=$(ARCH) $(GO) run $(NFPM) package --config packaging/nfpm.yaml --packager deb --target dist/
 
-## release: package, and proof that another directory and an empty cache build the same program
+## release: build the package twice, in another directory with an empty cache, and compare
 release: package
 	sh packaging/reproduce.sh dist/$(ARCH)/xdp-roam $(ARCH)
 	cd dist && sha256sum "$$(basename "$$(ls -t *_$(ARCH).deb | head -1)")" xdp-roam.cdx.json $(ARCH)/xdp-roam > SHA256SUMS
 
-## test-package: installs the package on a machine of namespaces with a systemd of its own, runs it, removes it (root)
+## test-package: install, run and remove the package in namespaces with their own systemd (root)
 test-package: package
 	XDP_ROAM_REQUIRE_PRIVILEGED=1 XDP_ROAM_DEB="$$(ls -t $(CURDIR)/dist/*_$(ARCH).deb | head -1)" $(GO) test -count=1 -v -run '^TestInstalled' ./packaging
 
