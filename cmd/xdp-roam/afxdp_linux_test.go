@@ -149,6 +149,46 @@ func (b *labBench) connectQueues(queues int) error {
 		lab.Port{NS: b.client, Link: "client0", Addrs: addr(clientAddrs[0])})
 }
 
+// The MTU of the interface changes under AF_XDP sockets: they follow, whether their
+// frames are of the right size still (1400) or have to be larger (1800, and back).
+func TestAFXDPFollowsMTU(t *testing.T) {
+	b := newLabBench(t)
+	b.startEdge("--mode", "afxdp", "--interface", "edge0")
+	b.startClient("-L", "5007:7")
+	echo := b.program(5007)
+	ask(t, echo, "before")
+	sentByQueue := func() uint64 {
+		return packetsOf(items[control.Counter](b, "stats"), func(c control.Counter) bool { return c.Reason == "packets_sent_by_queue" })
+	}
+	memory := 0
+	for _, mtu := range []int{1400, 1500, 1800, 1500} {
+		for n, link := range map[*lab.Namespace]string{b.edge: "edge0", b.client: "client0"} {
+			err := n.Do(func() error {
+				l, err := netlink.LinkByName(link)
+				if err != nil {
+					return err
+				}
+				return netlink.LinkSetMTU(l, mtu)
+			})
+			if err != nil {
+				t.Fatalf("MTU %d: %v", mtu, err)
+			}
+		}
+		larger := mtu > 1770
+		b.afxdpStatus(fmt.Sprintf("a socket for MTU %d", mtu), func(i control.Interface) bool {
+			if memory == 0 {
+				memory = i.AFXDP.Memory
+			}
+			return i.State == "attached" && i.AFXDP.Bound == 1 && i.AFXDP.MTU == mtu && (i.AFXDP.Memory > memory) == larger
+		})
+		until(t, fmt.Sprintf("answers leave by the queue with MTU %d", mtu), func() bool {
+			before := sentByQueue()
+			ask(t, echo, "x")
+			return sentByQueue() > before
+		})
+	}
+}
+
 // takeQueue binds an AF_XDP socket of the test's own to the link's one queue.
 func (b *labBench) takeQueue(link string) *netio.XSK {
 	b.t.Helper()

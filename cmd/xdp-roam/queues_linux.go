@@ -75,7 +75,7 @@ func (d *edge) followRoutes(ctx context.Context) {
 // queueItem is the AF_XDP part of an interface's status.
 func queueItem(st afxdp.State) *control.AFXDP {
 	item := &control.AFXDP{
-		Queues: st.Queues, Bound: st.Bound, ZeroCopy: st.ZeroCopy, HugePages: st.HugePages, Memory: st.Memory,
+		Queues: st.Queues, Bound: st.Bound, ZeroCopy: st.ZeroCopy, HugePages: st.HugePages, Memory: st.Memory, MTU: st.MTU,
 		NoFrame: st.Drops.NoFrame, RingFull: st.Drops.RingFull,
 	}
 	if st.Missing != nil {

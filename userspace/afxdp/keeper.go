@@ -140,7 +140,8 @@ func (k *Keeper) sync() error {
 	}
 	failures := make(map[string]error)
 	for q, i := range want {
-		if k.bound[q] != nil {
+		if s := k.bound[q]; s != nil {
+			s.xsk.SetMTU(i.MTU)
 			continue
 		}
 		if err := k.bind(q, i.MTU); err != nil && failures[i.Name] == nil {

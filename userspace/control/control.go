@@ -105,6 +105,7 @@ type AFXDP struct {
 	ZeroCopy  int `json:"zero_copy"`
 	HugePages int `json:"huge_pages"`
 	Memory    int `json:"memory_bytes"`
+	MTU       int `json:"mtu"` // of the interface, as the sockets know it
 	// Missing says why queues have no socket; empty: all have.
 	Missing string `json:"missing,omitempty"`
 	// NoFrame and RingFull count packets that the kernel dropped at the sockets

@@ -69,6 +69,15 @@ func (x *XSK) WriteBatch(ms []Message) (taken int) {
 	return taken
 }
 
+// SetMTU says that the interface's MTU is another one now, in bytes: it bounds what
+// WriteBatch takes. Where XSKFrameSize is another one too, packets of the new size fit
+// a new socket only.
+func (x *XSK) SetMTU(mtu int) {
+	x.out.mu.Lock()
+	defer x.out.mu.Unlock()
+	x.out.mtu = mtu
+}
+
 // collect takes back the frames that were sent.
 func (s *sending) collect() {
 	n := s.completed.available(sendFrames)

@@ -65,6 +65,14 @@ func TestXSKSends(t *testing.T) {
 			}
 			readN(t, peer, 1)
 		}
+		for mtu, want := range map[int]int{28: 0, 1500: 1} { // 28: a byte less than it takes
+			x.SetMTU(mtu)
+			if taken := x.WriteBatch([]Message{good}); taken != want {
+				t.Errorf("MTU %d: %d were taken, want %d", mtu, taken, want)
+			}
+			readN(t, peer, want)
+		}
+		x.SetMTU(1500)
 		allocs := testing.AllocsPerRun(100, func() { x.WriteBatch(out[:10]) })
 		if allocs != 0 {
 			t.Errorf("%v allocations for a batch", allocs)
