@@ -22,8 +22,6 @@ import (
 	"net/netip"
 	"strings"
 	"time"
-
-	"golang.org/x/net/netutil"
 )
 
 // ErrExposed means that an address beyond loopback has no token.
@@ -44,10 +42,10 @@ type Config struct {
 	Log *slog.Logger
 }
 
-// Bounds of what a stranger can hold.
+// Bounds of what a stranger can hold, beside those of guests.
 const (
-	maxConns  = 64
-	maxHeader = 16 << 10 // bytes
+	maxHeader     = 16 << 10 // bytes
+	headerTimeout = 5 * time.Second
 )
 
 //go:embed page
@@ -68,9 +66,9 @@ func Listen(ctx context.Context, c Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Server{listener: netutil.LimitListener(listener, maxConns), http: http.Server{
-		Handler: NewHandler(c), MaxHeaderBytes: maxHeader,
-		ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
+	return &Server{listener: &guests{Listener: listener}, http: http.Server{
+		Handler: NewHandler(c), MaxHeaderBytes: maxHeader, ConnContext: introduce,
+		ReadHeaderTimeout: headerTimeout, ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
 		ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug), // strangers can fill it
 	}}, nil
 }
@@ -126,6 +124,7 @@ func authorized(token string, next http.Handler) http.Handler {
 			http.Error(w, "this needs the token of the edge: Authorization: Bearer TOKEN", http.StatusUnauthorized)
 			return
 		}
+		recognise(r.Context())
 		next.ServeHTTP(w, r)
 	})
 }
