@@ -128,7 +128,7 @@ func touchPaths(all []touched) {
 			if step == 0 {
 				prefetch.Object(s.history)
 			}
-			s.state.TouchPaths(step)
+			s.state.TouchPaths(step, &all[i].id)
 			s.mu.Unlock()
 		}
 	}

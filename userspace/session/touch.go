@@ -8,6 +8,7 @@ import (
 	"unsafe"
 
 	"github.com/xdp-roam/xdp-roam/internal/prefetch"
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
 // TouchSteps is how many steps Touch takes.
@@ -53,8 +54,9 @@ const PathSteps = 5
 
 // TouchPaths is Touch for what a packet from elsewhere or a timer looks at beyond that:
 // paths that are on trial or were left, with the keys of those, and the ids beside the
-// current ones. Much of it moves about in memory, so it needs the lock.
-func (s *Session) TouchPaths(step int) {
+// current ones. id is the packet's, or zero. Much of it moves about in memory, so it
+// needs the lock.
+func (s *Session) TouchPaths(step int, id *wire.ID) {
 	switch step {
 	case 0:
 		prefetch.Object(s)
@@ -67,8 +69,11 @@ func (s *Session) TouchPaths(step int) {
 		for _, r := range s.remote {
 			prefetch.Object(r)
 		}
-		if len(s.local) > 0 {
-			prefetch.Object(s.local[0])
+		for _, l := range s.local {
+			prefetch.Object(l)
+			if *id == s.pathLocal.ID || *id == (wire.ID{}) {
+				break // the others are not looked at
+			}
 		}
 	case 3:
 		for i := range s.departures {

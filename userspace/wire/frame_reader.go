@@ -89,6 +89,10 @@ func (r *FrameReader) Next(f *Frame) bool {
 	var n int // length of the body
 	switch f.Type {
 	case FramePad:
+		// A client's first packet on a path is a kilobyte of it.
+		for n+8 <= len(body) && binary.NativeEndian.Uint64(body[n:]) == 0 {
+			n += 8
+		}
 		for n < len(body) && body[n] == 0 {
 			n++
 		}
