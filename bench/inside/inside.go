@@ -161,6 +161,17 @@ func (o Options) mixture(r *report.Results, run func(...string) ([]byte, error))
 		row.Met = row.Met && row.Peer.Value >= 0.99*goal // what was kept at fewer moves reaches nothing
 		r.Add(row)
 	}
+	if out, err = run("-test.run=^$", "-test.bench=^BenchmarkDataBesideMoves$", fmt.Sprintf("-test.benchtime=%dx", o.Moves),
+		fmt.Sprintf("-test.count=%d", o.Pairs), fmt.Sprintf("-moves.sessions=%d", sessions)); err != nil {
+		return err
+	}
+	const match = "BenchmarkDataBesideMoves/"
+	kept, moves := metric(out, match, "%kept"), metric(out, match, "kmoves/s")
+	if len(kept) < o.Pairs || len(moves) < o.Pairs {
+		return fmt.Errorf("no figures of %s in: %s", match, out)
+	}
+	r.AddAside(report.Beside(15, "data rate kept by a worker while another one does all moves, each on its core", "%", kept).
+		Against("moves the other did", "k/s", moves, nil))
 	return nil
 }
 

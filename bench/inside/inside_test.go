@@ -30,7 +30,7 @@ func TestMeasure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Rows) != 4 || len(r.Asides) != 2+2+6 {
+	if len(r.Rows) != 4 || len(r.Asides) != 2+3+6 {
 		t.Errorf("%+v, beside: %+v", r.Rows, r.Asides)
 	}
 	for _, row := range r.Rows {

@@ -66,6 +66,7 @@ type mover struct {
 	due       []*Session
 	packets   struct{ in, out int } // of the server
 	spent     spent
+	beside    *neighbour // another worker, if it is to be at work meanwhile
 	datagram  [64]byte
 }
 
@@ -129,9 +130,12 @@ type spent struct {
 // all is the server's CPU time.
 func (s *spent) all() time.Duration { return s.candidate + s.response + s.pong + s.timers }
 
-// move moves the next clients, and returns how many.
-func (m *mover) move(t testing.TB, rebind bool) int {
-	batch := m.order[m.next:min(m.next+batchSize, len(m.order))]
+// move moves the clients of a batch, and returns how many.
+func (m *mover) move(t testing.TB, rebind bool) int { return m.moveSome(t, rebind, batchSize) }
+
+// moveSome moves the next clients, at most n, and returns how many.
+func (m *mover) moveSome(t testing.TB, rebind bool, n int) int {
+	batch := m.order[m.next:min(m.next+n, len(m.order))]
 	m.next = (m.next + len(batch)) % len(m.order)
 	m.pass(t, time.Duration(len(batch))*moveEvery/time.Duration(m.movers))
 	for _, i := range batch {
@@ -177,9 +181,16 @@ func (m *mover) serve(t testing.TB, r *reader, spent *time.Duration) {
 // account adds what f costs the server.
 func (m *mover) account(t testing.TB, spent *time.Duration, f func()) {
 	bytes, objects := allocated()
-	before := threadTime(t)
-	f()
-	*spent += threadTime(t) - before
+	server := func() {
+		before := threadTime(t)
+		f()
+		*spent += threadTime(t) - before
+	}
+	if m.beside == nil {
+		server()
+	} else {
+		m.beside.during(server)
+	}
 	b, o := allocated()
 	m.spent.bytes += b - bytes
 	m.spent.objects += o - objects
