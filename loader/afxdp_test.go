@@ -8,11 +8,11 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"unsafe"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/xdp-roam/xdp-roam/loader/ethtool"
 	"github.com/xdp-roam/xdp-roam/maps"
 )
 
@@ -39,9 +39,9 @@ func (m *machine) setQueues(name string, n uint32) {
 		max                                [4]uint32
 		receive, transmit, other, combined uint32
 	}{command: unix.ETHTOOL_GCHANNELS}
-	m.must(ethtool(name, unsafe.Pointer(&value)))
+	m.must(ethtool.Query(name, &value))
 	value.command, value.receive, value.transmit = unix.ETHTOOL_SCHANNELS, n, n
-	m.must(ethtool(name, unsafe.Pointer(&value)))
+	m.must(ethtool.Query(name, &value))
 }
 
 func TestAFXDP(t *testing.T) {

@@ -10,15 +10,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/xdp-roam/xdp-roam/loader/ethtool"
 	"github.com/xdp-roam/xdp-roam/maps"
 )
 
@@ -197,7 +196,7 @@ func vlanOn(links *netlink.Handle, parent int) string {
 func stripsVLANTags(name string) bool {
 	const rxVLAN = 1 << 8 // ETH_FLAG_RXVLAN
 	value := struct{ command, data uint32 }{command: unix.ETHTOOL_GFLAGS}
-	return ethtool(name, unsafe.Pointer(&value)) == nil && value.data&rxVLAN != 0
+	return ethtool.Query(name, &value) == nil && value.data&rxVLAN != 0
 }
 
 // receiveQueues asks ethtool for the channels (ethtool -l).
@@ -207,32 +206,10 @@ func receiveQueues(name string) int {
 		_                                  [4]uint32 // at most
 		receive, transmit, other, combined uint32
 	}{command: unix.ETHTOOL_GCHANNELS}
-	if ethtool(name, unsafe.Pointer(&value)) != nil {
+	if ethtool.Query(name, &value) != nil {
 		return 1
 	}
 	return max(1, int(value.receive+value.combined))
-}
-
-// ethtool asks about an interface: value begins with the command and takes the answer.
-func ethtool(name string, value unsafe.Pointer) error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	var request struct { // struct ifreq
-		name [unix.IFNAMSIZ]byte
-		data unsafe.Pointer
-		_    [16]byte
-	}
-	copy(request.name[:unix.IFNAMSIZ-1], name)
-	request.data = value
-	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request)))
-	runtime.KeepAlive(value)
-	if errno != 0 {
-		return errno
-	}
-	return nil
 }
 
 // readXDPFeatures enters what the driver can do with XDP, where the kernel tells.

@@ -22,8 +22,9 @@ const module = "github.com/xdp-roam/xdp-roam/"
 var allowed = map[string][]string{
 	"bpf":                           {},
 	"maps":                          {"bpf", "internal/prefetch"},
-	"loader":                        {"maps", "bpf"},
-	"loader/doctor":                 {"loader", "maps"},
+	"loader":                        {"loader/ethtool", "maps", "bpf"},
+	"loader/doctor":                 {"loader", "loader/ethtool", "maps"},
+	"loader/ethtool":                {},
 	"userspace/wire":                {},
 	"userspace/handshake":           {"userspace/wire"},
 	"userspace/session":             {"userspace/wire", "userspace/handshake", "internal/prefetch"},

@@ -5,38 +5,17 @@
 package doctor
 
 import (
-	"runtime"
-	"unsafe"
-
 	"golang.org/x/sys/unix"
-)
 
-// ethtool asks about an interface by ioctl: value begins with the command and
-// takes the answer (linux/ethtool.h). It reports whether the driver answered.
-func ethtool[T any](name string, value *T) bool {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return false
-	}
-	defer unix.Close(fd)
-	var request struct { // struct ifreq
-		name [unix.IFNAMSIZ]byte
-		data unsafe.Pointer
-		_    [16]byte
-	}
-	copy(request.name[:unix.IFNAMSIZ-1], name)
-	request.data = unsafe.Pointer(value)
-	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request)))
-	runtime.KeepAlive(value)
-	return errno == 0
-}
+	"github.com/xdp-roam/xdp-roam/loader/ethtool"
+)
 
 // readRings is `ethtool -g`.
 func readRings(name string) Rings {
 	value := struct { // struct ethtool_ringparam
 		command, rxMax, rxMiniMax, rxJumboMax, txMax, rx, rxMini, rxJumbo, tx uint32
 	}{command: unix.ETHTOOL_GRINGPARAM}
-	if !ethtool(name, &value) {
+	if ethtool.Query(name, &value) != nil {
 		return Rings{}
 	}
 	return Rings{Size: int(value.rx), Max: int(value.rxMax)}
@@ -47,7 +26,7 @@ func readChannels(name string) Channels {
 	value := struct { // struct ethtool_channels
 		command, rxMax, txMax, otherMax, combinedMax, rx, tx, other, combined uint32
 	}{command: unix.ETHTOOL_GCHANNELS}
-	if !ethtool(name, &value) {
+	if ethtool.Query(name, &value) != nil {
 		return Channels{}
 	}
 	return Channels{Count: int(value.rx + value.combined), Max: int(max(value.rxMax, value.combinedMax)), Separate: value.combinedMax == 0}
@@ -64,7 +43,7 @@ func readUDPHash(name string) Hash {
 		data          uint64
 		_             [176]byte
 	}{command: unix.ETHTOOL_GRXFH, flow: unix.UDP_V4_FLOW}
-	if !ethtool(name, &value) || value.data == 0 {
+	if ethtool.Query(name, &value) != nil || value.data == 0 {
 		return Hash{}
 	}
 	return Hash{Known: true, Addresses: value.data&addresses == addresses, Ports: value.data&ports == ports}
@@ -74,7 +53,7 @@ func readUDPHash(name string) Hash {
 func readOffloads(name string) (gro, lro bool) {
 	const flagLRO = 1 << 15 // ETH_FLAG_LRO
 	value := struct{ command, data uint32 }{command: unix.ETHTOOL_GGRO}
-	gro = ethtool(name, &value) && value.data != 0
+	gro = ethtool.Query(name, &value) == nil && value.data != 0
 	value.command, value.data = unix.ETHTOOL_GFLAGS, 0
-	return gro, ethtool(name, &value) && value.data&flagLRO != 0
+	return gro, ethtool.Query(name, &value) == nil && value.data&flagLRO != 0
 }
