@@ -74,11 +74,11 @@ func (s *stage) report() string {
 	}
 	fmt.Fprintf(&b, `# Real programs on the move
 
-`+"`make test-apps`"+` (root, Debian) makes a network of namespaces, starts `+"`xdp-roam run`"+` with XDP in the driver of its link and `+"`xdp-roam connect`"+`, and uses
-them with programs that know nothing of it, while the client goes from network to network. `+"`make apps-docs`"+` writes this page with what it has measured.
+`+"`make test-apps`"+` (root, Debian) creates a network of namespaces, starts `+"`xdp-roam run`"+` with native XDP and `+"`xdp-roam connect`"+`, and runs unmodified programs
+through them while the client moves from network to network. `+"`make apps-docs`"+` generates this page from such a run.
 
-The walk, a step each %.1f s: from A (NAT) to B (NAT), both for %.1f s; the NAT of B forgets everybody; B is cut off, IPv6 is there; IPv6 is cut off, and A comes after
-%.2f s; the router of A loses everything for %.0f s, of which nobody is told. The longest time without any network, which no program can do anything about, was %.2f s.
+The client's walk, one step every %.1f s: from A (behind NAT) to B (behind NAT), with both up for %.1f s; the NAT of B drops its mappings; B goes down, IPv6 comes up; IPv6 goes
+down, and A comes up after %.2f s; the router of A silently drops everything for %.0f s. The longest time without any working network, for which no program can compensate, was %.2f s.
 
 | program | over | moves, rebindings and cuts | longest pause | throughput | |
 |---|---|---|---|---|---|
@@ -87,8 +87,8 @@ The walk, a step each %.1f s: from A (NAT) to B (NAT), both for %.1f s; the NAT 
 		fmt.Fprintf(&b, "| %s | %s | %s |\n", r.Program, r.By, strings.Join(r.cells(), " | "))
 	}
 	fmt.Fprintf(&b, `
-A pause is the longest time in which a program saw nothing come: a line on the terminal, a byte in a file, an answer; of iperf3, whole intervals of %v.
-Plain TCP and the rows without moves are over IPv6, since the lab's NATs are programs that carry UDP alone; so only rows with the same networks compare.
+A pause is the longest time during which a program received nothing: no line on the terminal, no byte of a file, no answer; for iperf3 in whole intervals of %v.
+Plain TCP and the rows without moves use IPv6, because the lab's NATs are programs that carry only UDP; so compare only rows with the same networks.
 
 Measured on %v; load average at the start: %s.
 `, interval, report.ThisMachine(), s.load)
