@@ -51,9 +51,10 @@ type edge struct {
 	events   control.Events
 	hangup   <-chan os.Signal // says: read the files again
 
-	// background is every goroutine; end ends those that the server's end does not.
-	background sync.WaitGroup
-	end        context.CancelFunc
+	// background is every goroutine but that of control, which goes on until all the
+	// rest is gone; end ends those that the server's end does not.
+	background, answering sync.WaitGroup
+	end                   context.CancelFunc
 }
 
 // newEdge reads every file that the configuration names, and changes nothing.
@@ -185,7 +186,7 @@ func (d *edge) startBackground() {
 	d.end = cancel
 	d.background.Go(func() { d.acceptAll(ctx) })
 	d.startAuthority(ctx)
-	d.background.Go(func() {
+	d.answering.Go(func() {
 		if err := d.control.Serve(); err != nil {
 			d.log.Error("the control socket failed", "error", err)
 		}
@@ -227,7 +228,7 @@ func (d *edge) stop() error {
 		errs = append(errs, d.server.Close()) // says CLOSE 5 to all, which ends their backends
 	}
 	if d.control != nil {
-		errs = append(errs, d.control.Close())
+		d.control.Stop()
 	}
 	if d.web != nil {
 		errs = append(errs, d.web.Close())
@@ -243,6 +244,11 @@ func (d *edge) stop() error {
 	if d.instance != nil {
 		errs = append(errs, d.instance.Close())
 	}
+	if d.control != nil {
+		// Last: whoever waits for our end, as `drain` does, may start the next one then.
+		errs = append(errs, d.control.Close())
+	}
+	d.answering.Wait()
 	return errors.Join(errs...)
 }
 

@@ -209,6 +209,8 @@ func (c *Client) ask(ctx context.Context, method, what, accept string, body any)
 	}
 	defer response.Body.Close()
 	switch response.StatusCode {
+	case http.StatusServiceUnavailable:
+		return nil, fmt.Errorf("%w: the one on %s", ErrEnding, c.path)
 	case http.StatusConflict:
 		reason, err := io.ReadAll(io.LimitReader(response.Body, maxRequest))
 		return nil, errors.Join(fmt.Errorf("%w: %s", ErrRefused, bytes.TrimSpace(reason)), err)

@@ -22,6 +22,8 @@ var (
 	ErrInUse = errors.New("another daemon answers on this control socket")
 	// ErrNotRunning: nothing answers on the socket.
 	ErrNotRunning = errors.New("no daemon is running")
+	// ErrEnding: the daemon takes away what it holds, and then ends.
+	ErrEnding = errors.New("the daemon is ending")
 	// ErrRefused: the daemon says why it does not do what was asked.
 	ErrRefused = errors.New("the daemon refuses")
 )

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/http"
 	"net/netip"
@@ -315,10 +314,30 @@ type ending struct {
 
 func (e *ending) Drain(time.Duration) {
 	go e.server.Close()
-	for ; ; time.Sleep(time.Millisecond) { // until Close has begun
-		if _, err := os.Lstat(e.path); errors.Is(err, fs.ErrNotExist) {
+	for { // until Close has begun
+		if _, err := NewClient(e.path).Status(context.Background()); errors.Is(err, ErrEnding) {
 			return
 		}
+	}
+}
+
+// A daemon that is ending is there until it has ended: who waits for that does not
+// meet what it still holds, and none takes its place before.
+func TestStopKeepsTheSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "edge.sock")
+	server := serve(t, path, fixed{})
+	server.Stop()
+	if _, err := NewClient(path).Status(t.Context()); !errors.Is(err, ErrEnding) {
+		t.Errorf("stopped: %v", err)
+	}
+	if _, err := Listen(path, NewHandler(fixed{})); !errors.Is(err, ErrInUse) {
+		t.Errorf("another one on its socket: %v", err)
+	}
+	if err := server.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := NewClient(path).Status(t.Context()); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("closed: %v", err)
 	}
 }
 

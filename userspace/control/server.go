@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -24,9 +25,13 @@ type Server struct {
 	inode    os.FileInfo
 	http     http.Server
 	end      context.CancelFunc // of requests that go on until then: events, lists
+
+	mu       sync.Mutex // guards what is begun of requests against Stop
+	stopped  bool
+	requests sync.WaitGroup
 }
 
-// closeWait is how long Close lets answers go out that are being written.
+// closeWait is how long Stop and Close let answers go out that are being written.
 const closeWait = time.Second
 
 // Listen makes the socket at path, mode 0600, and the directory for it, to serve
@@ -70,7 +75,7 @@ func Listen(path string, handler http.Handler) (*Server, error) {
 		os.Remove(temporary)
 		return nil, fmt.Errorf("cannot make the control socket: %w", err)
 	}
-	handler = notForPages(handler)
+	handler = s.untilStop(notForPages(handler))
 	life, end := context.WithCancel(context.Background())
 	s.end = end
 	s.http = http.Server{
@@ -112,10 +117,50 @@ func (s *Server) Serve() error {
 	return nil
 }
 
-// Close stops answering and removes the socket, unless another daemon has
-// taken its name since. Whoever has asked by then gets the answer: a drain of a
-// server without sessions ends it at once, and is not to look like a failure.
+// untilStop answers ErrEnding once Stop has begun.
+func (s *Server) untilStop(handler http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		stopped := s.stopped
+		if !stopped {
+			s.requests.Add(1)
+		}
+		s.mu.Unlock()
+		if stopped {
+			http.Error(w, ErrEnding.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		defer s.requests.Done()
+		handler.ServeHTTP(w, r)
+	})
+}
+
+// Stop ends the handler's work: whoever asks from now on learns that the daemon is
+// ending, ErrEnding. The socket stays, for what waits until the daemon has taken all
+// away that it holds. Whoever has asked by then gets the answer: a drain of a server
+// without sessions ends it at once, and is not to look like a failure.
+func (s *Server) Stop() {
+	s.mu.Lock()
+	s.stopped = true
+	s.mu.Unlock()
+	s.end()
+	answered := make(chan struct{})
+	go func() {
+		s.requests.Wait()
+		close(answered)
+	}()
+	patience := time.NewTimer(closeWait)
+	defer patience.Stop()
+	select {
+	case <-answered:
+	case <-patience.C:
+	}
+}
+
+// Close is Stop, and removes the socket, unless another daemon has taken its name
+// since.
 func (s *Server) Close() error {
+	s.Stop()
 	unlock, err := lockDirectory(filepath.Dir(s.path))
 	if err == nil {
 		defer unlock()
@@ -123,7 +168,6 @@ func (s *Server) Close() error {
 	if now, err := os.Lstat(s.path); err == nil && os.SameFile(now, s.inode) {
 		os.Remove(s.path)
 	}
-	s.end()
 	patience, cancel := context.WithTimeout(context.Background(), closeWait)
 	defer cancel()
 	if err = s.http.Shutdown(patience); err != nil {
