@@ -150,7 +150,7 @@ func (c *rawClient) expectReset(id handshake.NewID) {
 // Daemon killed with -9, under load: the restarted daemon answers the first packet
 // on an id of the process before with its reset, and the client is back by itself.
 func TestThreatDaemonKilled(t *testing.T) {
-	for _, mode := range [][]string{{"--mode", "xdp", "--interface", "edge0"}, {"--mode", "none"}} {
+	for _, mode := range [][]string{{"--mode", "afxdp", "--interface", "edge0"}, {"--mode", "xdp", "--interface", "edge0"}, {"--mode", "none"}} {
 		t.Run(mode[1], func(t *testing.T) {
 			b := newLabBench(t)
 			edge := b.startEdge(mode...)

@@ -4,14 +4,21 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/xdp-roam/xdp-roam/loader"
 	"github.com/xdp-roam/xdp-roam/userspace/afxdp"
 	"github.com/xdp-roam/xdp-roam/userspace/control"
 )
+
+// queueWait is how long a queue that is in use at the start may stay so: the kernel
+// frees those of a process before us a moment after its end, under load a while after.
+const queueWait = 2 * time.Second
 
 // startQueues gives the receive queues of interfaces in mode afxdp their sockets.
 // Only where that mode was asked for, and no queue at all gets one, it is an error.
@@ -23,6 +30,9 @@ func (d *edge) startQueues() error {
 		Sockets: d.instance.Maps.XSKs, Add: d.server.AddQueue, Port: d.server.Addr().Port(), Log: d.log,
 	})
 	err := d.wantQueues()
+	for end := time.Now().Add(queueWait); errors.Is(err, unix.EBUSY) && time.Now().Before(end); err = d.wantQueues() {
+		time.Sleep(10 * time.Millisecond)
+	}
 	if err == nil || d.conf.Mode != "afxdp" {
 		return nil // what is missing is in the log and in the status
 	}
