@@ -31,7 +31,6 @@ func TestLayout(t *testing.T) {
 		slot     bpf.RoamRoamSlot
 		config   bpf.RoamRoamConfig
 		listener bpf.RoamRoamListener
-		lane     bpf.RoamRoamLaneKey
 		cpu      bpf.RoamRoamCpu
 		event    bpf.RoamRoamEvent
 		trace    bpf.RoamRoamTrace
@@ -58,7 +57,6 @@ func TestLayout(t *testing.T) {
 		{"listener.port", unsafe.Offsetof(listener.Port), 16},
 		{"listener.index", unsafe.Offsetof(listener.Index), 18},
 		{"listener.flags", unsafe.Offsetof(listener.Flags), 20},
-		{"lane key", unsafe.Sizeof(lane), 8},
 		{"cpu", unsafe.Sizeof(cpu), 1216},
 		{"cpu.candidate", unsafe.Offsetof(cpu.Candidate), 1024},
 		{"cpu.slow", unsafe.Offsetof(cpu.Slow), 1088},
@@ -96,8 +94,7 @@ func TestMaps(t *testing.T) {
 		"events":    {ebpf.RingBuf, 0, 0, 256 << 10, 0},
 		"trace":     {ebpf.RingBuf, 0, 0, 1 << 20, 0},
 		"xsks":      {ebpf.XSKMap, 4, 4, 1024, 0},
-		"sockets":   {ebpf.ReusePortSockArray, 4, 8, 4096, 0},
-		"lanes":     {ebpf.Hash, 8, 4, 4096, 0},
+		"sockets":   {ebpf.ReusePortSockArray, 4, 8, 4 * 1024 * 8, 0},
 	}
 	for name, m := range spec.Maps {
 		w, ok := want[name]

@@ -67,20 +67,13 @@ struct {
 	__type(value, __u32);
 } xsks SEC(".maps");
 
-/* A socket fits one index of one SOCKARRAY, so the lanes map names the index for each lane. */
+/* UDP sockets: (group x ROAM_MAX_WORKERS + owner) x ROAM_MAX_LANES + lane. */
 struct {
 	__uint(type, BPF_MAP_TYPE_REUSEPORT_SOCKARRAY);
-	__uint(max_entries, 4096);
+	__uint(max_entries, ROAM_MAX_GROUPS * ROAM_MAX_WORKERS * ROAM_MAX_LANES);
 	__type(key, __u32);
 	__type(value, __u64);
 } sockets SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 4096);
-	__type(key, struct roam_lane_key);
-	__type(value, __u32);
-} lanes SEC(".maps");
 
 static __always_inline struct roam_config *config_get(void)
 {

@@ -95,7 +95,7 @@ func openPlane(t testing.TB, load func() (*bpf.RoamObjects, error)) *plane {
 	p.pinToCPU()
 	p.clear()
 	p.configure(func(c *bpf.RoamRoamConfig) {
-		c.Schema = 2
+		c.Schema = 3
 		c.SlotMask = testSlots - 1
 		c.ServerId = testServerID
 		c.IdKeys[0], c.IdKeys[1] = idKeys[0], idKeys[1]

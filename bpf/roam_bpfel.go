@@ -106,14 +106,6 @@ const (
 	RoamRoamLaneROAM_LANE_MAX       RoamRoamLane = 5
 )
 
-type RoamRoamLaneKey struct {
-	_        structs.HostLayout
-	Listener uint16
-	Owner    uint16
-	Lane     uint16
-	Pad      uint16
-}
-
 type RoamRoamLimits struct {
 	_                  structs.HostLayout
 	CandidateRate      uint32
@@ -251,7 +243,6 @@ const (
 	RoamMapConfig       = "config"
 	RoamMapCpus         = "cpus"
 	RoamMapEvents       = "events"
-	RoamMapLanes        = "lanes"
 	RoamMapListeners    = "listeners"
 	RoamMapSlots        = "slots"
 	RoamMapSockets      = "sockets"
@@ -316,7 +307,6 @@ type RoamMapSpecs struct {
 	Config    *ebpf.MapSpec `ebpf:"config"`
 	Cpus      *ebpf.MapSpec `ebpf:"cpus"`
 	Events    *ebpf.MapSpec `ebpf:"events"`
-	Lanes     *ebpf.MapSpec `ebpf:"lanes"`
 	Listeners *ebpf.MapSpec `ebpf:"listeners"`
 	Slots     *ebpf.MapSpec `ebpf:"slots"`
 	Sockets   *ebpf.MapSpec `ebpf:"sockets"`
@@ -355,7 +345,6 @@ type RoamMaps struct {
 	Config    *ebpf.Map `ebpf:"config"`
 	Cpus      *ebpf.Map `ebpf:"cpus"`
 	Events    *ebpf.Map `ebpf:"events"`
-	Lanes     *ebpf.Map `ebpf:"lanes"`
 	Listeners *ebpf.Map `ebpf:"listeners"`
 	Slots     *ebpf.Map `ebpf:"slots"`
 	Sockets   *ebpf.Map `ebpf:"sockets"`
@@ -368,7 +357,6 @@ func (m *RoamMaps) Close() error {
 		m.Config,
 		m.Cpus,
 		m.Events,
-		m.Lanes,
 		m.Listeners,
 		m.Slots,
 		m.Sockets,

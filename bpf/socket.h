@@ -68,15 +68,12 @@ static __always_inline __u16 reason_lane(__u32 reason)
 	}
 }
 
-static __always_inline bool lane_select(struct sk_reuseport_md *ctx, __u16 listener, __u16 owner, __u16 lane)
+/* The kernel refuses an index that is empty or holds a socket of another group. */
+static __always_inline bool lane_select(struct sk_reuseport_md *ctx, const struct roam_listener *l, __u16 owner,
+					__u16 lane)
 {
-	struct roam_lane_key key = { .listener = listener, .owner = owner, .lane = lane };
-	__u32 *found = bpf_map_lookup_elem(&lanes, &key);
-	__u32 index;
+	__u32 index = (l->index * ROAM_MAX_WORKERS + owner) * ROAM_MAX_LANES + lane;
 
-	if (!found)
-		return false;
-	index = *found;
 	return !bpf_sk_select_reuseport(ctx, &sockets, &index, 0);
 }
 
@@ -90,12 +87,12 @@ static __always_inline __u32 socket_select(struct sk_reuseport_md *ctx, const st
 {
 	__u16 lane = reason_lane(reason);
 
-	if (l && lane_select(ctx, l->index, owner, lane))
+	if (l && lane_select(ctx, l, owner, lane))
 		return reason;
 	if (lane == ROAM_LANE_FOREIGN)
 		return ROAM_REASON_FOREIGN_UNSERVED;
 	if (l)
-		lane_select(ctx, l->index, 0, ROAM_LANE_HANDSHAKE);
+		lane_select(ctx, l, 0, ROAM_LANE_HANDSHAKE);
 	return ROAM_REASON_UNSTEERED;
 }
 
@@ -106,7 +103,7 @@ static __always_inline __u32 socket_select(struct sk_reuseport_md *ctx, const st
  */
 static __always_inline int socket_drop(struct sk_reuseport_md *ctx, const struct roam_listener *l)
 {
-	return l && lane_select(ctx, l->index, 0, ROAM_LANE_SINK) ? SK_PASS : SK_DROP;
+	return l && lane_select(ctx, l, 0, ROAM_LANE_SINK) ? SK_PASS : SK_DROP;
 }
 
 /* Nobody's first byte XDP leaves to the stack; here it has come to a socket of ours. */
@@ -210,7 +207,7 @@ static __noinline int socket_fast_path(struct sk_reuseport_md *ctx)
 	if (unlikely(!slot || slot_flags(slot->control) ||
 		     !slot_path_matches(slot, f.src[0], f.src[1], f.data.udp.source)))
 		return PATH_DECLINED;
-	if (unlikely(!lane_select(ctx, l->index, slot_owner(slot->control), ROAM_LANE_MAIN)))
+	if (unlikely(!lane_select(ctx, l, slot_owner(slot->control), ROAM_LANE_MAIN)))
 		return PATH_DECLINED;
 	count(cpu, ROAM_STAGE_SOCKET, ROAM_REASON_MAIN);
 	return SK_PASS;

@@ -29,6 +29,9 @@ type socketKey struct {
 	lane  bpf.RoamRoamLane
 }
 
+// index is the socket's place in the map of group 0.
+func (k socketKey) index() uint32 { return uint32(k.owner)*8 + uint32(k.lane) }
+
 // group is a reuseport group under roam_socket: a main and a candidate socket
 // for each owner, one handshake socket, and one that no lane names.
 type group struct {
@@ -72,13 +75,10 @@ func newGroup(p *plane) *group {
 	g := &group{plane: p, sockets: map[socketKey]int{}}
 	g.extra = g.open()
 	p.must(unix.SetsockoptInt(g.extra, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_EBPF, p.objs.RoamSocket.FD()))
-	index := uint32(0)
 	register := func(k socketKey) {
 		fd := g.open()
 		g.sockets[k] = fd
-		p.must(p.objs.Sockets.Put(index, uint64(fd)))
-		p.must(p.objs.Lanes.Put(bpf.RoamRoamLaneKey{Owner: k.owner, Lane: uint16(k.lane)}, index))
-		index++
+		p.must(p.objs.Sockets.Put(k.index(), uint64(fd)))
 	}
 	for owner := range uint16(owners) {
 		register(socketKey{owner, bpf.RoamRoamLaneROAM_LANE_MAIN})
@@ -100,17 +100,12 @@ func (g *group) open() int {
 	return fd
 }
 
-// close drops every socket: the maps forget them by themselves.
+// close drops every socket: the map forgets them by itself.
 func (g *group) close() {
 	for _, fd := range g.sockets {
 		unix.Close(fd)
 	}
 	unix.Close(g.extra)
-	for owner := range uint16(owners) {
-		for lane := range uint16(bpf.RoamRoamLaneROAM_LANE_MAX) {
-			g.objs.Lanes.Delete(bpf.RoamRoamLaneKey{Owner: owner, Lane: lane})
-		}
-	}
 }
 
 // sender is a client's socket on a loopback address.
@@ -366,7 +361,6 @@ func TestSocketSink(t *testing.T) {
 // sink adds a socket that lets nothing in, or takes it away.
 func (g *group) sink(on bool) {
 	g.t.Helper()
-	const index = 99
 	key := socketKey{0, bpf.RoamRoamLaneROAM_LANE_SINK}
 	if !on {
 		unix.Close(g.sockets[key])
@@ -377,8 +371,7 @@ func (g *group) sink(on bool) {
 	nothing := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: 0}}
 	g.must(unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
 		&unix.SockFprog{Len: 1, Filter: &nothing[0]}))
-	g.must(g.objs.Sockets.Put(uint32(index), uint64(fd)))
-	g.must(g.objs.Lanes.Put(bpf.RoamRoamLaneKey{Lane: uint16(key.lane)}, uint32(index)))
+	g.must(g.objs.Sockets.Put(key.index(), uint64(fd)))
 	g.sockets[key] = fd
 }
 

@@ -12,7 +12,7 @@
 
 #include <linux/types.h>
 
-#define ROAM_SCHEMA 2
+#define ROAM_SCHEMA 3
 
 #define ROAM_MAX_CPUS 1024
 #define ROAM_MAX_LISTENERS 256 /* open-addressed table, see listeners in maps.h */
@@ -20,6 +20,9 @@
 #define ROAM_MAX_MAC1_KEYS 2   /* the server's key and, while it is rotated, the old one */
 #define ROAM_ID_KEYS 4	       /* generations of the id key: bits 28-29 of an id's first word */
 #define ROAM_COOKIE_KEYS 4     /* indexed by epoch % 4; two are valid at a time */
+#define ROAM_MAX_GROUPS 4      /* reuseport groups: the numbers that a listener can have */
+#define ROAM_MAX_WORKERS 1024  /* of a group */
+#define ROAM_MAX_LANES 8       /* sockets of a worker: room for each enum roam_lane */
 #define ROAM_XSK_QUEUES 64     /* AF_XDP sockets for each interface slot */
 #define ROAM_XSK_INTERFACES 16
 #define ROAM_TRACE_BYTES 2304  /* of a traced packet, at most */
@@ -50,6 +53,7 @@ enum roam_lane {
 	ROAM_LANE_SINK,		/* socket stage: what it drops; a socket whose filter lets nothing in */
 	ROAM_LANE_MAX,
 };
+_Static_assert(ROAM_LANE_MAX <= ROAM_MAX_LANES, "a place for each lane's socket");
 
 enum roam_reason {
 	/* passed on: not ours to judge */
@@ -187,19 +191,11 @@ enum roam_listener_flag {
 struct roam_listener {
 	__u64 addr[2];	/* IPv4-mapped, network order */
 	__u16 port;	/* network order; 0: free entry */
-	__u16 index;	/* listener number */
+	__u16 index;	/* of the group whose sockets get its packets: below ROAM_MAX_GROUPS */
 	__u32 flags;	/* enum roam_listener_flag */
 	__u64 reserved;
 };
 _Static_assert(sizeof(struct roam_listener) == 32, "listener");
-
-/* Key of the map that finds a socket's index in the SOCKARRAY. */
-struct roam_lane_key {
-	__u16 listener;
-	__u16 owner;
-	__u16 lane;	/* enum roam_lane */
-	__u16 pad;
-};
 
 struct roam_bucket {
 	__u64 tat; /* GCRA: theoretical arrival time, in ticks x rate (bucket.h); 0: full */

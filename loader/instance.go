@@ -217,7 +217,7 @@ func (i *Instance) Close() error {
 	switch {
 	case i.keepThis:
 	case i.hadKept:
-		errs = append(errs, i.Maps.Listeners.Replace(nil), i.Maps.Sockets.Clear())
+		errs = append(errs, i.Maps.Listeners.Replace(nil))
 		for name, a := range i.attached {
 			if a.ours {
 				errs = append(errs, i.detach(name))

@@ -94,7 +94,7 @@ func (m *machine) addAddr(name, cidr string) *netlink.Addr {
 
 func hasListener(i *Instance, addr string) bool {
 	return slices.ContainsFunc(i.Maps.Listeners.List(), func(l maps.Listener) bool {
-		return l.Addr == netip.MustParseAddrPort(addr) && l.Index == 4
+		return l.Addr == netip.MustParseAddrPort(addr) && l.Index == 3
 	})
 }
 
@@ -102,8 +102,8 @@ func TestWatchFollowsAddresses(t *testing.T) {
 	m := newMachine(t)
 	m.addAddr("edge0", "192.0.2.1/24")
 	i := m.open()
-	m.must(i.Listen(netip.MustParseAddrPort("[::]:7626"), 4))
-	m.must(i.Listen(netip.MustParseAddrPort("198.51.100.1:9000"), 4)) // not an address here (yet)
+	m.must(i.Listen(netip.MustParseAddrPort("[::]:7626"), 3))
+	m.must(i.Listen(netip.MustParseAddrPort("198.51.100.1:9000"), 3)) // not an address here (yet)
 	for _, addr := range []string{"192.0.2.1:7626", "[::]:7626", "198.51.100.1:9000"} {
 		if !hasListener(i, addr) {
 			t.Errorf("%s is not in %v", addr, i.Maps.Listeners.List())
@@ -128,7 +128,7 @@ func TestListenOnIPv4Alone(t *testing.T) {
 	m.addAddr("edge0", "192.0.2.1/24")
 	m.addAddr("edge0", "2001:db8::7/64")
 	i := m.open()
-	m.must(i.Listen(netip.MustParseAddrPort("0.0.0.0:7626"), 4))
+	m.must(i.Listen(netip.MustParseAddrPort("0.0.0.0:7626"), 3))
 	if !hasListener(i, "192.0.2.1:7626") || hasListener(i, "[2001:db8::7]:7626") {
 		t.Errorf("listeners of 0.0.0.0: %v", i.Maps.Listeners.List())
 	}
@@ -147,7 +147,7 @@ func TestMoreAddressesThanPlaces(t *testing.T) {
 	m.options.Log = slog.New(slog.NewTextHandler(&log, nil))
 	i := m.open()
 	m.attach(i, ModeXDP, "edge0")
-	m.must(i.Listen(netip.MustParseAddrPort("0.0.0.0:7626"), 4))
+	m.must(i.Listen(netip.MustParseAddrPort("0.0.0.0:7626"), 3))
 	if !hasListener(i, "192.0.2.1:7626") || !hasListener(i, "[::]:7626") {
 		t.Error("the interface's own address or the one for any is not among the listeners")
 	}

@@ -11,7 +11,6 @@ type (
 	slot     bpf.RoamRoamSlot
 	config   = bpf.RoamRoamConfig
 	listener bpf.RoamRoamListener
-	laneKey  = bpf.RoamRoamLaneKey
 	cpuBlock = bpf.RoamRoamCpu
 	event    = bpf.RoamRoamEvent
 	trace    = bpf.RoamRoamTrace
@@ -22,7 +21,12 @@ type (
 const (
 	// Schema is the version of all layouts. Pins of another schema are
 	// another program's.
-	Schema = 2
+	Schema = 3
 
+	// MaxGroups is the number of groups of sockets, and MaxWorkers of workers in each.
+	MaxGroups  = 4
+	MaxWorkers = 1024
+
+	maxLanes       = 8
 	listenerProbes = 8
 )

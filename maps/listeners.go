@@ -24,7 +24,7 @@ type Listener struct {
 	// for any, but only at the socket stage: XDP would also claim what
 	// this host forwards to others.
 	Addr netip.AddrPort
-	// Index names the group of sockets that serves it (Sockets.Register).
+	// Index names the group of sockets that serves it (Sockets.Register): below MaxGroups.
 	Index uint16
 	// Everywhere lets the unspecified address hold in XDP too. Only where
 	// nothing is forwarded.
@@ -89,6 +89,9 @@ func (l *Listeners) Add(n Listener) error {
 func (l *Listeners) add(n Listener) error {
 	if !n.Addr.Addr().IsValid() || n.Addr.Port() == 0 {
 		return fmt.Errorf("listener %v: it needs an address and a port", n.Addr)
+	}
+	if n.Index >= MaxGroups {
+		return fmt.Errorf("listener %v: %w: %d", n.Addr, ErrSocketRange, n.Index)
 	}
 	w := wordsOf(n.Addr)
 	e := l.lookup(w)

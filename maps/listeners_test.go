@@ -16,7 +16,7 @@ func at(s string) Listener { return Listener{Addr: netip.MustParseAddrPort(s)} }
 
 func TestListeners(t *testing.T) {
 	l := newListeners()
-	a, b, c := at("192.0.2.1:7626"), at("[2001:db8::1]:7626"), Listener{Addr: netip.MustParseAddrPort("[::]:7626"), Index: 5, Everywhere: true}
+	a, b, c := at("192.0.2.1:7626"), at("[2001:db8::1]:7626"), Listener{Addr: netip.MustParseAddrPort("[::]:7626"), Index: 3, Everywhere: true}
 	for _, n := range []Listener{a, b, c} {
 		if err := l.Add(n); err != nil {
 			t.Fatal(err)

@@ -80,6 +80,9 @@ func TestMacrosAreTheDataPlanes(t *testing.T) {
 		"ROAM_MAX_MAC1_KEYS":   MaxMAC1Keys,
 		"ROAM_XSK_INTERFACES":  XSKInterfaces,
 		"ROAM_XSK_QUEUES":      XSKQueues,
+		"ROAM_MAX_GROUPS":      MaxGroups,
+		"ROAM_MAX_WORKERS":     MaxWorkers,
+		"ROAM_MAX_LANES":       maxLanes,
 	} {
 		m := regexp.MustCompile(`(?m)^#define ` + name + `\s+(\d+)`).FindSubmatch(header)
 		if m == nil {

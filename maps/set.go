@@ -27,10 +27,9 @@ const (
 	mapTrace     = "trace"
 	mapXSKs      = "xsks"
 	mapSockets   = "sockets"
-	mapLanes     = "lanes"
 )
 
-var mapNames = []string{mapSlots, mapConfig, mapListeners, mapCPUs, mapEvents, mapTrace, mapXSKs, mapSockets, mapLanes}
+var mapNames = []string{mapSlots, mapConfig, mapListeners, mapCPUs, mapEvents, mapTrace, mapXSKs, mapSockets}
 
 // Names returns the names of an instance's maps.
 func Names() []string { return slices.Clone(mapNames) }
@@ -167,7 +166,7 @@ func newSet(raw map[string]*ebpf.Map, readOnly bool) (*Set, error) {
 	s := &Set{
 		Config:    &Config{readOnly: readOnly},
 		Listeners: &Listeners{readOnly: readOnly},
-		Sockets:   &Sockets{array: raw[mapSockets], lanes: raw[mapLanes], readOnly: readOnly},
+		Sockets:   &Sockets{array: raw[mapSockets], readOnly: readOnly},
 		XSKs:      &XSKs{m: raw[mapXSKs], readOnly: readOnly},
 		Counters:  &Counters{},
 		Sessions:  &Sessions{readOnly: readOnly},

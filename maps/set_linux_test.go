@@ -113,7 +113,6 @@ func TestPinnedSet(t *testing.T) {
 		"Replace":    r.Listeners.Replace(nil),
 		"SetLimits":  r.Config.SetLimits(Limits{}),
 		"Unregister": r.Sockets.Unregister(0, 0, LaneMain),
-		"Clear":      r.Sockets.Clear(),
 	} {
 		if !errors.Is(err, ErrReadOnly) {
 			t.Errorf("read-only %s: %v, want ErrReadOnly", name, err)
@@ -181,7 +180,7 @@ func TestOpenRefusesAnotherSchema(t *testing.T) {
 func TestFailedPinLeavesNothing(t *testing.T) {
 	dir := privateNamespaces(t)
 	s := createSet(t, 64)
-	if err := os.Mkdir(filepath.Join(dir, mapLanes), 0o700); err != nil { // the last one's name is taken
+	if err := os.Mkdir(filepath.Join(dir, mapSockets), 0o700); err != nil { // the last one's name is taken
 		t.Fatal(err)
 	}
 	if err := s.Pin(dir); err == nil {
@@ -191,7 +190,7 @@ func TestFailedPinLeavesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(entries) != 1 || entries[0].Name() != mapLanes {
+	if len(entries) != 1 || entries[0].Name() != mapSockets {
 		t.Errorf("left behind: %v", entries)
 	}
 }

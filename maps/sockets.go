@@ -5,24 +5,21 @@ package maps
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"syscall"
 
 	"github.com/cilium/ebpf"
 )
 
-// ErrSocketsFull: no index of the socket array is free.
-var ErrSocketsFull = errors.New("socket array is full")
+// ErrSocketRange: a group or a worker that the map has no place for.
+var ErrSocketRange = fmt.Errorf("sockets are for %d groups with %d workers each", MaxGroups, MaxWorkers)
 
-// Sockets tells the socket stage which UDP socket serves a lane of a worker.
-// A socket stands at one index of the kernel's array at most, so a second map
-// names the index for each (listener, owner, lane). A closed socket leaves the
-// array by itself. Any goroutine may call any method.
+// Sockets tells the socket stage which UDP socket serves a lane of a worker: each
+// has its place in the kernel's array, and one place at most. A closed socket
+// leaves the array by itself. Any goroutine may call any method.
 type Sockets struct {
-	mu       sync.Mutex
+	mu       sync.Mutex // guards program and group
 	array    *ebpf.Map
-	lanes    *ebpf.Map
 	program  *ebpf.Program   // roam_socket, once it is loaded
 	group    syscall.RawConn // that it was attached to last
 	readOnly bool
@@ -34,54 +31,33 @@ type LaneSocket struct {
 	Owner    uint16 // worker
 	Lane     Lane
 	Index    uint32 // in the socket array
-	Open     bool   // whether a socket stands there now
+	Cookie   uint64 // the kernel's name for the socket: SO_COOKIE, "sk" of `ss -e`
+}
+
+// socketIndex is a lane's place: lane_select of bpf/socket.h.
+func socketIndex(listener, owner uint16, lane Lane) (uint32, error) {
+	if listener >= MaxGroups || owner >= MaxWorkers || lane >= maxLanes {
+		return 0, fmt.Errorf("%w: listener %d, worker %d, lane %d", ErrSocketRange, listener, owner, lane)
+	}
+	return (uint32(listener)*MaxWorkers+uint32(owner))*maxLanes + uint32(lane), nil
 }
 
 // Register makes conn, a UDP socket bound with SO_REUSEPORT, the one that gets
 // the lane's packets of the owner's sessions at the listener. It takes the
-// place of another socket registered for the same.
+// place of another socket registered for the same, in one step.
 func (k *Sockets) Register(listener, owner uint16, lane Lane, conn syscall.RawConn) error {
 	if k.readOnly {
 		return ErrReadOnly
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	key := laneKey{Listener: listener, Owner: owner, Lane: uint16(lane)}
-	var old uint32
-	replaces := k.lanes.Lookup(&key, &old) == nil
-
-	var index uint32
-	if err := control(conn, func(fd int) (err error) {
-		index, err = k.insert(fd)
+	index, err := socketIndex(listener, owner, lane)
+	if err != nil {
 		return err
+	}
+	if err := control(conn, func(fd int) error {
+		value := uint64(fd)
+		return k.array.Update(&index, &value, ebpf.UpdateAny)
 	}); err != nil {
 		return fmt.Errorf("registering the %v socket of worker %d: %w", lane, owner, err)
-	}
-	if err := k.lanes.Update(&key, &index, ebpf.UpdateAny); err != nil {
-		return errors.Join(fmt.Errorf("registering the %v socket of worker %d: %w", lane, owner, err), k.remove(index))
-	}
-	if replaces {
-		return k.remove(old)
-	}
-	return nil
-}
-
-// insert puts a socket at the first free index.
-func (k *Sockets) insert(fd int) (uint32, error) {
-	value := uint64(fd)
-	for index := range k.array.MaxEntries() {
-		err := k.array.Update(&index, &value, ebpf.UpdateNoExist)
-		if !errors.Is(err, ebpf.ErrKeyExist) {
-			return index, err
-		}
-	}
-	return 0, fmt.Errorf("%w: %d sockets", ErrSocketsFull, k.array.MaxEntries())
-}
-
-// remove frees an index; one that its socket has left by closing is no error.
-func (k *Sockets) remove(index uint32) error {
-	if err := k.array.Delete(&index); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-		return fmt.Errorf("freeing index %d of the socket array: %w", index, err)
 	}
 	return nil
 }
@@ -91,75 +67,34 @@ func (k *Sockets) Unregister(listener, owner uint16, lane Lane) error {
 	if k.readOnly {
 		return ErrReadOnly
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.unregister(laneKey{Listener: listener, Owner: owner, Lane: uint16(lane)})
-}
-
-func (k *Sockets) unregister(key laneKey) error {
-	var index uint32
-	if err := k.lanes.Lookup(&key, &index); err != nil {
-		if errors.Is(err, ebpf.ErrKeyNotExist) {
-			return nil
-		}
-		return fmt.Errorf("looking up a lane: %w", err)
+	index, err := socketIndex(listener, owner, lane)
+	if err != nil {
+		return err
 	}
-	if err := k.lanes.Delete(&key); err != nil {
-		return fmt.Errorf("removing a lane: %w", err)
+	if err := k.array.Delete(&index); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("taking the %v socket of worker %d out: %w", lane, owner, err)
 	}
-	return k.remove(index)
-}
-
-// Clear takes every socket out. A process that adopts the maps of one that
-// crashed calls it first: their sockets are closed, their lanes lead nowhere.
-func (k *Sockets) Clear() error {
-	if k.readOnly {
-		return ErrReadOnly
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	var errs []error
-	var keys []laneKey
-	var key laneKey
-	var index uint32
-	entries := k.lanes.Iterate()
-	for entries.Next(&key, &index) {
-		keys = append(keys, key)
-	}
-	errs = append(errs, entries.Err())
-	for _, key := range keys {
-		errs = append(errs, k.unregister(key))
-	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // List returns the registered sockets by listener, owner and lane.
 func (k *Sockets) List() ([]LaneSocket, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
 	var list []LaneSocket
-	var key laneKey
-	var index uint32
-	entries := k.lanes.Iterate()
-	for entries.Next(&key, &index) {
+	for index := range k.array.MaxEntries() {
 		var cookie uint64
+		err := k.array.Lookup(&index, &cookie)
+		if errors.Is(err, ebpf.ErrKeyNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading place %d of the sockets: %w", index, err)
+		}
+		worker := index / maxLanes
 		list = append(list, LaneSocket{
-			Listener: key.Listener, Owner: key.Owner, Lane: Lane(key.Lane), Index: index,
-			Open: k.array.Lookup(&index, &cookie) == nil,
+			Listener: uint16(worker / MaxWorkers), Owner: uint16(worker % MaxWorkers), Lane: Lane(index % maxLanes),
+			Index: index, Cookie: cookie,
 		})
 	}
-	if err := entries.Err(); err != nil {
-		return nil, fmt.Errorf("reading the lanes: %w", err)
-	}
-	slices.SortFunc(list, func(a, b LaneSocket) int {
-		if c := int(a.Listener) - int(b.Listener); c != 0 {
-			return c
-		}
-		if c := int(a.Owner) - int(b.Owner); c != 0 {
-			return c
-		}
-		return int(a.Lane) - int(b.Lane)
-	})
 	return list, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -156,27 +157,35 @@ func TestSocketsSteer(t *testing.T) {
 	}
 	sockets["handshake"].Close()
 	list, err := s.Sockets.List()
-	if err != nil || len(list) != 4 {
+	if err != nil {
 		t.Fatalf("List: %+v, %v", list, err)
 	}
-	for _, l := range list {
-		if want := l.Lane != LaneHandshake; l.Open != want || l.Listener != 2 {
-			t.Errorf("%+v, want open %v", l, want)
+	// The closed one has left by itself; the replaced one's place is free for it elsewhere.
+	if want := []LaneSocket{lanePlace(0, LaneMain), lanePlace(1, LaneMain), lanePlace(1, LaneCandidate)}; !slices.EqualFunc(list, want, samePlace) {
+		t.Errorf("List: %+v, want %+v", list, want)
+	}
+	if err := s.Sockets.Register(2, MaxWorkers-1, LaneSink, rawConn(t, sockets["main 0"])); err != nil {
+		t.Errorf("registering the replaced one for another lane: %v", err)
+	}
+	if list, err := s.Sockets.List(); err != nil || len(list) != 4 || !samePlace(list[3], lanePlace(MaxWorkers-1, LaneSink)) {
+		t.Errorf("List: %+v, %v", list, err)
+	}
+	for range 2 { // none is no error
+		if err := s.Sockets.Unregister(2, 0, LaneMain); err != nil {
+			t.Error(err)
 		}
 	}
-	if err := s.Sockets.Clear(); err != nil {
-		t.Fatal(err)
+	if err := s.Sockets.Register(2, 0, LaneCandidate, rawConn(t, spare)); err != nil {
+		t.Errorf("registering an unregistered one: %v", err)
 	}
-	if list, err := s.Sockets.List(); err != nil || len(list) != 0 {
-		t.Errorf("after Clear: %+v, %v", list, err)
-	}
-	// Clear has freed the indices: the sockets can be registered again.
-	if err := s.Sockets.Register(2, 0, LaneMain, rawConn(t, spare)); err != nil {
-		t.Errorf("registering again: %v", err)
-	}
-	if err := s.Sockets.Unregister(2, 0, LaneMain); err != nil {
-		t.Error(err)
-	}
+}
+
+func lanePlace(owner uint16, lane Lane) LaneSocket {
+	return LaneSocket{Listener: 2, Owner: owner, Lane: lane}
+}
+
+func samePlace(a, b LaneSocket) bool {
+	return a.Listener == b.Listener && a.Owner == b.Owner && a.Lane == b.Lane && a.Cookie != 0
 }
 
 // A drop at the socket stage is silent with a sink. (Without one the kernel
@@ -242,6 +251,14 @@ func TestRegisterRefusesAnUnboundSocket(t *testing.T) {
 	c := listenReuseport(t, "127.0.0.1:7626")
 	if err := s.Sockets.Register(0, 0, LaneMain, rawConn(t, c)); err != nil {
 		t.Fatal(err)
+	}
+	for _, out := range []error{
+		s.Sockets.Register(MaxGroups, 0, LaneMain, rawConn(t, c)), s.Sockets.Register(0, MaxWorkers, LaneMain, rawConn(t, c)),
+		s.Sockets.Unregister(0, 0, maxLanes), s.Listeners.Add(Listener{Addr: netip.MustParseAddrPort("127.0.0.1:7626"), Index: MaxGroups}),
+	} {
+		if !errors.Is(out, ErrSocketRange) {
+			t.Errorf("beyond the map: %v, want ErrSocketRange", out)
+		}
 	}
 	// One socket, two lanes: the kernel has one index for it.
 	if err := s.Sockets.Register(0, 0, LaneCandidate, rawConn(t, c)); !errors.Is(err, unix.EBUSY) {

@@ -53,9 +53,11 @@ func (b *labBench) checkMaps(sessions []control.Session) {
 	if !slices.ContainsFunc(listeners, func(l listenerItem) bool { return l.Address == want && l.Stages == "xdp,socket" }) {
 		b.t.Errorf("listeners: %+v, want %s among them", listeners, want)
 	}
-	lanes := items[laneItem](b, "map", "dump", "lanes")
-	if len(lanes) < 3 || slices.ContainsFunc(lanes, func(l laneItem) bool { return !l.Open }) {
-		b.t.Errorf("lanes: %+v", lanes)
+	sockets := items[socketItem](b, "map", "dump", "sockets")
+	for _, lane := range []string{"main", "candidate", "handshake", "sink"} {
+		if !slices.ContainsFunc(sockets, func(s socketItem) bool { return s.Lane == lane && s.Owner == 0 && s.Cookie != "" }) {
+			b.t.Errorf("sockets: %+v, want one for lane %s", sockets, lane)
+		}
 	}
 	config := items[configItem](b, "map", "dump", "config")
 	if len(config) != 1 || config[0].Slots != 4096 || config[0].CookiePolicy != "auto" || len(config[0].CookieEpochs) < 2 || config[0].MAC1Keys != 1 {

@@ -121,7 +121,7 @@ numbers. It needs no daemon and changes nothing.`,
 			}
 			for _, name := range maps.Names() {
 				if name == args[0] {
-					return usage("map %s has nothing to decode: it is a ring or holds sockets; the others are %s", name, strings.Join(names, ", "))
+					return usage("map %s has nothing to decode: it is a ring or holds AF_XDP sockets; the others are %s", name, strings.Join(names, ", "))
 				}
 			}
 			return usage("there is no map %q; the maps are %s", args[0], strings.Join(names, ", "))

@@ -24,7 +24,7 @@ var dumps = []struct {
 	{"config", dumpConfig},
 	{"listeners", dumpListeners},
 	{"cpus", dumpCounters},
-	{"lanes", dumpLanes},
+	{"sockets", dumpSockets},
 }
 
 // slotItem is one live slot of the session table: one id of a session.
@@ -168,30 +168,32 @@ func dumpListeners(e *env, set *maps.Set) error {
 	})
 }
 
-type laneItem struct {
+type socketItem struct {
 	Listener uint16 `json:"listener"`
 	Owner    uint16 `json:"owner"`
 	Lane     string `json:"lane"`
 	Index    uint32 `json:"index"`
-	// Open is whether a socket stands there now.
-	Open bool `json:"open"`
+	// Cookie is the kernel's name for the socket, as `ss -e` shows it (sk).
+	Cookie string `json:"cookie"`
 }
 
-func dumpLanes(e *env, set *maps.Set) error {
+func dumpSockets(e *env, set *maps.Set) error {
 	list, err := set.Sockets.List()
 	if err != nil {
 		return err
 	}
-	var items []laneItem
+	var items []socketItem
 	for _, l := range list {
-		items = append(items, laneItem{Listener: l.Listener, Owner: l.Owner, Lane: l.Lane.String(), Index: l.Index, Open: l.Open})
+		items = append(items, socketItem{
+			Listener: l.Listener, Owner: l.Owner, Lane: l.Lane.String(), Index: l.Index, Cookie: strconv.FormatUint(l.Cookie, 16),
+		})
 	}
-	return show(e, "Lane", items, []column[laneItem]{
-		{name: "listener", value: func(l laneItem) string { return fmt.Sprint(l.Listener) }},
-		{name: "owner", value: func(l laneItem) string { return fmt.Sprint(l.Owner) }},
-		{name: "lane", value: func(l laneItem) string { return l.Lane }},
-		{name: "index", value: func(l laneItem) string { return fmt.Sprint(l.Index) }},
-		{name: "open", value: func(l laneItem) string { return fmt.Sprint(l.Open) }},
+	return show(e, "Socket", items, []column[socketItem]{
+		{name: "listener", value: func(l socketItem) string { return fmt.Sprint(l.Listener) }},
+		{name: "owner", value: func(l socketItem) string { return fmt.Sprint(l.Owner) }},
+		{name: "lane", value: func(l socketItem) string { return l.Lane }},
+		{name: "index", value: func(l socketItem) string { return fmt.Sprint(l.Index) }},
+		{name: "cookie", value: func(l socketItem) string { return l.Cookie }},
 	})
 }
 

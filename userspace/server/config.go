@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"net/netip"
 	"runtime"
 
@@ -20,7 +19,7 @@ import (
 type Config struct {
 	// Listen is the UDP address; the default is [::]:7626, both families.
 	Listen netip.AddrPort
-	// Workers is the number of workers, each with its own sockets; default GOMAXPROCS.
+	// Workers is the number of workers, each with its own sockets: at most maps.MaxWorkers; default GOMAXPROCS.
 	Workers int
 	// Static is the server's identity, PSK a secret shared with every client (zero: none).
 	Static handshake.PrivateKey
@@ -100,10 +99,10 @@ func (c Config) withDefaults() (Config, error) {
 		c.Listen = netip.AddrPortFrom(netip.IPv6Unspecified(), wire.DefaultPort)
 	}
 	if c.Workers == 0 {
-		c.Workers = runtime.GOMAXPROCS(0)
+		c.Workers = min(runtime.GOMAXPROCS(0), maps.MaxWorkers)
 	}
-	if c.Workers < 0 || c.Workers > math.MaxUint16 {
-		return c, fmt.Errorf("%w: %d workers: give 1 to %d, or 0 for one a CPU", ErrConfig, c.Workers, math.MaxUint16)
+	if c.Workers < 0 || c.Workers > maps.MaxWorkers {
+		return c, fmt.Errorf("%w: %d workers: give 1 to %d, or 0 for one a CPU", ErrConfig, c.Workers, maps.MaxWorkers)
 	}
 	if c.Params.IdleTimeout < 0 {
 		return c, fmt.Errorf("%w: idle timeout %v is negative", ErrConfig, c.Params.IdleTimeout)

@@ -63,9 +63,6 @@ func (srv *Server) prepareDataPlane() (*maps.Sessions, error) {
 // registerSockets lets the data plane choose among the sockets.
 func (srv *Server) registerSockets() error {
 	set := srv.cfg.Maps
-	if err := set.Sockets.Clear(); err != nil {
-		return fmt.Errorf("free the sockets of the process before: %w", err)
-	}
 	for i, r := range srv.readers {
 		raw, err := r.conn.SyscallConn()
 		if err != nil {

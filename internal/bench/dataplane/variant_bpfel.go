@@ -20,7 +20,6 @@ const (
 	variantMapCpus         = "cpus"
 	variantMapEvents       = "events"
 	variantMapHash         = "hash"
-	variantMapLanes        = "lanes"
 	variantMapListeners    = "listeners"
 	variantMapSlots        = "slots"
 	variantMapSockets      = "sockets"
@@ -85,7 +84,6 @@ type variantMapSpecs struct {
 	Cpus      *ebpf.MapSpec `ebpf:"cpus"`
 	Events    *ebpf.MapSpec `ebpf:"events"`
 	Hash      *ebpf.MapSpec `ebpf:"hash"`
-	Lanes     *ebpf.MapSpec `ebpf:"lanes"`
 	Listeners *ebpf.MapSpec `ebpf:"listeners"`
 	Slots     *ebpf.MapSpec `ebpf:"slots"`
 	Sockets   *ebpf.MapSpec `ebpf:"sockets"`
@@ -126,7 +124,6 @@ type variantMaps struct {
 	Cpus      *ebpf.Map `ebpf:"cpus"`
 	Events    *ebpf.Map `ebpf:"events"`
 	Hash      *ebpf.Map `ebpf:"hash"`
-	Lanes     *ebpf.Map `ebpf:"lanes"`
 	Listeners *ebpf.Map `ebpf:"listeners"`
 	Slots     *ebpf.Map `ebpf:"slots"`
 	Sockets   *ebpf.Map `ebpf:"sockets"`
@@ -140,7 +137,6 @@ func (m *variantMaps) Close() error {
 		m.Cpus,
 		m.Events,
 		m.Hash,
-		m.Lanes,
 		m.Listeners,
 		m.Slots,
 		m.Sockets,

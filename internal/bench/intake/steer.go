@@ -84,5 +84,5 @@ func (b *bench) steer(conn netio.Conn) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(b.set.Sockets.Clear(), b.set.Sockets.Register(0, 0, maps.LaneMain, raw), b.set.Sockets.Attach(raw))
+	return errors.Join(b.set.Sockets.Register(0, 0, maps.LaneMain, raw), b.set.Sockets.Attach(raw))
 }
