@@ -176,11 +176,8 @@ static __always_inline const struct roam_listener *fast_listener(const struct fa
 	return l ? l : listener_find(f->dst[0], f->dst[1], port, ROAM_STAGE_SOCKET);
 }
 
-/*
- * A DATA packet: an established session's, or one with a made-up id. A function of its
- * own, so that the slow path's calls do not stack on its frame (512 bytes on Linux 6.1).
- */
-static __noinline int socket_fast_path(struct sk_reuseport_md *ctx)
+/* A DATA packet: an established session's, or one with a made-up id. */
+static __always_inline int socket_fast_path(struct sk_reuseport_md *ctx)
 {
 	const struct roam_listener *l;
 	struct fast_datagram f;

@@ -19,7 +19,8 @@ static __always_inline __u64 count(struct roam_cpu *cpu, __u32 stage, __u32 reas
 	__u64 *n, before;
 
 	/* The compiler knows every reason there is and would drop the mask; the verifier does not. */
-	asm volatile("" : "+r"(reason));
+	if (!__builtin_constant_p(reason))
+		asm volatile("" : "+r"(reason));
 	n = &cpu->packets[stage == ROAM_STAGE_SOCKET][reason & (ROAM_REASON_MAX - 1)];
 	before = *n;
 	*n = before + 1;
