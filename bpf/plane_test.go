@@ -98,7 +98,7 @@ func openPlane(t testing.TB, load func() (*bpf.RoamObjects, error)) *plane {
 		c.Schema = 3
 		c.SlotMask = testSlots - 1
 		c.ServerId = testServerID
-		c.IdKeys[0], c.IdKeys[1] = idKeys[0], idKeys[1]
+		c.IdKeys[0], c.IdKeys[1] = schedule(idKeys[0]), schedule(idKeys[1])
 		c.CookiePolicy = uint8(bpf.RoamRoamCookiePolicyROAM_COOKIE_NEVER)
 		c.Limits = bpf.RoamRoamLimits{
 			CandidateBurst: plenty, SlotCandidateBurst: plenty, HandshakeBurst: plenty, UncookiedBurst: plenty,

@@ -33,7 +33,7 @@ type RoamRoamConfig struct {
 	ServerId     uint16
 	CookiePolicy uint8
 	Pad          uint8
-	IdKeys       [4]RoamRoamSipkey
+	IdKeys       [4]RoamRoamIdKey
 	Mac1Keys     [2]RoamRoamSipkey
 	CookieKeys   [4]RoamRoamCookieKey
 	Limits       RoamRoamLimits
@@ -84,6 +84,14 @@ type RoamRoamEvent struct {
 	Length  uint16
 	Ifindex uint32
 	Pad     uint32
+}
+
+type RoamRoamIdKey struct {
+	_  structs.HostLayout
+	V0 uint64
+	V1 uint64
+	V2 uint64
+	V3 uint64
 }
 
 type RoamRoamKind uint32

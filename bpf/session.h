@@ -38,13 +38,12 @@ static __always_inline __u8 slot_flags(__u64 control)
 /* Is the id one that this server's key made? A generation without a key made none. */
 static __always_inline bool id_is_ours(const struct roam_config *cfg, __u64 id0, __u64 id1)
 {
-	const struct roam_sipkey *key = &cfg->id_keys[(__u32)id0 >> ID_GENERATION_SHIFT & (ROAM_ID_KEYS - 1)];
+	const struct roam_id_key *key = &cfg->id_keys[(__u32)id0 >> ID_GENERATION_SHIFT & (ROAM_ID_KEYS - 1)];
 	struct sip s;
 
-	if (unlikely(!sip_key_set(key)))
+	if (unlikely(!(key->v2 | key->v3)))
 		return false;
-	sip_init(&s, key);
-	sip13_word(&s, id0);
+	sip13_begin(&s, key, id0);
 	sip13_word(&s, SIP_LAST(12, (__u32)id1));
 	return (__u32)(id1 >> 32) == ((__u32)sip13_end(&s) ^ cfg->server_id);
 }

@@ -34,11 +34,16 @@ static __always_inline void sip_init(struct sip *s, const struct roam_sipkey *ke
 	s->v3 = k1 ^ 0x7465646279746573ULL;
 }
 
-static __always_inline void sip_round(struct sip *s)
+/* In the first round no input reaches these two: it can be done once for a key. */
+static __always_inline void sip_round_begin(struct sip *s)
 {
 	s->v0 += s->v1;
 	s->v1 = rotl(s->v1, 13) ^ s->v0;
 	s->v0 = rotl(s->v0, 32);
+}
+
+static __always_inline void sip_round_end(struct sip *s)
+{
 	s->v2 += s->v3;
 	s->v3 = rotl(s->v3, 16) ^ s->v2;
 	s->v0 += s->v3;
@@ -48,8 +53,25 @@ static __always_inline void sip_round(struct sip *s)
 	s->v2 = rotl(s->v2, 32);
 }
 
+static __always_inline void sip_round(struct sip *s)
+{
+	sip_round_begin(s);
+	sip_round_end(s);
+}
+
 /* The last word carries the input's length in its top byte. */
 #define SIP_LAST(bytes, word) ((__u64)(bytes) << 56 | (word))
+
+/* Key and first word. */
+static __always_inline void sip13_begin(struct sip *s, const struct roam_id_key *key, __u64 word)
+{
+	s->v0 = key->v0;
+	s->v1 = key->v1;
+	s->v2 = key->v2;
+	s->v3 = key->v3 ^ word;
+	sip_round_end(s);
+	s->v0 ^= word;
+}
 
 static __always_inline void sip13_word(struct sip *s, __u64 word)
 {

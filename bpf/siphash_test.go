@@ -49,6 +49,16 @@ func sipHash(c, d int, key bpf.RoamRoamSipkey, in []byte) uint64 {
 	return v[0] ^ v[1] ^ v[2] ^ v[3]
 }
 
+// schedule is a key as the config has it: struct roam_id_key.
+func schedule(key bpf.RoamRoamSipkey) bpf.RoamRoamIdKey {
+	v0, v1 := key.K0^0x736f6d6570736575, key.K1^0x646f72616e646f6d
+	v0 += v1
+	return bpf.RoamRoamIdKey{
+		V0: bits.RotateLeft64(v0, 32), V1: bits.RotateLeft64(v1, 13) ^ v0,
+		V2: key.K0 ^ 0x6c7967656e657261, V3: key.K1 ^ 0x7465646279746573,
+	}
+}
+
 func sip13(key bpf.RoamRoamSipkey, in []byte) uint64 { return sipHash(1, 3, key, in) }
 
 // The reference is itself checked against a published implementation, where
@@ -83,7 +93,12 @@ func TestTagAgainstGo(t *testing.T) {
 			keys[i] = bpf.RoamRoamSipkey{K0: r.Uint64(), K1: r.Uint64()}
 		}
 		serverID := uint16(r.Uint32())
-		p.configure(func(c *bpf.RoamRoamConfig) { c.IdKeys, c.ServerId = keys, serverID })
+		p.configure(func(c *bpf.RoamRoamConfig) {
+			c.ServerId = serverID
+			for i, key := range keys {
+				c.IdKeys[i] = schedule(key)
+			}
+		})
 
 		var id sessionID
 		copy(id[:], randomBytes(r, 12))

@@ -136,6 +136,14 @@ struct roam_sipkey {
 	__u64 k0, k1;
 };
 
+/*
+ * The key of ids as SipHash-1-3 goes on from it: the state after the initialization
+ * and the part of the first round that no input reaches (sip_round_begin).
+ */
+struct roam_id_key {
+	__u64 v0, v1, v2, v3;
+};
+
 struct roam_cookie_key {
 	struct roam_sipkey key;
 	__u32 epoch;	/* Unix time / 60 that the key is for; 0: none */
@@ -172,7 +180,7 @@ struct roam_config {
 	__u16 server_id;	/* 0: single server */
 	__u8 cookie_policy;	/* enum roam_cookie_policy */
 	__u8 pad;
-	struct roam_sipkey id_keys[ROAM_ID_KEYS];	/* SipHash-1-3; zero: generation not in use, its ids are forged */
+	struct roam_id_key id_keys[ROAM_ID_KEYS];	/* zero: generation not in use, its ids are forged */
 	struct roam_sipkey mac1_keys[ROAM_MAX_MAC1_KEYS]; /* zero: none */
 	struct roam_cookie_key cookie_keys[ROAM_COOKIE_KEYS];
 	struct roam_limits limits;

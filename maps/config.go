@@ -80,7 +80,7 @@ func (c *Config) setIDKeys(k *idKeys) error {
 	return c.write(func(e *config) {
 		e.ServerId = k.serverID
 		for i, k := range k.keys {
-			e.IdKeys[i].K0, e.IdKeys[i].K1 = k.k0, k.k1
+			e.IdKeys[i] = k.schedule()
 		}
 	})
 }
@@ -180,7 +180,7 @@ func (c *Config) Read() ConfigInfo {
 		},
 	}
 	for i, k := range e.IdKeys {
-		if k.K0|k.K1 != 0 {
+		if k.V2|k.V3 != 0 {
 			info.IDKeys = append(info.IDKeys, i)
 		}
 	}

@@ -5,6 +5,8 @@ package maps
 import (
 	"encoding/binary"
 	"math/bits"
+
+	"github.com/xdp-roam/xdp-roam/bpf"
 )
 
 // ID is a session id as it stands on the wire: opaque to clients, while to the
@@ -61,11 +63,27 @@ func idWord(id *ID) uint32 { return binary.LittleEndian.Uint32(id[0:4]) }
 // Generation returns the number of the key that an id of ours was made with.
 func Generation(id ID) uint8 { return uint8(idWord(&id) >> generationShift & generationMask) }
 
-// sipKey is a SipHash key as two little-endian words, as in roam_sipkey.
+// sipKey is a SipHash key as two little-endian words.
 type sipKey struct{ k0, k1 uint64 }
 
 func newSipKey(key [16]byte) sipKey {
 	return sipKey{binary.LittleEndian.Uint64(key[0:8]), binary.LittleEndian.Uint64(key[8:16])}
+}
+
+// schedule is the key as the data plane goes on from it: roam_id_key.
+func (k sipKey) schedule() bpf.RoamRoamIdKey {
+	if k.unused() {
+		return bpf.RoamRoamIdKey{}
+	}
+	v0, v1, v2, v3 := k.state()
+	v0 += v1
+	v1 = bits.RotateLeft64(v1, 13) ^ v0
+	return bpf.RoamRoamIdKey{V0: bits.RotateLeft64(v0, 32), V1: v1, V2: v2, V3: v3}
+}
+
+// state is SipHash's before any input.
+func (k sipKey) state() (v0, v1, v2, v3 uint64) {
+	return k.k0 ^ 0x736f6d6570736575, k.k1 ^ 0x646f72616e646f6d, k.k0 ^ 0x6c7967656e657261, k.k1 ^ 0x7465646279746573
 }
 
 // unused reports the all-zero key, which stands for "no key" in the config map.
@@ -84,10 +102,7 @@ func (k sipKey) tag(id *ID, serverID uint16) uint32 {
 // with the length in its top byte. The id's tag is all that we need of it, so
 // there is no loop over longer input.
 func (k sipKey) sum13(m0, m1 uint64) uint64 {
-	v0 := k.k0 ^ 0x736f6d6570736575
-	v1 := k.k1 ^ 0x646f72616e646f6d
-	v2 := k.k0 ^ 0x6c7967656e657261
-	v3 := k.k1 ^ 0x7465646279746573
+	v0, v1, v2, v3 := k.state()
 
 	v3 ^= m0
 	v0, v1, v2, v3 = sipRound(v0, v1, v2, v3)

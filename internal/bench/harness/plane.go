@@ -52,7 +52,7 @@ func (h *Harness) ConfigurePlane(change func(c *bpf.RoamRoamConfig)) error {
 			HandshakeRate: 1 << 24, HandshakeBurst: 1 << 24, EventRate: 100, EventBurst: 100,
 		},
 	}
-	cfg.IdKeys[0] = IDKey
+	cfg.IdKeys[0] = schedule(IDKey)
 	if change != nil {
 		change(&cfg)
 	}

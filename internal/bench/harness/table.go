@@ -27,6 +27,15 @@ func Mapped(a netip.Addr) [2]uint64 {
 // NetworkOrder turns a port round.
 func NetworkOrder(port uint16) uint16 { return bits.ReverseBytes16(port) }
 
+// schedule is a key as the data plane has it: struct roam_id_key.
+func schedule(k bpf.RoamRoamSipkey) bpf.RoamRoamIdKey {
+	v0, v1 := k.K0^0x736f6d6570736575, k.K1^0x646f72616e646f6d
+	v0 += v1
+	return bpf.RoamRoamIdKey{
+		V0: bits.RotateLeft64(v0, 32), V1: bits.RotateLeft64(v1, 13) ^ v0, V2: k.K0 ^ 0x6c7967656e657261, V3: k.K1 ^ 0x7465646279746573,
+	}
+}
+
 // tag is SipHash-1-3 of an id's first twelve bytes.
 func tag(w0, w1 uint64) uint32 {
 	v0, v1 := IDKey.K0^0x736f6d6570736575, IDKey.K1^0x646f72616e646f6d
