@@ -41,8 +41,12 @@ func TestRows(t *testing.T) {
 	got := map[int]int{}
 	for _, row := range r.Rows {
 		got[row.Row]++
-		if len(row.Runs) != o.Pairs {
-			t.Errorf("row %d has %d runs, want %d", row.Row, len(row.Runs), o.Pairs)
+		want := o.Pairs
+		if row.Row == 5 {
+			want *= dropRounds
+		}
+		if len(row.Runs) != want {
+			t.Errorf("row %d has %d runs, want %d", row.Row, len(row.Runs), want)
 		}
 	}
 	for row, n := range map[int]int{1: 1, 2: 1, 3: 1, 4: 1, 5: 1, 6: 2} {
@@ -50,7 +54,7 @@ func TestRows(t *testing.T) {
 			t.Errorf("row %d is there %d times, want %d", row, got[row], n)
 		}
 	}
-	if len(r.Asides) != 1 {
+	if len(r.Asides) != 2 { // of rows 3 and 4
 		t.Errorf("asides: %+v", r.Asides)
 	}
 }

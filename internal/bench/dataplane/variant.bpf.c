@@ -3,12 +3,13 @@
 /*
  * The data plane's fast path with another way to find the session: the product's
  * slot table, a BPF hash map with the same 16-byte ids as keys and the same values,
- * or none at all (always the first slot), which is what the others are net of. Or
- * with the slot table and no tag in the ids: what is made up is found out by looking.
+ * one load of the slot's first word and then always the first slot, which is the least
+ * that any table of that size can cost; or none at all, which is what the others are net
+ * of. Or with the slot table and no tag in the ids: what is made up is found out by looking.
  */
 #include "session.h"
 
-enum variant { VARIANT_SLOT, VARIANT_HASH, VARIANT_NONE, VARIANT_UNTAGGED };
+enum variant { VARIANT_SLOT, VARIANT_HASH, VARIANT_LOAD, VARIANT_NONE, VARIANT_UNTAGGED };
 
 volatile const __u32 variant = VARIANT_SLOT;
 
@@ -26,11 +27,18 @@ struct {
 static __always_inline struct roam_slot *variant_find(const struct roam_config *cfg, __u64 id0, __u64 id1, __u8 kind)
 {
 	struct variant_id id = { { id0, id1 } };
+	__u32 index = (__u32)id0 & cfg->slot_mask;
+	struct roam_slot *slot;
 	__u32 zero = 0;
 
 	if (variant == VARIANT_HASH)
 		return bpf_map_lookup_elem(&hash, &id);
-	if (variant == VARIANT_NONE)
+	if (variant == VARIANT_LOAD) {
+		slot = bpf_map_lookup_elem(&slots, &index);
+		if (!slot || READ_ONCE(slot->id[0]) != id0)
+			return NULL;
+	}
+	if (variant == VARIANT_LOAD || variant == VARIANT_NONE)
 		return bpf_map_lookup_elem(&slots, &zero);
 	return slot_find(cfg, id0, id1, kind);
 }
