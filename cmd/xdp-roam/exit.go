@@ -120,6 +120,8 @@ func (e *env) report(err error) int {
 	switch {
 	case errors.Is(err, control.ErrPathTooLong):
 		item.Fix = "--control PATH names a shorter one"
+	case errors.Is(err, control.ErrEnding) && item.Fix == "":
+		item.Fix = "wait a moment; " + startDaemon
 	case errors.Is(err, control.ErrNotRunning) && item.Fix == "":
 		item.Fix = startDaemon
 	}
