@@ -13,7 +13,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The product needs no C compiler: the BPF objects are committed, the Go is pure.
 export CGO_ENABLED = 0
 
-.PHONY: all tools build demo test test-load race fuzz lint vet fmt-check cross generate generate-check bench bench-xdp bench-rx bench-socket bench-crypto bench-control bench-roam bench-docs bench-list profile test-apps apps-docs test-kernels man completions sbom package release test-package clean help
+.PHONY: all tools build demo test test-load race fuzz lint vet fmt-check cross generate generate-check bench bench-xdp bench-rx bench-socket bench-crypto bench-control bench-roam bench-docs bench-list profile test-apps apps-docs test-kernels man completions sbom package container release test-package clean help
 
 all: build
 
@@ -160,10 +160,10 @@ EPOCH = $(shell git log -1 --format=%ct)
 dist/%: export VERSION := $(VERSION)
 dist/%: export COMMIT := $(COMMIT)$(DIRTY)
 dist/%: export DATE := $(DATE)
-release package: export VERSION := $(VERSION)
-release package: export COMMIT := $(COMMIT)$(DIRTY)
-release package: export DATE := $(DATE)
-release package: export SOURCE_DATE_EPOCH = $(EPOCH)
+release package container: export VERSION := $(VERSION)
+release package container: export COMMIT := $(COMMIT)$(DIRTY)
+release package container: export DATE := $(DATE)
+release package container: export SOURCE_DATE_EPOCH = $(EPOCH)
 
 dist/$(ARCH)/xdp-roam: FORCE
 	@mkdir -p $(@D)
@@ -190,6 +190,12 @@ sbom: dist/$(ARCH)/xdp-roam
 ## package: the Debian package and its SBOM, into dist/ (ARCH=arm64 for another machine's)
 package: dist/$(ARCH)/xdp-roam man completions sbom
 	ARCH=$(ARCH) $(GO) run $(NFPM) package --config packaging/nfpm.yaml --packager deb --target dist/
+
+## container: the image of packaging/Containerfile around the program of dist/, without a base image or a network, into dist/ (buildah)
+container: dist/$(ARCH)/xdp-roam
+	@command -v buildah >/dev/null || { echo "make container: no buildah: apt-get install buildah"; exit 1; }
+	buildah build --isolation chroot --pull-never --arch $(ARCH) --timestamp $(EPOCH) --build-context build=dist/$(ARCH) -t xdp-roam:$(VERSION) -f packaging/Containerfile .
+	buildah push xdp-roam:$(VERSION) oci-archive:dist/xdp-roam_$(VERSION)_$(ARCH).oci.tar
 
 ## release: build the package twice, in another directory with an empty cache, and compare
 release: package

@@ -74,7 +74,7 @@ func TestUnit(t *testing.T) {
 }
 
 // What the container's recipe copies and runs is there, and what it makes needs nothing else.
-// No container is built here: that takes a builder and its base image.
+// TestContainer builds its last stage; the first takes a base image and a network.
 func TestContainerfile(t *testing.T) {
 	text, err := os.ReadFile("Containerfile")
 	if err != nil {

@@ -83,6 +83,9 @@ type socket struct {
 // kernel frees one that was closed only a moment later.
 const retryAfter = 500 * time.Millisecond
 
+// nudgeEvery is for how long at most a driver waits for frames that are there.
+const nudgeEvery = time.Second
+
 // New makes a Keeper. The caller runs Run, and Close at the end.
 func New(cfg Config) *Keeper {
 	if cfg.Log == nil {
@@ -101,15 +104,24 @@ func (k *Keeper) Want(list []Interface) error {
 	return k.sync()
 }
 
-// Run tries again what could not be had, until ctx is done. It runs in the same
+// Run tries again what could not be had, and looks after sleeping drivers, until ctx
+// is done. It runs in the same
 // network namespace as Want.
 func (k *Keeper) Run(ctx context.Context) {
 	t := time.NewTimer(0)
 	defer t.Stop()
+	nudge := time.NewTicker(nudgeEvery)
+	defer nudge.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-nudge.C:
+			k.mu.Lock()
+			for _, s := range k.bound {
+				s.xsk.Nudge()
+			}
+			k.mu.Unlock()
 		case <-k.retry:
 			t.Reset(retryAfter)
 		case <-t.C:

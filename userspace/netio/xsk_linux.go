@@ -227,6 +227,22 @@ func (x *XSK) isReady(uintptr) bool {
 	return false
 }
 
+// Nudge wakes a driver that waits for frames, which a reader that sleeps may owe it.
+//
+// A zero-copy driver finds the fill ring empty first and says that it has to be woken
+// second. If the reader fills the ring, looks whether it has said so, and falls asleep
+// between the two, no packet comes any more to wake either; no barrier on our side
+// orders what the driver does. (Sleeping in poll(2) would ask the driver, but Go's
+// poller asks only when an event has come.) So someone else has to look now and then.
+// It costs a load from memory unless the driver waits.
+func (x *XSK) Nudge() {
+	x.out.mu.Lock() // not mu, which a sleeping reader holds: Close takes both before it unmaps
+	defer x.out.mu.Unlock()
+	if !x.closed.Load() && x.fill.needWakeup() {
+		_ = x.wake() // an error is the next reader's
+	}
+}
+
 // wake tells the kernel that the fill ring has frames again.
 func (x *XSK) wake() (err error) {
 	cerr := x.raw.Control(func(fd uintptr) {

@@ -50,3 +50,28 @@ func TestXSKWakesBeforeItSleeps(t *testing.T) {
 		}
 	}
 }
+
+// A driver that says so when the reader has fallen asleep is woken by a look from
+// outside, which the sleeper does not hold up.
+func TestXSKNudge(t *testing.T) {
+	kernel := new(kernelCalls)
+	x := &XSK{raw: kernel}
+	x.fill, _, _ = twoSides(8, 0)
+	x.mu.Lock() // as the reader does while it sleeps
+	defer x.mu.Unlock()
+	x.Nudge()
+	if len(kernel.calls) != 0 {
+		t.Errorf("a driver that does not wait: %q", kernel.calls)
+	}
+	*x.fill.flags = unix.XDP_RING_NEED_WAKEUP
+	x.Nudge()
+	if len(kernel.calls) != 1 || kernel.calls[0] != "wake" {
+		t.Errorf("a driver that waits: %q", kernel.calls)
+	}
+	x.closed.Store(true)
+	x.fill = ring[uint64]{}
+	x.Nudge()
+	if len(kernel.calls) != 1 {
+		t.Errorf("a closed socket: %q", kernel.calls)
+	}
+}
