@@ -69,11 +69,19 @@ func verdict(findings []doctor.Finding) error {
 			failures++
 		}
 	}
-	f := &fault{what: fmt.Sprintf("doctor found %d failures and %d warnings", failures, warnings), code: exitFailure, fix: worst.Fix}
+	f := &fault{what: fmt.Sprintf("doctor found %s and %s", plural(failures, "failure"), plural(warnings, "warning")), code: exitFailure, fix: worst.Fix}
 	if failures > 0 {
 		f.code = exitCode(worst.Kind)
 	}
 	return f
+}
+
+// plural returns a count with its noun.
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 // findingItem is one finding as `doctor` prints it.

@@ -22,7 +22,7 @@ func Judge(f *Facts) []Finding {
 	judgeCapabilities(&r, f.Capabilities)
 	judgeKernel(&r, f.Kernel)
 	if f.BPFFS != nil {
-		r.add(failure("bpffs", "", f.BPFFS, "the maps and links have no place to be pinned"))
+		r.add(failure("bpffs", "", f.BPFFS, "there is no place to pin the maps and links"))
 	} else {
 		r.ok("bpffs", "", "a BPF file system is mounted")
 	}
@@ -68,7 +68,7 @@ func judgeCapabilities(r *report, c Capabilities) {
 		})
 	}
 	if len(c.Warnings) == 0 {
-		r.ok("capabilities", "", "all that loading takes")
+		r.ok("capabilities", "", "all that loading needs")
 	}
 }
 
@@ -94,7 +94,7 @@ func judgeKernel(r *report, k Kernel) {
 			Why: "probing needs the same capabilities as loading", Fix: "run it as root",
 		})
 	default:
-		r.ok("kernel", "", "Linux %s has all that the programs use", k.Release)
+		r.ok("kernel", "", "Linux %s has all features that the programs use", k.Release)
 	}
 	if k.JIT == 0 {
 		r.add(Finding{
@@ -110,7 +110,7 @@ func judgeMemory(r *report, m Memory) {
 	const daemon = 128 << 20
 	switch free := m.CgroupLimit - min(m.CgroupUsed, m.CgroupLimit); {
 	case m.CgroupLimit == 0:
-		r.ok("memory", "", "no limit of a cgroup; the session table takes %s", bytes(m.Table))
+		r.ok("memory", "", "no cgroup limit; the session table takes %s", bytes(m.Table))
 	case free < m.Table+daemon:
 		r.add(Finding{
 			Severity: Fail, Check: "memory", What: fmt.Sprintf("the cgroup has %s left of %s", bytes(free), bytes(m.CgroupLimit)),
@@ -123,7 +123,7 @@ func judgeMemory(r *report, m Memory) {
 	// An AF_XDP socket has 16 to 32 MiB of frames, one socket for each queue.
 	const socket = 64 << 20
 	if m.IPCLock || m.Memlock >= socket {
-		limit := "no limit that counts"
+		limit := "not limited"
 		if !m.IPCLock && m.Memlock != math.MaxUint64 {
 			limit = bytes(m.Memlock)
 		}

@@ -154,14 +154,14 @@ func (c *Config) Validate(checkService func(Service) error) error {
 	add(oneOf("mode", string(c.Mode), modes))
 	add(oneOf("cookie", c.Cookie, []string{"auto", "always", "never"}))
 	if c.KeyFile == "" {
-		add(invalid("key_file", "not set; make one with `xdp-roam keygen -o server.key` and name it"))
+		add(invalid("key_file", "not set; create one with `xdp-roam keygen -o server.key` and set it"))
 	}
 	if c.PreviousKeyFile != "" && c.PreviousKeyFile == c.KeyFile {
 		add(invalid("previous_key_file", "%q is key_file too; set it to the file with the previous key, or remove it", c.PreviousKeyFile))
 	}
 	switch {
 	case c.AuthorizedKeys == "" && !c.AllowAnonymous:
-		add(invalid("authorized_keys", "not set; name a file with one public key and a name a line, or write allow_anonymous = true to serve anyone"))
+		add(invalid("authorized_keys", "not set; name a file with one client per line, or set allow_anonymous = true to serve anyone"))
 	case c.AuthorizedKeys != "" && c.AllowAnonymous:
 		add(invalid("allow_anonymous", "true together with authorized_keys contradicts itself; remove one of them"))
 	}
