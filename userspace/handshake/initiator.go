@@ -107,14 +107,11 @@ func (i *Initiator) start(psk PSK) (*noise.HandshakeState, []byte, error) {
 func (i *Initiator) HandshakeID() wire.ID { return i.packet.HandshakeID() }
 
 // Packet returns the INIT, the same bytes each time but for the cookie. The
-// caller must not change it; it changes with SetCookie and ClearCookie.
+// caller must not change it; it changes with SetCookie.
 func (i *Initiator) Packet() []byte { return i.packet }
 
-// SetCookie puts the cookie of a RETRY into the INIT.
+// SetCookie puts the cookie of a RETRY into the INIT; the zero one takes it out again.
 func (i *Initiator) SetCookie(c wire.Cookie) { i.packet.SetCookie(c) }
-
-// ClearCookie takes the cookie out again.
-func (i *Initiator) ClearCookie() { i.packet.SetCookie(wire.Cookie{}) }
 
 // Finish opens a RESP. ErrNotOpened means that it was not from the server, or
 // for another attempt: nothing changed, the real one may still come. Any other

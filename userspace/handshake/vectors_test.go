@@ -230,7 +230,7 @@ func TestVectorINIT(t *testing.T) {
 	if want := v.packet(t, "init_with_cookie"); !bytes.Equal(i.Packet(), want) {
 		t.Errorf("INIT with cookie:\n got %x\nwant %x", i.Packet(), want)
 	}
-	i.ClearCookie()
+	i.SetCookie(wire.Cookie{})
 	if !bytes.Equal(i.Packet(), v.packet(t, "init")) {
 		t.Error("INIT differs once its cookie is gone")
 	}
