@@ -48,9 +48,16 @@ func (s *Session) notOpened(now session.Time, from session.Path, pkt []byte, out
 		return
 	}
 	_, id, err := wire.ParseData(pkt)
-	if err != nil || !s.history.failures.police(id) {
+	if err != nil {
 		return
 	}
+	if s.history.failures.police(id) {
+		s.policed(now, id, from)
+	}
+	_ = s.state.Leave(now, id, out) // closed or not confirmed: there is nothing to save
+}
+
+func (s *Session) policed(now session.Time, id wire.ID, from session.Path) {
 	if err := s.srv.table.SetFlags(id, maps.FlagPolice, true); err != nil {
 		s.srv.cfg.Log.Error("an id was not policed", "id", id, "error", err)
 		return
@@ -62,6 +69,4 @@ func (s *Session) notOpened(now session.Time, from session.Path, pkt []byte, out
 			s.log(slog.LevelWarn, "session_policed", slog.String("id", id.String()), slog.Any("from", from.Remote))
 		}
 	}
-	_ = s.state.Rotate(now, out) // closed or not confirmed: there is nothing to save
-	out.Rearm = true
 }

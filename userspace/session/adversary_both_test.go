@@ -100,7 +100,7 @@ func TestAdversaryBothEnds(t *testing.T) {
 				m.flush(&m.c)
 			case 14:
 				e := []*end{&m.c, &m.s}[m.rng.IntN(2)]
-				e.Rotate(m.now, &e.out)
+				e.Leave(m.now, e.Info().LocalID, &e.out)
 				m.flush(e)
 			}
 			m.run(time.Duration(m.rng.Int64N(int64(3 * m.rtt))))

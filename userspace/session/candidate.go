@@ -23,10 +23,7 @@ const (
 )
 
 // mark orders the peer's packets: by its id's seq, then by counter.
-type mark struct {
-	seq     uint32
-	counter uint64
-}
+type mark struct{ seq, counter uint32 } // counters end at 2^28
 
 func (m mark) before(n mark) bool {
 	return m.seq < n.seq || m.seq == n.seq && m.counter < n.counter
@@ -37,7 +34,7 @@ func (m mark) before(n mark) bool {
 // before it.
 func (s *Session) Newest(id *wire.ID, counter uint64) bool {
 	in := s.findLocal(id)
-	return in != nil && s.heardAny && s.newest == mark{in.Seq, counter}
+	return in != nil && s.heardAny && s.newest.seq == in.Seq && uint64(s.newest.counter) == counter
 }
 
 // schedule is when a CHALLENGE is sent again.
@@ -107,7 +104,7 @@ func (s *Session) askAgain() time.Duration {
 // it is strictly the newest of the session. A candidate that it makes gets its
 // CHALLENGE with the answers in out.source.
 func (s *Session) gate(now Time, from Path, in *localID, counter uint64, n int, out *Output) {
-	m := mark{in.Seq, counter}
+	m := mark{in.Seq, uint32(counter)}
 	elsewhere := !from.Same(s.path)
 	if s.heardAny && !s.newest.before(m) {
 		if elsewhere {
@@ -126,9 +123,10 @@ func (s *Session) gate(now Time, from Path, in *localID, counter uint64, n int, 
 			// Follow the peer to a new id, so that both directions change together. Only
 			// if we are behind: an end that has gone ahead itself must not be chased.
 			if in.Seq > s.rid.Seq {
-				s.rotate()
+				s.owe(now, s.rid.Seq+1, nil)
 			}
 		}
+		s.payOwed(now)
 		return
 	}
 	if c := s.findCandidate(from); c != nil {

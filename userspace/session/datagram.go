@@ -49,7 +49,7 @@ func (s *Session) Send(now Time, datagram []byte, out *Output) error {
 		return ErrTooLarge
 	}
 	if s.role == Client && s.state == StateOpen && now-s.finder.lastDatagram >= idleRotate {
-		s.rotateAfterPause()
+		s.rotateSparing()
 	}
 	if s.guard(now, out) {
 		return ErrClosed

@@ -147,70 +147,6 @@ func (s *Session) take(source Path) *remoteID {
 	return r
 }
 
-// rotate moves our sending on the current path to the next unused id. It reports
-// whether there was one.
-func (s *Session) rotate() bool {
-	if s.spare(s.path) == nil {
-		return false
-	}
-	publish(&s.rid, s.take(s.path))
-	s.forgetRemote()
-	return true
-}
-
-// rotateAfterPause makes what comes after a pause unlinkable to what was before. It
-// leaves an unused id that no runner asks on: every id below the new one is lost, and
-// the next move, without one, would show its old id on the new network.
-func (s *Session) rotateAfterPause() {
-	unused := 0
-	for _, r := range s.remote {
-		if !r.taken && !r.probed && s.usable(r) && r.Seq > s.unusedAbove() && !s.races(r) {
-			unused++
-		}
-	}
-	if unused > 1 {
-		s.rotate()
-	}
-}
-
-// Rotate moves our sending to an unused id of the peer now, and the peer, which
-// follows, to one of ours: for a caller to whom someone else's packets on an id of
-// ours are a burden. Without an unused id all stays as it is (NoSpareID). The PING
-// that goes out either way shows the peer the newer id. It fails with ErrClosed or
-// ErrNotConfirmed.
-func (s *Session) Rotate(now Time, out *Output) error {
-	if err := s.canSend(); err != nil {
-		return err
-	}
-	if !s.rotate() {
-		s.count(NoSpareID)
-	}
-	// The peer follows to no id below its own.
-	for s.rid.Seq <= s.pathLocal.Seq && s.rotate() {
-	}
-	return s.Ping(now, out)
-}
-
-// guard keeps the current id within 2^28 packets and 2^38 bytes: it moves to the
-// next id in good time, and closes the session if there is none. It reports
-// whether it closed.
-func (s *Session) guard(now Time, out *Output) bool {
-	near := func(reserve uint64) bool {
-		return s.rid.counter >= wire.MaxCounter-reserve || s.rid.bytes >= wire.MaxIDBytes-reserve*wire.MaxPacket
-	}
-	if s.state > StateOpen || !near(rotateReserve) {
-		return false
-	}
-	if s.rotate() {
-		return false
-	}
-	if !near(closeReserve) {
-		return false
-	}
-	s.Close(now, wire.CloseLimit, "the last id is used up: the peer issued no further one", out)
-	return true
-}
-
 // renew replaces the id of a path if the peer may have retired it, because a newer
 // one carries packets to another path while both are being validated.
 func (s *Session) renew(now Time, rid **remoteID, path Path) {
@@ -241,14 +177,15 @@ func (s *Session) settle() {
 	s.forgetRemote()
 }
 
-// forgetRemote drops ids of the peer that no path needs any more. Unused ones
-// below the current id go too, as the peer may have retired them; those above it
-// are spare again.
+// forgetRemote drops ids of the peer that no path needs any more. Unused ones below
+// the current id go too once it has carried a packet, as the peer may retire them then;
+// before, a return to the old path would leave us without what the peer counts as
+// unused. Those above it are spare again.
 func (s *Session) forgetRemote() {
 	keep := s.remote[:0]
 	for _, r := range s.remote {
 		needed := s.pathNeeds(r)
-		if r.Seq < s.rid.Seq && !needed {
+		if !needed && r.Seq < s.rid.Seq && (r.Seq < s.sentSeq || !s.usable(r)) {
 			publish(&r.key, nil)
 			continue
 		}

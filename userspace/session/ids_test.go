@@ -86,51 +86,17 @@ func TestRotationDoesNotPingPong(t *testing.T) {
 	}
 }
 
-// Rotate takes both directions of either end's session to new ids, though nobody
-// says anything, and though the peer is ahead: it would not follow to an id below
-// its own.
-func TestRotate(t *testing.T) {
-	for _, who := range []Role{Client, Server} {
-		for ahead := range 3 {
-			m := opened(t, 1)
-			a, b := &m.c, &m.s
-			if who == Server {
-				a, b = b, a
-			}
-			for range ahead {
-				b.rotate()
-			}
-			b.Send(m.now, []byte("x"), &b.out)
-			m.flush(b)
-			m.run(time.Second)
-			before := a.Info()
-			if err := a.Rotate(m.now, &a.out); err != nil {
-				t.Fatal(err)
-			}
-			m.flush(a)
-			m.run(time.Second)
-			if i := a.Info(); i.RemoteSeq <= before.RemoteSeq || i.LocalSeq <= before.LocalSeq {
-				t.Errorf("%v, peer ahead by %d: sends on %d after %d, receives on %d after %d",
-					who, ahead, i.RemoteSeq, before.RemoteSeq, i.LocalSeq, before.LocalSeq)
-			}
-			m.run(5 * time.Second)
-			if c, s := m.c.Info(), m.s.Info(); c.SpareRemoteIDs != 2 || s.SpareRemoteIDs != 2 || c.LocalIDs != 3 || s.LocalIDs != 3 {
-				t.Errorf("%v, peer ahead by %d: spare %d and %d, live %d and %d", who, ahead, c.SpareRemoteIDs, s.SpareRemoteIDs, c.LocalIDs, s.LocalIDs)
-			}
-		}
-	}
-	m := newSim(t, 1)
-	if err := m.s.Rotate(0, &m.s.out); !errors.Is(err, ErrNotConfirmed) || len(m.s.out.Packets) > 0 {
-		t.Errorf("unconfirmed: %v, %d packets", err, len(m.s.out.Packets))
-	}
-	m = opened(t, 1)
-	m.s.remote = m.s.remote[:1]
-	if err := m.s.Rotate(m.now, &m.s.out); err != nil || m.s.Info().RemoteSeq != 0 || m.s.Info().Counts[NoSpareID] != 1 {
-		t.Errorf("without a spare id: %v, %+v", err, m.s.Info())
-	}
-	m.s.Close(m.now, wire.CloseDone, "", &m.s.out)
-	if err := m.s.Rotate(m.now, &m.s.out); !errors.Is(err, ErrClosed) {
-		t.Errorf("closed: %v", err)
+// An id that a path was given and that carried nothing costs those below it nothing, if
+// the session goes on with a lower one: the issuer counts them as unused for good.
+func TestUnusedIDsStay(t *testing.T) {
+	m := opened(t, 1)
+	first := m.s.rid
+	m.s.rotate()
+	m.s.rotate()
+	m.s.rid = first
+	m.s.forgetRemote()
+	if i := m.s.Info(); i.SpareRemoteIDs != 2 {
+		t.Errorf("%d spare ids, the client counts %d", i.SpareRemoteIDs, m.c.Info().SpareLocalIDs)
 	}
 }
 

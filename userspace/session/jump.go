@@ -27,7 +27,7 @@ func (s *Session) Resume(now Time, out *Output) error {
 	}
 	s.endRace(s.path.Socket, out) // its sockets are of yesterday's networks
 	out.event(Event{Kind: EventClockJump, Path: s.path})
-	s.rotateAfterPause()
+	s.rotateSparing()
 	s.heardPeer() // what was waited for before the pause says nothing
 	return s.Ping(now, out)
 }

@@ -38,46 +38,64 @@ func network(n int) netip.AddrPort {
 
 // TestThreatLinking: who captures on two networks that a client was on finds no
 // 8-byte value in common from offset 8 on, in either direction, whatever made the
-// client change: a known move, a race, with rekeys and datagrams before, between or
-// after, at any length of the way.
+// client change: a known move, a race, with rekeys, floods that have the client leave
+// its id, and datagrams before, between or after, at any length of the way.
 func TestThreatLinking(t *testing.T) {
 	seeds := uint64(400)
 	if testing.Short() || testutil.Race { // a session has one thread
 		seeds = 50
 	}
+	var left uint64
 	for seed := range seeds {
-		m := opened(t, seed)
-		m.rtt = time.Duration(5+m.rng.IntN(300)) * time.Millisecond
-		m.clientSend("a session of use")
-		m.run(3 * time.Second)
-		watched(m, seed)
-		pause := func() { m.run(time.Duration(m.rng.IntN(200)) * time.Millisecond) }
-		something := func() {
-			switch m.rng.IntN(6) {
-			case 0:
-				m.c.Rekey(m.now, &m.c.out)
-				m.flush(&m.c)
-			case 1:
-				m.clientSend("up")
-			case 2:
-				m.serverSend("down")
+		left += changesNetworks(t, seed)
+	}
+	if left < seeds {
+		t.Errorf("clients left an id %d times in %d runs", left, seeds)
+	}
+}
+
+// changesNetworks has a watched client change its network eight times. It returns how
+// often it left an id that was flooded.
+func changesNetworks(t *testing.T, seed uint64) (left uint64) {
+	m := opened(t, seed)
+	m.rtt = time.Duration(5+m.rng.IntN(300)) * time.Millisecond
+	m.clientSend("a session of use")
+	m.run(3 * time.Second)
+	watched(m, seed)
+	pause := func() { m.run(time.Duration(m.rng.IntN(200)) * time.Millisecond) }
+	something := func() {
+		switch m.rng.IntN(8) {
+		case 0:
+			m.c.Rekey(m.now, &m.c.out)
+			m.flush(&m.c)
+		case 1:
+			m.clientSend("up")
+		case 2:
+			m.serverSend("down")
+		case 3:
+			before := m.s.rid
+			m.s.Leave(m.now, m.s.pathLocal.ID, &m.s.out)
+			m.flush(&m.s)
+			if m.s.rid != before {
+				left++
 			}
-		}
-		for i := range 8 {
-			something()
-			pause()
-			if m.rng.IntN(2) == 0 {
-				m.move(uint32(10+i), network(i))
-			} else {
-				m.race([]netip.AddrPort{serverAddr}, map[uint32]netip.AddrPort{uint32(10 + i): network(i)})
-			}
-			for range m.rng.IntN(5) {
-				pause()
-				something()
-			}
-			m.run(time.Duration(15+m.rng.IntN(30)) * time.Second) // spare ids are back
 		}
 	}
+	for i := range 8 {
+		something()
+		pause()
+		if m.rng.IntN(2) == 0 {
+			m.move(uint32(10+i), network(i))
+		} else {
+			m.race([]netip.AddrPort{serverAddr}, map[uint32]netip.AddrPort{uint32(10 + i): network(i)})
+		}
+		for range m.rng.IntN(5) {
+			pause()
+			something()
+		}
+		m.run(time.Duration(15+m.rng.IntN(30)) * time.Second) // spare ids are back
+	}
+	return left
 }
 
 // A pause takes no id from the race that follows it: the winner's would be below

@@ -129,6 +129,7 @@ type hot struct {
 
 	candidates []candidate
 	localMove  *localMove // server
+	owed       *owed      // mostly nil
 	finder     *finder    // client
 	epoch      epochs
 	ctl        control

@@ -17,7 +17,7 @@ func (s *Session) steady(in *localID, from *Path) bool {
 		s.worn && s.keysBuilt && // and the deadline comes no closer
 		from.Socket == s.path.Socket && from.Remote == s.path.Remote && from.Local == s.path.Local &&
 		len(s.candidates) == 0 && s.localMove == nil && (s.finder == nil || s.finder.movedFrom == nil) &&
-		s.epoch.change == nil && s.rid.Seq >= s.sentSeq && // followRekey, renew
+		s.epoch.change == nil && s.rid.Seq >= s.sentSeq && s.owed == nil && // followRekey, renew, payOwed
 		s.rid.counter < wire.MaxCounter-rotateReserve && s.rid.bytes < wire.MaxIDBytes-rotateReserve*wire.MaxPacket && // guard
 		s.ctl.tries < maxTries && !s.needIDs && !s.urgent // heardControl, replenish
 }
@@ -29,7 +29,7 @@ func (s *Session) plainDatagram(now Time, in *localID, counter uint64, plain []b
 		return false
 	}
 	in.heard = max(in.heard, now)
-	s.newest.counter = max(s.newest.counter, counter)
+	s.newest.counter = max(s.newest.counter, uint32(counter))
 	s.deliver(now, plain[1:], out)
 	return true
 }
