@@ -123,6 +123,6 @@ func measureControl(ctx context.Context, o options) (report.Results, error) {
 
 func measureRoam(ctx context.Context, o options) (report.Results, error) {
 	return roam.Measure(ctx, roam.Options{
-		Rounds: o.pairs, Idle: 20, Moves: 50, Noticed: 10, Rebindings: 10, Progress: progress, Detail: os.Stderr,
+		Rounds: o.pairs, Moves: 50, Noticed: 10, Rebindings: 10, Progress: progress, Detail: os.Stderr,
 	})
 }

@@ -32,7 +32,7 @@ func sleepUntil(t time.Duration) {
 }
 
 // queued is how many packets a direction of a link holds before it drops: some
-// 100 ms of a stream. Its memory is made within the time of a move.
+// 100 ms of a stream.
 const queued = 1 << 9
 
 // packet is on its way through a link.
@@ -47,7 +47,10 @@ type packet struct {
 type mapping struct {
 	netio.Conn
 	gone atomic.Bool // nothing comes in by it any more
+	in   []netio.Message
 }
+
+func newMapping() *mapping { return &mapping{in: netio.MakeMessages(32, 2048)} }
 
 // link is a client's socket behind a delay of its own in each direction.
 type link struct {
@@ -56,6 +59,7 @@ type link struct {
 	cut        atomic.Bool // nothing enters it and nothing comes out at the client
 	via        atomic.Pointer[mapping]
 	up, down   chan packet
+	mapped     chan *mapping // the first, once it is open
 	closed     chan struct{}
 	close      sync.Once
 
@@ -64,34 +68,47 @@ type link struct {
 	waiting *time.Timer   // for that
 }
 
-func openLink(addr netip.Addr, delay time.Duration) (*link, error) {
-	l := &link{delay: delay, up: make(chan packet, queued), down: make(chan packet, queued), closed: make(chan struct{}), late: make(chan struct{})}
-	m, err := l.open(addr)
-	if err != nil {
-		return nil, err
-	}
-	l.Conn = m.Conn
-	l.via.Store(m)
+// newLink is a link without a socket yet. What a client does not do in a move (the
+// memory, and the goroutines that stand for the network) is done here, before it.
+func newLink(delay time.Duration) *link {
+	l := &link{delay: delay, up: make(chan packet, queued), down: make(chan packet, queued), closed: make(chan struct{}),
+		late: make(chan struct{}), mapped: make(chan *mapping, 1)}
 	go l.carryUp()
-	return l, nil
+	first := newMapping()
+	l.via.Store(first)
+	go func() {
+		select {
+		case <-l.mapped:
+			l.carryDown(first)
+		case <-l.closed:
+		}
+	}()
+	return l
 }
 
-func (l *link) open(addr netip.Addr) (*mapping, error) {
-	c, err := netio.ListenUDP(netio.Config{Addr: netip.AddrPortFrom(addr, 0), ReadBuffer: 1 << 20})
-	if err != nil {
-		return nil, err
+// open gives the link its first socket.
+func (l *link) open(addr netip.Addr) error {
+	m := l.via.Load()
+	if err := m.open(addr); err != nil {
+		return err
 	}
-	m := &mapping{Conn: c}
-	go l.carryDown(m)
-	return m, nil
+	l.Conn = m.Conn
+	l.mapped <- m
+	return nil
+}
+
+func (m *mapping) open(addr netip.Addr) (err error) {
+	m.Conn, err = netio.ListenUDP(netio.Config{Addr: netip.AddrPortFrom(addr, 0), ReadBuffer: 1 << 20})
+	return err
 }
 
 // rebind gives the link another source port, of which neither end is told.
 func (l *link) rebind() error {
-	m, err := l.open(l.LocalAddr().Addr())
-	if err != nil {
+	m := newMapping()
+	if err := m.open(l.LocalAddr().Addr()); err != nil {
 		return err
 	}
+	go l.carryDown(m)
 	old := l.via.Swap(m)
 	old.gone.Store(true)
 	time.AfterFunc(2*l.delay, func() { old.Close() }) // what is on its way still leaves by it
@@ -131,7 +148,9 @@ func (l *link) carryUp() {
 				case p := <-l.up:
 					write(p)
 				default:
-					l.via.Load().Close()
+					if m := l.via.Load(); m.Conn != nil {
+						m.Close()
+					}
 					return
 				}
 			}
@@ -141,10 +160,7 @@ func (l *link) carryUp() {
 
 // carryDown takes what comes to a mapping until that is closed.
 func (l *link) carryDown(m *mapping) {
-	in := make([]netio.Message, 32)
-	for i := range in {
-		in[i].Buf = make([]byte, 2048)
-	}
+	in := m.in
 	for {
 		n, err := m.ReadBatch(in)
 		if err != nil {

@@ -22,6 +22,7 @@ type network struct {
 	mu      sync.Mutex
 	local   netip.Addr
 	links   []*link // the last one is the session's, or will be
+	next    *link   // prepared
 	changed func()
 }
 
@@ -43,14 +44,39 @@ func (n *network) Ways(remote netip.AddrPort) []client.Way {
 
 // Listen implements client.Network.
 func (n *network) Listen(way client.Way) (netio.Conn, error) {
-	l, err := openLink(way.Addr, n.delay)
-	if err != nil {
+	n.mu.Lock()
+	l := n.next
+	n.next = nil
+	n.mu.Unlock()
+	if l == nil {
+		l = newLink(n.delay)
+	}
+	if err := l.open(way.Addr); err != nil {
+		l.Close()
 		return nil, err
 	}
 	n.mu.Lock()
 	n.links = append(n.links, l)
 	n.mu.Unlock()
 	return l, nil
+}
+
+// prepare makes the link of the next move.
+func (n *network) prepare() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.next == nil {
+		n.next = newLink(n.delay)
+	}
+}
+
+// close ends a link that no move has taken.
+func (n *network) close() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.next != nil {
+		n.next.Close()
+	}
 }
 
 // Watch implements client.Network: notify is what it waits for.

@@ -81,6 +81,7 @@ func newRig(ctx context.Context, roundTrip time.Duration) (*rig, error) {
 func (r *rig) close() error {
 	r.end()
 	r.group.Wait()
+	r.network.close()
 	return errors.Join(r.client.Close(wire.CloseDone, ""), r.server.Close())
 }
 
@@ -88,7 +89,7 @@ func (r *rig) close() error {
 type kind int
 
 const (
-	none     kind = iota // nothing: what the measurement itself costs
+	none     kind = iota // nothing: what any datagram meets, and the measurement costs
 	known                // the application knows of the move and calls Move
 	noticed              // the system tells of another address
 	rebound              // a NAT gives it another source port, and nobody knows
@@ -123,7 +124,8 @@ func (r *rig) move(ctx context.Context, k kind) (sample, error) {
 	time.Sleep(2*r.delay + rand.N(20*time.Millisecond))
 	r.up.forget()
 	r.down.forget()
-	runtime.GC() // of the link's copies; see run
+	r.network.prepare()
+	runtime.GC() // of the link's copies; see Measure
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	moved := make(chan error, 1)
@@ -142,6 +144,7 @@ func (r *rig) move(ctx context.Context, k kind) (sample, error) {
 		moved <- r.network.rebind()
 	}
 	s := sample{first: timeout, full: timeout, seen: timeout}
+	var reached, flows bool
 	for ; ctx.Err() == nil; time.Sleep(time.Millisecond) {
 		select {
 		case err := <-r.broken:
@@ -150,10 +153,15 @@ func (r *rig) move(ctx context.Context, k kind) (sample, error) {
 		}
 		// Nothing that was sent to the old place since then arrives, so what
 		// arrives went by the new one.
-		first, reached := r.up.first(began)
-		full, held, flows := r.down.full(began + r.delay)
+		var first, full arrival
+		var held int
+		first, reached = r.up.first(began)
+		full, held, flows = r.down.full(began + r.delay)
 		if reached {
 			s.first = first.at - began - r.delay
+		}
+		if reached && k == none {
+			return s, nil
 		}
 		if reached && flows {
 			s.full, s.seen, s.held = full.sent-began-3*r.delay, full.at-began, held
@@ -164,6 +172,7 @@ func (r *rig) move(ctx context.Context, k kind) (sample, error) {
 		s.err = <-moved
 	}
 	if s.err != nil {
+		s.err = fmt.Errorf("%v at a round trip of %v: %w; at the server something: %v, from it all: %v; the client's session: %+v", k, 2*r.delay, s.err, reached, flows, r.client.Info())
 		s.first, s.full, s.seen = timeout, timeout, timeout
 	}
 	return s, nil
