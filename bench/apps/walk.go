@@ -92,8 +92,9 @@ func cutA(ctx context.Context, t *lab.Topology) (time.Duration, error) {
 	return time.Since(began), err
 }
 
-// walk has the client go round, at least once and until use returns. It ends in A.
-// use is told by a channel when the first round is over, and a while has passed.
+// walk has the client go round once, and stay in A until use returns: what does not
+// send by itself may be unable to finish while its host goes on and on. use is told by
+// a channel when the round is over, and a while has passed.
 func (s *stage) walk(ctx context.Context, round []step, use func(ctx context.Context, wentRound <-chan struct{}) error) (walk, error) {
 	w := walk{networks: "A, B, IPv6"}
 	if len(round) == len(overIPv4) {
@@ -103,28 +104,30 @@ func (s *stage) walk(ctx context.Context, round []step, use func(ctx context.Con
 	defer cancel(nil)
 	wentRound, used := make(chan struct{}), make(chan error, 1)
 	go func() { used <- use(ctx, wentRound) }()
-	for {
-		for _, step := range round {
-			select {
-			case err := <-used:
-				// A goes on below where it is needed; here the program has failed or was told to end early.
-				return w, errors.Join(err, s.home(ctx))
-			case <-time.After(stay):
-			case <-ctx.Done():
-				return w, errors.Join(context.Cause(ctx), <-used)
-			}
-			away, err := step(ctx, s.net)
-			if err != nil {
-				err = fmt.Errorf("moving the client: %w", err)
-				cancel(err)
-				return w, errors.Join(err, <-used)
-			}
-			w.steps++
-			w.away = max(w.away, away)
+	for _, step := range round {
+		select {
+		case err := <-used:
+			// A goes on below where it is needed; here the program has failed or was told to end early.
+			return w, errors.Join(err, s.home(ctx))
+		case <-time.After(stay):
+		case <-ctx.Done():
+			return w, errors.Join(context.Cause(ctx), <-used)
 		}
-		if w.steps == len(round) {
-			time.AfterFunc(stay, func() { close(wentRound) })
+		away, err := step(ctx, s.net)
+		if err != nil {
+			err = fmt.Errorf("moving the client: %w", err)
+			cancel(err)
+			return w, errors.Join(err, <-used)
 		}
+		w.steps++
+		w.away = max(w.away, away)
+	}
+	time.AfterFunc(stay, func() { close(wentRound) })
+	select {
+	case err := <-used:
+		return w, err
+	case <-ctx.Done():
+		return w, errors.Join(context.Cause(ctx), <-used)
 	}
 }
 
