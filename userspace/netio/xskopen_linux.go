@@ -145,11 +145,16 @@ func (x *XSK) openSending(fd int, at *unix.XDPMmapOffsets, first uint32) error {
 // register makes the memory for frames and gives it to the socket.
 func (x *XSK) register(fd, size int) error {
 	const huge = 2 << 20
-	protection, flags := unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE
-	memory, err := unix.Mmap(-1, 0, (size+huge-1)&^(huge-1), protection, flags|unix.MAP_HUGETLB|unix.MAP_HUGE_2MB)
+	whole := (size + huge - 1) &^ (huge - 1)
+	protection, flags := unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS
+	memory, err := unix.Mmap(-1, 0, whole, protection, flags|unix.MAP_POPULATE|unix.MAP_HUGETLB|unix.MAP_HUGE_2MB)
 	x.info.HugePages = err == nil
 	if err != nil { // none are reserved, as a rule
-		memory, err = unix.Mmap(-1, 0, size, protection, flags)
+		if memory, err = unix.Mmap(-1, 0, whole, protection, flags); err == nil {
+			// Where the kernel finds large ones it saves the same misses, a tenth of what a
+			// packet costs. Registering brings the pages, so it has to be said before.
+			_ = unix.Madvise(memory, unix.MADV_HUGEPAGE)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("%d bytes for frames: %w", size, err)
