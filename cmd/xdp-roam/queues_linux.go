@@ -95,7 +95,7 @@ func queueItem(st afxdp.State) *control.AFXDP {
 }
 
 // queuesText is what `status` says of them: "2 of 2 queues, zero-copy, 16 MiB of
-// plain pages".
+// pages as they come".
 func queuesText(q *control.AFXDP) string {
 	copying := "zero-copy"
 	switch {
@@ -106,7 +106,7 @@ func queuesText(q *control.AFXDP) string {
 	case q.ZeroCopy < q.Bound:
 		copying = fmt.Sprintf("zero-copy on %d of them", q.ZeroCopy)
 	}
-	pages := "plain pages (vm.nr_hugepages has none left)"
+	pages := "pages as they come (vm.nr_hugepages has no huge ones left)"
 	if q.HugePages == q.Bound && q.Bound > 0 {
 		pages = "huge pages"
 	}
