@@ -114,6 +114,7 @@ func (r *reader) packets(now session.Time, in []netio.Message) {
 		for end < len(in) && r.sessions[end] == s {
 			end++
 		}
+		r.expect(in[end:])
 		r.data(now, in[i:end], s)
 		i = end
 	}

@@ -4,7 +4,9 @@ package server
 
 import (
 	"bytes"
+	"unsafe"
 
+	"github.com/xdp-roam/xdp-roam/internal/prefetch"
 	"github.com/xdp-roam/xdp-roam/maps"
 	"github.com/xdp-roam/xdp-roam/userspace/inbox"
 	"github.com/xdp-roam/xdp-roam/userspace/netio"
@@ -82,6 +84,7 @@ func (r *reader) open(now session.Time, in []netio.Message, s *Session) (reason 
 	out := &r.snd.out
 	for i := range in {
 		m := &in[i]
+		r.expect(in[i+1:])
 		if i%deliverAt == 0 && len(out.Datagrams) == 0 && out.Room == nil {
 			if n := roomFor(in[i:]); n >= worthRoom {
 				out.Room = s.inbox.Reserve(n)
@@ -105,6 +108,15 @@ func (r *reader) open(now session.Time, in []netio.Message, s *Session) (reason 
 		}
 	}
 	return reason
+}
+
+// expect asks for all of the packet that comes next, if another CPU has just written
+// it: it arrives while this one is decrypted.
+func (r *reader) expect(in []netio.Message) {
+	if r.via != nil && len(in) > 0 {
+		next := in[0].Data()
+		prefetch.Bytes(unsafe.Pointer(unsafe.SliceData(next)), uintptr(len(next)))
+	}
 }
 
 // openTraced is open for a session whose packets someone looks at.

@@ -60,15 +60,17 @@ type way struct {
 // kernel knows the neighbours. The way has to be learnt anew after a move, and when
 // routes or neighbours have changed. The caller holds s.mu.
 func (s *Session) learn(via *exit, m *netio.Message, reason session.Reason) {
-	isNew := reason <= session.Probed
 	path := session.Path{Remote: m.Remote, Local: m.Local}
+	w := s.lastWay(path)
+	same := w != nil && w.via == via && w.link == m.Link
+	if same && w.sure {
+		return // nearly always
+	}
+	isNew := reason <= session.Probed
 	if !isNew && reason != session.ReplayDuplicate && reason != session.ReplayOld || path != s.state.Path() {
 		return
 	}
-	w := s.lastWay(path)
-	same := w != nil && w.via == via && w.link == m.Link
 	switch {
-	case same && w.sure:
 	case isNew && via != nil && !m.Link.IsZero() && s.isNewest(m):
 		s.past().way = &way{via: via, path: path, link: m.Link, epoch: s.srv.wayEpoch.Load(), sure: same}
 	case w != nil && !same:
