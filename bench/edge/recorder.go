@@ -85,8 +85,12 @@ func (c *Client) Record(n, size int, keep func(packet []byte) error) error {
 	// One that shares its packet, or is cut up until the path's MTU is found again, goes
 	// its way and another one is recorded.
 	for end := time.Now().Add(patience); kept < n && err == nil; {
+		before := kept
 		if _, err = c.SendDatagrams(datagrams[:min(len(datagrams), n-kept)]); time.Now().After(end) {
 			err = errors.Join(err, fmt.Errorf("only %d of %d datagrams of %d bytes got packets of their own", kept, n, size))
+		}
+		if kept == before { // a flood would drown the answers by which that MTU is found
+			time.Sleep(2 * time.Millisecond)
 		}
 	}
 	return errors.Join(err, c.tap.record(nil))
