@@ -176,6 +176,9 @@ func (n *Namespace) WaitIPv6(link string) error {
 	}
 	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		addrs, err := n.handle.AddrList(l, unix.AF_INET6)
+		if errors.Is(err, netlink.ErrDumpInterrupted) { // they changed under it: look again
+			addrs, err = nil, nil
+		}
 		if err != nil {
 			return fmt.Errorf("namespace %s: addresses of %s: %w", n.name, link, err)
 		}
