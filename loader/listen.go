@@ -11,6 +11,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"github.com/xdp-roam/xdp-roam/internal/rtdump"
 	"github.com/xdp-roam/xdp-roam/maps"
 )
 
@@ -84,7 +85,7 @@ func (i *Instance) hostAddrs(unspecified netip.Addr) ([]netip.Addr, error) {
 	if unspecified.Is4() {
 		family = netlink.FAMILY_V4
 	}
-	list, err := i.netlink.AddrList(nil, family)
+	list, err := rtdump.Whole(func() ([]netlink.Addr, error) { return i.netlink.AddrList(nil, family) })
 	if err != nil {
 		return nil, fmt.Errorf("listing this host's addresses: %w", err)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/xdp-roam/xdp-roam/internal/rtdump"
 	"github.com/xdp-roam/xdp-roam/loader/ethtool"
 	"github.com/xdp-roam/xdp-roam/maps"
 )
@@ -179,7 +180,7 @@ func driverName(name string) string {
 
 // vlanOn names a VLAN of the interface, if there is one.
 func vlanOn(links *netlink.Handle, parent int) string {
-	list, err := links.LinkList()
+	list, err := rtdump.Whole(links.LinkList)
 	if err != nil {
 		return ""
 	}

@@ -14,6 +14,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/xdp-roam/xdp-roam/internal/rtdump"
 )
 
 // nextIndex numbers the first end of each pair. The kernel would give both ends
@@ -175,10 +177,7 @@ func (n *Namespace) WaitIPv6(link string) error {
 		return err
 	}
 	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
-		addrs, err := n.handle.AddrList(l, unix.AF_INET6)
-		if errors.Is(err, netlink.ErrDumpInterrupted) { // they changed under it: look again
-			addrs, err = nil, nil
-		}
+		addrs, err := rtdump.Whole(func() ([]netlink.Addr, error) { return n.handle.AddrList(l, unix.AF_INET6) })
 		if err != nil {
 			return fmt.Errorf("namespace %s: addresses of %s: %w", n.name, link, err)
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/xdp-roam/xdp-roam/internal/rtdump"
 	"github.com/xdp-roam/xdp-roam/loader"
 	"github.com/xdp-roam/xdp-roam/maps"
 )
@@ -62,13 +63,13 @@ func Collect(o Options) (*Facts, error) {
 
 // publicInterfaces are those that others could reach.
 func publicInterfaces() ([]string, error) {
-	links, err := netlink.LinkList()
+	links, err := rtdump.Whole(netlink.LinkList)
 	if err != nil {
 		return nil, err
 	}
 	var names []string
 	for _, l := range links {
-		addrs, err := netlink.AddrList(l, netlink.FAMILY_ALL)
+		addrs, err := rtdump.Whole(func() ([]netlink.Addr, error) { return netlink.AddrList(l, netlink.FAMILY_ALL) })
 		if err != nil {
 			return nil, err
 		}

@@ -12,6 +12,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/xdp-roam/xdp-roam/internal/rtdump"
 )
 
 // wayBy returns the way through an interface. Before Linux 5.7 binding to one
@@ -45,7 +47,9 @@ func routed(index int, addr netip.Addr) bool {
 		family = netlink.FAMILY_V4
 	}
 	// Of all tables: policy routing is what keeps the others for.
-	routes, err := netlink.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	routes, err := rtdump.Whole(func() ([]netlink.Route, error) {
+		return netlink.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	})
 	if err != nil {
 		return true // where netlink is kept away the probes tell
 	}
