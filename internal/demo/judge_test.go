@@ -61,6 +61,35 @@ func TestGoneIDsAreStopped(t *testing.T) {
 	}
 }
 
+// A copy that overtook the client's packet costs two answers at most, once.
+func TestOvertakenAnswers(t *testing.T) {
+	overtaken := func() *Report {
+		r := good()
+		r.Counters = append(r.Counters, control.Counter{Stage: stageServer, Verdict: "event", Reason: "roams_refused", Value: 1})
+		return r
+	}
+	for name, c := range map[string]struct {
+		spoil func(*Report)
+		fails int
+	}{
+		"one answer":          {func(r *Report) { r.Spans[0].Account.LostDown = 1 }, 0},
+		"in two spans":        {func(r *Report) { r.Spans[0].Account.LostDown, r.Spans[1].Account.LostDown = 1, 1 }, 0},
+		"beside a move's":     {func(r *Report) { r.Moves[1].Account.LostDown, r.Moves[1].Excused = 3, 2 }, 0},
+		"in a move":           {func(r *Report) { r.Moves[0].Account.LostDown = 2 }, 0},
+		"three answers":       {func(r *Report) { r.Spans[0].Account.LostDown = 3 }, 1},
+		"three in two spans":  {func(r *Report) { r.Spans[0].Account.LostDown, r.Spans[1].Account.LostDown = 2, 1 }, 1},
+		"on the way there":    {func(r *Report) { r.Spans[0].Account.LostUp = 1 }, 1},
+		"fewer than excused":  {func(r *Report) { r.Moves[1].Account.LostDown, r.Moves[1].Excused = 1, 2 }, 1},
+		"on a move's way out": {func(r *Report) { r.Moves[1].Account.LostUp, r.Moves[1].Excused = 3, 2 }, 1},
+	} {
+		r := overtaken()
+		c.spoil(r)
+		if r.judge(); r.Failed() != c.fails {
+			t.Errorf("%s: %+v", name, r.Expectations)
+		}
+	}
+}
+
 func TestJudge(t *testing.T) {
 	r := good()
 	r.judge()
