@@ -40,9 +40,9 @@ type part struct {
 
 var parts = []part{
 	{"xdp", "the data plane, rows 1-6", 4 * time.Minute, measureXDP},
-	{"rx", "packets into a worker, and the whole path for each core, rows 7-9, 11 and 12", 6 * time.Minute, measureRX},
-	{"socket", "choosing a socket, and trains over veth, row 19", 3 * time.Minute, measureSocket},
-	{"crypto", "a worker beside its decryption, and handshakes, rows 10, 16 and 17", 3 * time.Minute, measureCrypto},
+	{"rx", "packets into a worker, and the whole path, rows 7-9, 11 and 12", 6 * time.Minute, measureRX},
+	{"socket", "choosing a socket, and GSO over veth, row 19", 3 * time.Minute, measureSocket},
+	{"crypto", "a worker compared with decryption alone, and handshakes, rows 10, 16 and 17", 3 * time.Minute, measureCrypto},
 	{"control", "the session table, moves and memory, rows 13 to 15 and 18", 6 * time.Minute, measureControl},
 	{"roam", "how soon datagrams flow again after a move, row 20", 4 * time.Minute, measureRoam},
 }

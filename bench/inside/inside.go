@@ -80,7 +80,7 @@ func (o Options) moves(r *report.Results, run func(...string) ([]byte, error)) e
 			match, what string
 			goal        float64
 		}{
-			{"rebind=true", "a NAT's rebinding", 300},
+			{"rebind=true", "NAT rebinding", 300},
 			{"rebind=false", "with new ids", 100},
 		} {
 			moves := metric(out, kind.match, "kmoves/s")
@@ -88,10 +88,10 @@ func (o Options) moves(r *report.Results, run func(...string) ([]byte, error)) e
 				return fmt.Errorf("no figures of %s in: %s", kind.match, out)
 			}
 			if sessions != o.Sessions {
-				r.AddAside(report.Beside(14, fmt.Sprintf("the same, %s, %s sessions", kind.what, thousands(sessions)), "k/s", moves))
+				r.AddAside(report.Beside(14, fmt.Sprintf("validated moves per core, %s, %s sessions", kind.what, thousands(sessions)), "k/s", moves))
 				continue
 			}
-			r.Add(report.AtLeast(14, fmt.Sprintf("validated moves for each core, %s, %s sessions", kind.what, thousands(sessions)), "k/s", moves, kind.goal))
+			r.Add(report.AtLeast(14, fmt.Sprintf("validated moves per core, %s, %s sessions", kind.what, thousands(sessions)), "k/s", moves, kind.goal))
 		}
 	}
 	return nil
@@ -118,16 +118,16 @@ func (o Options) idle(r *report.Results, run func(...string) ([]byte, error)) er
 		return runs
 	}
 	of := thousands(o.Idle) + " idle sessions"
-	r.Add(report.AtMost(18, "Go heap for each of "+of, "KiB", one(derived, "B/session", 1.0/1024), 1.5))
+	r.Add(report.AtMost(18, "Go heap per session, "+of, "KiB", one(derived, "B/session", 1.0/1024), 1.5))
 	for _, aside := range []struct {
 		what, unit, match, metric string
 		scale                     float64
 	}{
-		{"the same for a few thousand that handshakes have made", "KiB", shaken, "B/session", 1.0 / 1024},
-		{"resident memory for each of " + of, "KiB", derived, "B-resident/session", 1.0 / 1024},
-		{"CPU of one core that " + of + " take", "%", derived, "%core", 1},
-		{"CPU for one garbage collection, " + of, "ms", derived, "ms/collection", 1},
-		{"pauses of all else by it", "us", derived, "us/pause", 1},
+		{"the same, a few thousand sessions made by real handshakes", "KiB", shaken, "B/session", 1.0 / 1024},
+		{"resident memory per session, " + of, "KiB", derived, "B-resident/session", 1.0 / 1024},
+		{"CPU use of " + of + ", of one core", "%", derived, "%core", 1},
+		{"CPU time of one garbage collection, " + of, "ms", derived, "ms/collection", 1},
+		{"time that one garbage collection stops everything else, " + of, "us", derived, "us/pause", 1},
 		{"listing " + of, "ms", derived, "ms/list", 1},
 	} {
 		r.AddAside(report.Beside(18, aside.what, aside.unit, one(aside.match, aside.metric, aside.scale)))
@@ -152,12 +152,12 @@ func (o Options) mixture(r *report.Results, run func(...string) ([]byte, error))
 			return fmt.Errorf("no figures of %s in: %s", match, out)
 		}
 		if rate != goal {
-			r.AddAside(report.Beside(15, fmt.Sprintf("the same, %d k moves/s asked of the core", rate), "%", kept).
-				Against("moves it did", "k/s", moves, nil))
+			r.AddAside(report.Beside(15, fmt.Sprintf("the same, %d k/s requested", rate), "%", kept).
+				Against("moves made", "k/s", moves, nil))
 			continue
 		}
-		row := report.AtLeast(15, fmt.Sprintf("data rate kept by one core while it does moves too, %d k/s asked of it, 1400 B", rate), "%", kept, 90).
-			Against("moves it did", "k/s", moves, nil)
+		row := report.AtLeast(15, fmt.Sprintf("data rate kept by a core that also makes moves, %d k/s requested, 1400 B", rate), "%", kept, 90).
+			Against("moves made", "k/s", moves, nil)
 		row.Met = row.Met && row.Peer.Value >= 0.99*goal // what was kept at fewer moves reaches nothing
 		r.Add(row)
 	}
@@ -170,8 +170,8 @@ func (o Options) mixture(r *report.Results, run func(...string) ([]byte, error))
 	if len(kept) < o.Pairs || len(moves) < o.Pairs {
 		return fmt.Errorf("no figures of %s in: %s", match, out)
 	}
-	r.AddAside(report.Beside(15, "data rate kept by a worker while another one does all moves, each on its core", "%", kept).
-		Against("moves the other did", "k/s", moves, nil))
+	r.AddAside(report.Beside(15, "data rate kept by a worker while another one makes all moves, one core each", "%", kept).
+		Against("moves made by the other", "k/s", moves, nil))
 	return nil
 }
 

@@ -115,9 +115,9 @@ func receive(ctx context.Context, o Options, r *report.Results) error {
 		if err != nil {
 			return err
 		}
-		r.Add(report.AtLeast(9, "receiving and opening 1400 B for each core / wireguard-go", "x", report.Ratios(runs[1], runs[0]), 3).
+		r.Add(report.AtLeast(9, "CPU time to receive and decrypt 1400 B: wireguard-go / ours", "x", report.Ratios(runs[1], runs[0]), 3).
 			Against("wireguard-go", "ns", runs[1], runs[0]))
-		r.Add(report.AtLeast(9, "receiving and opening 1400 B for each core / quic-go datagrams", "x", report.Ratios(runs[2], runs[0]), 8).
+		r.Add(report.AtLeast(9, "CPU time to receive and decrypt 1400 B: quic-go datagrams / ours", "x", report.Ratios(runs[2], runs[0]), 8).
 			Against("quic-go", "ns", runs[2], runs[0]))
 		return nil
 	})
@@ -213,7 +213,7 @@ func echo(ctx context.Context, o Options, r *report.Results) error {
 		if err != nil {
 			return err
 		}
-		r.Add(report.AtLeast(12, "requests and answers of 64 B for each core / plain Go UDP echo", "x", report.Ratios(runs[1], runs[0]), 2.5).
+		r.Add(report.AtLeast(12, "CPU time for a 64-byte request and its answer: plain Go UDP echo / ours", "x", report.Ratios(runs[1], runs[0]), 2.5).
 			Against("net.UDPConn", "ns", runs[1], runs[0]))
 		return nil
 	})
@@ -225,13 +225,13 @@ func send(ctx context.Context, o Options, r *report.Results) error {
 	if err != nil {
 		return err
 	}
-	r.Add(report.AtLeast(11, "sealing and sending 1400 B for each core, trains cross whole / wireguard-go", "x", report.Ratios(theirs, gso), 2).
+	r.Add(report.AtLeast(11, "CPU time to encrypt and send 1400 B, GSO packets unsegmented: wireguard-go / ours", "x", report.Ratios(theirs, gso), 2).
 		Against("wireguard-go", "ns", theirs, gso))
 	wire, theirs, err := sendOver(ctx, o, network.LikeWire)
 	if err != nil {
 		return err
 	}
-	r.AddAside(report.Beside(11, "the same, the kernel cuts trains up before the wire", "x", report.Ratios(theirs, wire)).
+	r.AddAside(report.Beside(11, "the same, the kernel segments GSO packets before the device", "x", report.Ratios(theirs, wire)).
 		Against("wireguard-go", "ns", theirs, wire))
 	return nil
 }

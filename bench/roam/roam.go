@@ -124,10 +124,10 @@ func (all samples) rows() ([]report.Row, []report.Aside) {
 	excess99, still99, moved99 := added(99)
 	excess50, still50, moved50 := added(50)
 	return []report.Row{
-			report.AtMost(20, "known move: what it adds to the first byte's way to the server, p99", "ms", excess99, 1).Against(peer, "ms", still99, moved99),
-			report.AtMost(20, "known move: full rate from the server, beyond one-way delay + 1 RTT, p99", "ms", of(99, known, full), 5),
+			report.AtMost(20, "announced move: delay added to the first datagram to the server, p99", "ms", excess99, 1).Against(peer, "ms", still99, moved99),
+			report.AtMost(20, "announced move: full rate from the server again, beyond one-way delay + 1 RTT, p99", "ms", of(99, known, full), 5),
 		}, []report.Aside{
-			report.Beside(20, "known move: what it adds to the first byte's way to the server, p50", "ms", excess50).Against(peer, "ms", still50, moved50),
+			report.Beside(20, "announced move: delay added to the first datagram to the server, p50", "ms", excess50).Against(peer, "ms", still50, moved50),
 		}
 }
 

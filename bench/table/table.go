@@ -45,7 +45,7 @@ func Measure(ctx context.Context, o Options) (r report.Results, err error) {
 	if err != nil {
 		return r, err
 	}
-	r.Add(report.AtMost(13, fmt.Sprintf("load %d M ids", o.Load>>20), "s", runs[0], 2))
+	r.Add(report.AtMost(13, fmt.Sprintf("loading %d M ids", o.Load>>20), "s", runs[0], 2))
 	return r, nil
 }
 
@@ -92,7 +92,7 @@ func writes(ctx context.Context, o Options, r *report.Results) (err error) {
 		return errors.New("the kernel does not say how much memory the table takes")
 	}
 	// In whole bytes: the map has a header, once.
-	r.Add(report.AtMost(18, "kernel memory for each id", "B", []float64{float64(memory / uint64(o.Slots))}, slotSize))
+	r.Add(report.AtMost(18, "kernel memory per id", "B", []float64{float64(memory / uint64(o.Slots))}, slotSize))
 	// An id is at hand when its slot is written, and its slot is anywhere: so the
 	// order is that in which the ids were drawn.
 	ids, slots, err := half(set.Sessions)
@@ -139,7 +139,7 @@ func writes(ctx context.Context, o Options, r *report.Results) (err error) {
 	}
 	r.Add(report.AtLeast(13, "writing a slot, "+size(o.Slots)+" slots", "x", report.Ratios(runs[1], runs[0]), 12).
 		Against("Map.Update", "ns", runs[1], runs[0]))
-	r.AddAside(report.Beside(13, "the same, each slot in nobody's cache", "x", report.Ratios(runs[1], runs[2])).
+	r.AddAside(report.Beside(13, "the same, one write after another, no slot in a cache", "x", report.Ratios(runs[1], runs[2])).
 		Against("Map.Update", "ns", runs[1], runs[2]))
 	return nil
 }

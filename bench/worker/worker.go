@@ -52,10 +52,10 @@ func Measure(ctx context.Context, o Options) (r report.Results, err error) {
 				return r, err
 			}
 			if sessions == 1 {
-				r.Add(report.AtMost(10, fmt.Sprintf("a worker for each datagram of %d B / AEAD Open alone", g.size), "x",
+				r.Add(report.AtMost(10, fmt.Sprintf("CPU time of a worker per %d-byte datagram / AES-256-GCM Open alone", g.size), "x",
 					report.Ratios(ours, bare), g.goal).Against("AES-256-GCM Open", "ns", bare, ours))
 			} else {
-				r.AddAside(report.Beside(10, fmt.Sprintf("the same, %d sessions in turn, %d B", sessions, g.size), "x",
+				r.AddAside(report.Beside(10, fmt.Sprintf("the same, consecutive packets of %d different sessions, %d B", sessions, g.size), "x",
 					report.Ratios(ours, bare)).Against("AES-256-GCM Open", "ns", bare, ours))
 			}
 			runtime.GC()
@@ -65,7 +65,7 @@ func Measure(ctx context.Context, o Options) (r report.Results, err error) {
 	if err != nil {
 		return r, err
 	}
-	r.Add(report.AtMost(17, "allocations for each datagram, both directions, 64 and 1400 B", "", allocations, 0))
+	r.Add(report.AtMost(17, "allocations per datagram, both directions, 64 and 1400 B", "", allocations, 0))
 	return r, nil
 }
 

@@ -23,7 +23,7 @@ func (p *plane) forged(ctx context.Context, r *report.Results) error {
 	if err != nil {
 		return err
 	}
-	r.Add(report.AtMost(3, "forged ids, "+p.name(), "ns", net, 25).Against("harness alone", "ns", base, nil))
+	r.Add(report.AtMost(3, "forged id, table of "+p.name()+" ids", "ns", net, 25).Against("harness alone", "ns", base, nil))
 	untagged, err := p.variant(variantUntagged, 1)
 	if err != nil {
 		return err
@@ -37,7 +37,7 @@ func (p *plane) forged(ctx context.Context, r *report.Results) error {
 	if err != nil {
 		return err
 	}
-	r.AddAside(report.Beside(3, "forged ids, if ids had no tag, "+p.name(), "ns", without))
+	r.AddAside(report.Beside(3, "forged id, if ids carried no tag, table of "+p.name()+" ids", "ns", without))
 	if p.sessions == millionTable {
 		return nil
 	}
@@ -63,7 +63,7 @@ func (p *plane) dropRate(ctx context.Context, r *report.Results) error {
 		harness := runs[1][i] - alone
 		bare, dropped = append(bare, 1000/alone), append(dropped, 1000/(runs[2][i]-harness))
 	}
-	r.Add(report.AtLeast(5, "forged-id drop rate / bare XDP_DROP, "+p.name(), "x", report.Ratios(dropped, bare), 0.8).
+	r.Add(report.AtLeast(5, "drop rate of forged ids / bare XDP_DROP, table of "+p.name()+" ids", "x", report.Ratios(dropped, bare), 0.8).
 		Against("XDP_DROP", "Mpps", bare, dropped))
 	return nil
 }

@@ -81,8 +81,8 @@ func measureInit(ctx context.Context, o Options) ([]report.Row, error) {
 		return nil, err
 	}
 	return []report.Row{
-		report.AtMost(6, "INIT without a cookie, RETRY by XDP_TX", "ns", retry, 130).Against("shrinking alone", "ns", retryBase, nil),
-		report.AtMost(6, "INIT with a good cookie, passed", "ns", pass, 120).Against("harness alone", "ns", passBase, nil),
+		report.AtMost(6, "INIT without a cookie, answered with RETRY by XDP_TX", "ns", retry, 130).Against("shrinking the frame alone", "ns", retryBase, nil),
+		report.AtMost(6, "INIT with a valid cookie, passed", "ns", pass, 120).Against("harness alone", "ns", passBase, nil),
 	}, nil
 }
 

@@ -77,7 +77,7 @@ func (p *plane) hot(ctx context.Context, r *report.Results) error {
 	if err != nil {
 		return err
 	}
-	r.Add(report.AtMost(1, "known id, hot, AF_XDP redirect", "ns", net, 40).Against("harness alone", "ns", base, nil))
+	r.Add(report.AtMost(1, "known id, everything in the cache, AF_XDP redirect", "ns", net, 40).Against("harness alone", "ns", base, nil))
 	return nil
 }
 
@@ -96,7 +96,7 @@ func (p *plane) random(ctx context.Context, r *report.Results) error {
 	if p.sessions > millionTable {
 		goal = 190
 	}
-	r.Add(report.AtMost(2, "known ids, random, live frames, "+p.name(), "ns", net, goal).Against("generator", "ns", base, nil))
+	r.Add(report.AtMost(2, "known ids in random order, live frames, table of "+p.name()+" ids", "ns", net, goal).Against("generator", "ns", base, nil))
 	return nil
 }
 
@@ -177,8 +177,8 @@ func (p *plane) lookup(ctx context.Context, r *report.Results) error {
 	if p.sessions > millionTable {
 		goal = 5
 	}
-	r.Add(report.AtLeast(4, fmt.Sprintf("lookup, %s ids", p.name()), "x", report.Ratios(hash, slot), goal).
+	r.Add(report.AtLeast(4, fmt.Sprintf("slot lookup, table of %s ids", p.name()), "x", report.Ratios(hash, slot), goal).
 		Against("BPF hash map", "ns", hash, slot))
-	r.AddAside(report.Beside(4, fmt.Sprintf("one load out of the table and nothing else, %s ids", p.name()), "ns", load))
+	r.AddAside(report.Beside(4, fmt.Sprintf("one load from the table and nothing else, table of %s ids", p.name()), "ns", load))
 	return nil
 }

@@ -48,7 +48,7 @@ func MeasureCPUMap(ctx context.Context, o Options) (r report.Results, err error)
 	if err != nil {
 		return r, err
 	}
-	r.AddAside(report.Beside(7, "frames that XDP hands to another CPU (CPUMAP) / XDP_PASS, both into recvmmsg", "x", report.Ratios(runs[1], runs[2])).
+	r.AddAside(report.Beside(7, "XDP redirect to another CPU (CPUMAP) / XDP_PASS, both received with recvmmsg", "x", report.Ratios(runs[1], runs[2])).
 		Against("XDP_PASS", "Mpps", runs[2], runs[1]))
 	return r, nil
 }

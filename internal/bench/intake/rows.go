@@ -269,13 +269,13 @@ func Measure(ctx context.Context, o Options) (r report.Results, err error) {
 	}
 	for i, goal := range []float64{1: 4, 2: 3.2} {
 		if i > 0 {
-			r.Add(report.AtLeast(7, "64-byte packets into a worker / "+ways[i].name, "x", report.Ratios(rates[0], rates[i]), goal).
+			r.Add(report.AtLeast(7, "64-byte packets per second into a worker / "+ways[i].name, "x", report.Ratios(rates[0], rates[i]), goal).
 				Against(ways[i].name, "Mpps", rates[i], rates[0]))
 		}
 	}
 	for i, goal := range []float64{1: 7, 2: 5} {
 		if i > 0 {
-			r.Add(report.AtLeast(8, "all CPU for such a packet: "+ways[i].name+" / ours", "x", report.Ratios(cpus[i], cpus[0]), goal).
+			r.Add(report.AtLeast(8, "CPU time per 64-byte packet: "+ways[i].name+" / ours", "x", report.Ratios(cpus[i], cpus[0]), goal).
 				Against(ways[i].name, "ns", cpus[i], cpus[0]))
 		}
 	}

@@ -57,7 +57,7 @@ func MeasureSteering(ctx context.Context, o Options) (r report.Results, err erro
 	if err != nil {
 		return r, err
 	}
-	r.Add(report.AtLeast(19, "`socket` mode for each core / the kernel's hash", "x", report.Ratios(runs[2], runs[1]), 0.93).
+	r.Add(report.AtLeast(19, "CPU time per packet: the kernel's hash / `socket` mode", "x", report.Ratios(runs[2], runs[1]), 0.93).
 		Against("the kernel's hash", "ns", runs[2], runs[1]))
 	return r, nil
 }

@@ -109,7 +109,7 @@ func (r *Results) rowsTable(numbers []int) string {
 
 func (r *Results) asidesTable(numbers []int) string {
 	var b strings.Builder
-	b.WriteString("| beside row | what | this run | against |\n|---|---|---|---|\n")
+	b.WriteString("| row | also measured | this run | against |\n|---|---|---|---|\n")
 	for _, a := range r.Asides {
 		if slices.Contains(numbers, a.Row) {
 			fmt.Fprintf(&b, "| %d | %s | %s %s | %s |\n", a.Row, a.Name, Number(a.Value), a.Unit, a.Peer)

@@ -26,7 +26,7 @@ func (r *Results) Print(w io.Writer) error {
 	}
 	for i, a := range r.Asides {
 		if i == 0 {
-			fmt.Fprintln(tw, "\nBESIDE\tWHAT\tUNIT\tTHIS RUN\tRANGE\t\tAGAINST")
+			fmt.Fprintln(tw, "\nROW\tALSO MEASURED\tUNIT\tTHIS RUN\tRANGE\t\tAGAINST")
 		}
 		fmt.Fprintf(tw, "%d\t%s\t%s\t%s\t%s\t\t%s\n", a.Row, a.Name, a.Unit, Number(a.Value), Spread(a.Runs), a.Peer)
 	}
