@@ -78,7 +78,14 @@ func (i *Instance) attach(interfaces []string, mode Mode, keep bool) ([]Attachme
 	var t transaction
 	var result []Attachment
 	for _, name := range interfaces {
-		a, err := i.attachOne(&t, name, mode)
+		nic, err := readInterface(i.netlink, name)
+		if err == nil && slices.ContainsFunc(result, func(a Attachment) bool { return a.Ifindex == nic.Index }) {
+			continue // named twice, or by another of its names
+		}
+		var a *attachment
+		if err == nil {
+			a, err = i.attachOne(&t, nic, mode)
+		}
 		if err != nil {
 			return nil, errors.Join(err, t.rollback())
 		}
@@ -163,12 +170,10 @@ func (t *transaction) commit() {
 	}
 }
 
-// attachOne attaches to one interface and enters it.
-func (i *Instance) attachOne(t *transaction, name string, asked Mode) (*attachment, error) {
-	nic, err := readInterface(i.netlink, name)
-	if err != nil {
-		return nil, err
-	}
+// attachOne attaches to one interface and enters it under its proper name: it may have
+// been asked for by an alternative one.
+func (i *Instance) attachOne(t *transaction, nic *Interface, asked Mode) (*attachment, error) {
+	name := nic.Name
 	a := &attachment{asked: asked}
 	if err := i.decide(nic, a); err != nil {
 		return nil, err

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/xdp-roam/xdp-roam/maps"
@@ -43,6 +44,34 @@ func TestRunLeavesNothing(t *testing.T) {
 		t.Errorf("pinned %v, want %v", got, want)
 	}
 	m.must(i.Close())
+	m.wantNothing("edge0")
+}
+
+// An interface that is named twice, or by an alternative name, is one interface.
+func TestInterfaceUnderSeveralNames(t *testing.T) {
+	m := newMachine(t)
+	l, err := netlink.LinkByName("edge0")
+	m.must(err)
+	m.must(netlink.LinkAddAltName(l, "wan"))
+	plan, err := MakePlan(m.options, []string{"wan", "edge0", "wan"}, ModeXDP)
+	m.must(err)
+	if len(plan.Attachments) != 1 || plan.Attachments[0].Interface != "edge0" {
+		t.Errorf("plan: %+v", plan.Attachments)
+	}
+	i := m.open()
+	if list := m.attach(i, ModeXDP, "wan", "edge0", "wan"); len(list) != 1 || list[0].Interface != "edge0" {
+		t.Errorf("attached: %+v", list)
+	}
+	m.must(i.Keep())
+	m.must(i.Close())
+	i = m.open()
+	m.attach(i, ModeXDP, "edge0") // takes over what was attached under the other name
+	m.must(i.Close())
+	names, err := Unload(m.options)
+	m.must(err)
+	if !slices.Equal(names, []string{"edge0"}) {
+		t.Errorf("unloaded %v", names)
+	}
 	m.wantNothing("edge0")
 }
 

@@ -6,6 +6,7 @@ package loader
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/xdp-roam/xdp-roam/maps"
 )
@@ -89,6 +90,10 @@ func (plan *Plan) addInterface(p *pins, name string, asked Mode, sockets bool) e
 	if err != nil {
 		return err
 	}
+	if slices.ContainsFunc(plan.Attachments, func(a Attachment) bool { return a.Ifindex == nic.Index }) {
+		return nil // named twice, or by another of its names
+	}
+	name = nic.Name
 	a := Attachment{Interface: name, Ifindex: nic.Index, Driver: nic.Driver, Mode: mode, Reason: reason, Warning: nic.warning(mode)}
 	plan.Attachments = append(plan.Attachments, a)
 	if a.Warning != "" {

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -28,11 +27,6 @@ type Status struct {
 	Attachments []Attachment
 	Slots, Live uint32
 	Listeners   []maps.Listener
-}
-
-// Degraded returns the attachments that are not as they should be.
-func (s *Status) Degraded() []Attachment {
-	return slices.DeleteFunc(slices.Clone(s.Attachments), func(a Attachment) bool { return a.Degraded == "" })
 }
 
 // ReadStatus looks at an instance and changes nothing. It returns an error that

@@ -33,7 +33,9 @@ func (i *Instance) Watch(ctx context.Context, changed func(Attachment)) error {
 }
 
 const (
-	watchSettle = 20 * time.Millisecond // notifications come in groups
+	// watchSettle is how long after the first one notifications are gathered: they come
+	// in groups, and on some hosts without end.
+	watchSettle = 20 * time.Millisecond
 	// While something is degraded, or the number of queues matters, of whose
 	// change no notification tells.
 	watchAgain = 2 * time.Second
@@ -61,6 +63,13 @@ func (i *Instance) watchOnce(ctx context.Context, changed func(Attachment)) erro
 
 	next := time.NewTimer(0) // what changed before the subscription
 	defer next.Stop()
+	settling := true
+	settle := func() {
+		if !settling {
+			next.Reset(watchSettle)
+			settling = true
+		}
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -69,13 +78,14 @@ func (i *Instance) watchOnce(ctx context.Context, changed func(Attachment)) erro
 			if !open {
 				return nil
 			}
-			next.Reset(watchSettle)
+			settle()
 		case _, open := <-addrs:
 			if !open {
 				return nil
 			}
-			next.Reset(watchSettle)
+			settle()
 		case <-next.C:
+			settling = false
 			if !i.reconcile(changed) || i.countsQueues() {
 				next.Reset(watchAgain)
 			}

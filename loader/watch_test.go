@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"runtime"
@@ -98,6 +99,11 @@ func hasListener(i *Instance, addr string) bool {
 	})
 }
 
+// degraded returns the attachments that are not as they should be.
+func degraded(s *Status) []Attachment {
+	return slices.DeleteFunc(slices.Clone(s.Attachments), func(a Attachment) bool { return a.Degraded == "" })
+}
+
 func TestWatchFollowsAddresses(t *testing.T) {
 	m := newMachine(t)
 	m.addAddr("edge0", "192.0.2.1/24")
@@ -119,6 +125,43 @@ func TestWatchFollowsAddresses(t *testing.T) {
 	if !hasListener(i, "192.0.2.1:7626") {
 		t.Error("the address that stayed is gone")
 	}
+	stop()
+	m.must(i.Close())
+}
+
+// On a host on which something changes all the time (a container manager, another
+// routing daemon) what concerns us is seen all the same.
+func TestWatchAmongEndlessChanges(t *testing.T) {
+	m := newMachine(t)
+	i := m.open()
+	m.must(i.Listen(netip.MustParseAddrPort("0.0.0.0:7626"), 3))
+	_, stop := m.watch(i)
+	busy, quiet := make(chan struct{}), make(chan struct{})
+	m.start(func() {
+		defer close(quiet)
+		lo, err := netlink.LinkByName("lo")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		other := &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(127, 0, 0, 77), Mask: net.CIDRMask(32, 32)}}
+		for pause := time.NewTicker(watchSettle / 4); ; <-pause.C {
+			select {
+			case <-busy:
+				pause.Stop()
+				return
+			default:
+			}
+			if err := errors.Join(netlink.AddrAdd(lo, other), netlink.AddrDel(lo, other)); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	m.addAddr("edge0", "192.0.2.1/24")
+	m.eventually("the new address is a listener", func() bool { return hasListener(i, "192.0.2.1:7626") })
+	close(busy)
+	<-quiet
 	stop()
 	m.must(i.Close())
 }
@@ -185,7 +228,7 @@ func TestWatchAttachesAgain(t *testing.T) {
 	expect("the interface is gone")
 	s, err := ReadStatus(m.options)
 	m.must(err)
-	if d := s.Degraded(); len(d) != 1 || d[0].Degraded != "the interface is gone" {
+	if d := degraded(s); len(d) != 1 || d[0].Degraded != "the interface is gone" {
 		t.Errorf("status: %+v", s)
 	}
 
@@ -196,7 +239,7 @@ func TestWatchAttachesAgain(t *testing.T) {
 	}
 	s, err = ReadStatus(m.options)
 	m.must(err)
-	if len(s.Degraded()) != 0 || s.Attachments[0].Mode != ModeXDP {
+	if len(degraded(s)) != 0 || s.Attachments[0].Mode != ModeXDP {
 		t.Errorf("status: %+v", s)
 	}
 
@@ -263,7 +306,7 @@ func TestStatusOfALinkWithoutItsInterface(t *testing.T) {
 	m.addVeth("edge0", "far0", 1500)
 	s, err := ReadStatus(m.options)
 	m.must(err)
-	if d := s.Degraded(); len(d) != 1 || d[0].Degraded != "the interface was made anew since" {
+	if d := degraded(s); len(d) != 1 || d[0].Degraded != "the interface was made anew since" {
 		t.Errorf("status: %+v", s)
 	}
 	// The next load mends it.

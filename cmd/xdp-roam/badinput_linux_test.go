@@ -5,9 +5,12 @@ package main
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
+	"github.com/xdp-roam/xdp-roam/userspace/control"
 	"github.com/xdp-roam/xdp-roam/userspace/handshake"
 )
 
@@ -112,6 +115,22 @@ max_sessions = 1`,
 		}
 		for _, want := range c.edge {
 			edge.waitFor(want)
+		}
+	}
+	// Nothing is logged of a handshake under another key, which anyone can send: doctor tells.
+	if _, said, _ := b.run("doctor"); strings.Contains(said, "another server's key") {
+		t.Errorf("doctor tells of what has not been:\n%s", said)
+	}
+	wrong := b.start(b.client, "connect", edgeAddr.String(), "--server-key", stranger.Public().String(),
+		"--known-servers", b.path("other_servers"), "-L", "5002:7/udp")
+	until(t, "its handshake has come", func() bool {
+		return slices.ContainsFunc(items[control.Counter](b, "stats"), func(c control.Counter) bool { return c.Reason == "mac1" })
+	})
+	wrong.stop(syscall.SIGTERM)
+	_, said, _ := b.run("doctor")
+	for _, want := range []string{"handshakes under another server's key: ", "previous_key_file"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("doctor does not say %q:\n%s", want, said)
 		}
 	}
 	// What a client tells and goes on after.

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"runtime"
 	"strings"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/xdp-roam/xdp-roam/cmd/xdp-roam/internal/config"
 	"github.com/xdp-roam/xdp-roam/loader/doctor"
+	"github.com/xdp-roam/xdp-roam/userspace/control"
+	"github.com/xdp-roam/xdp-roam/userspace/server"
 )
 
 func newDoctorCommand(e *env) *cobra.Command {
@@ -29,7 +32,7 @@ program for a moment.
 
 Exit codes: 0 nothing worse than info, 1 a warning, otherwise that of the first
 failure: 4 permission, 5 unsupported kernel or NIC, 6 conflict.`,
-		RunE: func(_ *cobra.Command, interfaces []string) error {
+		RunE: func(c *cobra.Command, interfaces []string) error {
 			address, err := conf.Address()
 			if err != nil {
 				return err
@@ -40,6 +43,7 @@ failure: 4 permission, 5 unsupported kernel or NIC, 6 conflict.`,
 			if err != nil {
 				return err
 			}
+			facts.WrongKey = e.wrongKeys(c.Context())
 			findings := doctor.Judge(facts)
 			if err := showFindings(e, findings); err != nil {
 				return err
@@ -52,6 +56,20 @@ failure: 4 permission, 5 unsupported kernel or NIC, 6 conflict.`,
 	f.Uint32Var(&conf.TableSlots, "table-slots", conf.TableSlots, "`N` slots that the session table will have")
 	f.BoolVar(&options.ProbeAttach, "probe-attach", false, "attach an empty program for a moment to test the driver; some NICs drop packets meanwhile")
 	return c
+}
+
+// wrongKeys asks the running edge, if there is one, for handshakes under another server's key.
+func (e *env) wrongKeys(ctx context.Context) (n uint64) {
+	counters, err := control.NewClient(e.controlPath()).Counters(ctx)
+	if err != nil {
+		return 0
+	}
+	for _, c := range counters {
+		if c.Reason == server.MAC1.String() {
+			n += c.Value
+		}
+	}
+	return n
 }
 
 // verdict turns the worst finding into the exit code.

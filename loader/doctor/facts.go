@@ -16,6 +16,9 @@ type Facts struct {
 	Port         Port
 	Workers      int // of the daemon
 	Interfaces   []Interface
+	// WrongKey is how many handshakes a running edge was sent under another server's
+	// key; Collect leaves it to who can ask the edge.
+	WrongKey uint64
 }
 
 // Kernel is what the kernel can do.

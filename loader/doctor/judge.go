@@ -29,6 +29,14 @@ func Judge(f *Facts) []Finding {
 	judgeMemory(&r, f.Memory)
 	judgeClock(&r, f.Clock)
 	judgePort(&r, f.Port)
+	if f.WrongKey > 0 {
+		r.add(Finding{
+			Severity: Info, Check: "server key", // anyone can cause it
+			What: fmt.Sprintf("handshakes under another server's key: %d (counter mac1)", f.WrongKey),
+			Why:  "a client with a wrong key for this server gets no answer; these are not logged one by one, because anyone can send them",
+			Fix:  "compare the public key in `xdp-roam status` with --server-key and known_servers of clients that cannot connect; previous_key_file serves an old key on",
+		})
+	}
 	if len(f.Interfaces) == 0 {
 		r.add(Finding{
 			Severity: Info, Check: "interface", What: "no interface has a global unicast address",

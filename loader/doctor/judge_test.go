@@ -77,6 +77,7 @@ func TestJudge(t *testing.T) {
 			f.Port.Err = &loader.Error{Kind: loader.ErrConflict, What: "cannot listen", Cause: "the port is used by nginx (pid 812)"}
 		}, Fail, "port", loader.ErrConflict, []string{"nginx (pid 812)"}},
 		"no such address": {func(f *Facts) { f.Port.Err = unix.EADDRNOTAVAIL }, Fail, "port", loader.ErrUnsupported, nil},
+		"another key":     {func(f *Facts) { f.WrongKey = 12 }, Info, "server key", nil, []string{"12", "mac1", "`xdp-roam status`", "known_servers"}},
 		"no interfaces":   {func(f *Facts) { f.Interfaces = nil }, Info, "interface", nil, []string{"xdp-roam doctor IFACE"}},
 		"no such interface": {eth0(func(i *Interface) { i.Err = &loader.Error{Kind: loader.ErrNoInterface, What: "there is no interface"} }), Fail, "interface",
 			loader.ErrUnsupported, []string{"there is no interface"}},

@@ -3,12 +3,14 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/xdp-roam/xdp-roam/userspace/netio"
@@ -152,11 +154,13 @@ func (l *lostAddresses) set(list []netip.Addr) {
 }
 
 // hostHas asks the kernel in the one way that is the same everywhere: only an
-// address of the host can be bound.
+// address of the host can be bound. Where something else is in the way (no descriptor
+// or port left, a link-local address, which means nothing without its interface) it
+// cannot tell, and all is taken to be as it was.
 func hostHas(a netip.Addr) bool {
 	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(a, 0)))
 	if err != nil {
-		return false
+		return !errors.Is(err, syscall.EADDRNOTAVAIL)
 	}
 	conn.Close()
 	return true

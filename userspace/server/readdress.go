@@ -24,6 +24,7 @@ type readdresser struct {
 	to       netip.AddrPort    // where the last session went
 	addrs    []netip.AddrPort  // what its client was told, shared by all that go there
 	stranded [2]netip.AddrPort // a client of IPv4 and one of IPv6 to whom no way leads
+	again    session.Time      // when all are looked at again though there is no way to these
 }
 
 // routes says where the kernel would send from.
@@ -32,8 +33,13 @@ type routes interface {
 	Close()
 }
 
-// strandedAgain is how often it is tried whether there is a way again.
-const strandedAgain = time.Second
+const (
+	// strandedAgain is how often it is tried whether there is a way again.
+	strandedAgain = time.Second
+	// strandedShare bounds the part of the time that goes into looking at all sessions
+	// for those to whom there is a way: one in so many.
+	strandedShare = 10
+)
 
 // run moves sessions when it hears of a loss, and again when there is a way to
 // clients to whom none led: a host that gets another address is without one for a
@@ -47,12 +53,19 @@ func (r *readdresser) run() {
 			return
 		case <-r.news:
 		case <-t.C:
-			if !r.mayReach() {
+			if !r.due(r.srv.clock.now()) {
 				continue
 			}
 		}
 		r.moveAll()
 	}
+}
+
+// due reports whether to look at all sessions again: there is a way to a client that
+// stands for those of its family, or it has been long enough for there to be one to
+// others. A network that stays away must not keep the others from being told.
+func (r *readdresser) due(now session.Time) bool {
+	return r.stranded != [2]netip.AddrPort{} && (now >= r.again || r.mayReach())
 }
 
 // mayReach reports whether there is a way now to a client that was stranded.
@@ -72,8 +85,13 @@ func (r *readdresser) moveAll() {
 	r.to, r.stranded = netip.AddrPort{}, [2]netip.AddrPort{}
 	next, stop := srv.pace()
 	defer stop()
-	r.work.begin(srv.clock.now())
-	defer r.work.end()
+	began := srv.clock.now()
+	r.work.begin(began)
+	defer func() {
+		r.work.end()
+		now := srv.clock.now()
+		r.again = now + strandedShare*(now-began)
+	}()
 	srv.visit(r.move, func() bool {
 		r.work.begin(srv.clock.now())
 		return next()

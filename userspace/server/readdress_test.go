@@ -5,6 +5,7 @@ package server
 import (
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/xdp-roam/xdp-roam/userspace/netio"
 	"github.com/xdp-roam/xdp-roam/userspace/session"
@@ -16,6 +17,19 @@ type aSource netip.Addr
 
 func (a *aSource) To(netip.AddrPort) netip.Addr { return netip.Addr(*a) }
 func (*aSource) Close()                         {}
+
+// aGap is a host that sends from one address and has no way to one client.
+type aGap struct {
+	aSource
+	away netip.AddrPort
+}
+
+func (g *aGap) To(remote netip.AddrPort) netip.Addr {
+	if remote == g.away {
+		return netip.Addr{}
+	}
+	return g.aSource.To(remote)
+}
 
 // batches counts the calls that write to a sink.
 type batches struct {
@@ -116,5 +130,42 @@ func TestReaddressIsNotStuck(t *testing.T) {
 	}
 	if b.readdress.work.since.Load() != 0 {
 		t.Error("it is still at work")
+	}
+}
+
+// Clients whose network is back are told, though another one that stays away was the
+// last to whom no way led.
+func TestReaddressPastOneThatStaysAway(t *testing.T) {
+	const n = 3
+	b := newBareServer(t, 1<<12)
+	openPuppets(t, b, n)
+	b.addr = netip.MustParseAddrPort("[::]:7626")
+	r := &b.readdress
+	r.routes = new(aSource)
+	if r.due(b.clock.now() + time.Hour) {
+		t.Error("work for nobody")
+	}
+	b.lost.set([]netip.Addr{benchLocal.Addr()})
+	told := 0
+	b.answer = func(netio.Message) { told++ }
+	r.moveAll()
+	var away netip.AddrPort
+	for _, remote := range r.stranded {
+		if remote.IsValid() {
+			away = remote
+		}
+	}
+	r.routes = &aGap{aSource(netip.MustParseAddr("198.51.100.9")), away}
+	if r.mayReach() {
+		t.Fatal("it is not away")
+	}
+	if r.due(r.again - 1) {
+		t.Error("all are looked at without a pause")
+	}
+	if !r.due(r.again) {
+		t.Fatal("the others are not looked at again")
+	}
+	if r.moveAll(); told != n-1 {
+		t.Errorf("%d of %d clients were told", told, n-1)
 	}
 }
