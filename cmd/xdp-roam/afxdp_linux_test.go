@@ -153,10 +153,7 @@ func (b *labBench) connectQueues(queues int) error {
 // frames are of the right size still (1400) or have to be larger (1800, and back).
 func TestAFXDPFollowsMTU(t *testing.T) {
 	b := newLabBench(t)
-	b.startEdge("--mode", "afxdp", "--interface", "edge0")
-	b.startClient("-L", "5007:7")
-	echo := b.program(5007)
-	ask(t, echo, "before")
+	_, _, echo := b.startEcho("--mode", "afxdp", "--interface", "edge0")
 	sentByQueue := func() uint64 {
 		return packetsOf(items[control.Counter](b, "stats"), func(c control.Counter) bool { return c.Reason == "packets_sent_by_queue" })
 	}

@@ -253,6 +253,17 @@ func (b *labBench) startClient(args ...string) *process {
 	return p
 }
 
+// startEcho starts an edge with these flags, a client of its echo service, and a local
+// program that has been answered through it.
+func (b *labBench) startEcho(edgeArgs ...string) (edge, client *process, program *net.UDPConn) {
+	b.t.Helper()
+	edge = b.startEdge(edgeArgs...)
+	client = b.startClient("-L", "5007:7")
+	program = b.program(5007)
+	ask(b.t, program, "before")
+	return edge, client, program
+}
+
 // program is a local program at the client that speaks to port.
 func (b *labBench) program(port uint16) *net.UDPConn {
 	b.t.Helper()

@@ -20,10 +20,7 @@ func TestUpgradeUnderSessions(t *testing.T) {
 	if code, _, stderr := b.run("upgrade"); code != exitNotLoaded || !strings.Contains(stderr, "xdp-roam load") {
 		t.Errorf("upgrade of nothing: exit code %d\n%s", code, stderr)
 	}
-	edge := b.startEdge("--mode", "xdp", "--interface", "edge0")
-	b.startClient("-L", "5007:7")
-	program := b.program(5007)
-	ask(t, program, "before")
+	edge, _, program := b.startEcho("--mode", "xdp", "--interface", "edge0")
 	before := items[control.Session](b, "session", "list")
 	var last uint32
 	for n := range 3 {

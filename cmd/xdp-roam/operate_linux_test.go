@@ -22,10 +22,7 @@ import (
 // A draining edge refuses new sessions, serves the live one, and ends with it.
 func TestDrainCommand(t *testing.T) {
 	b := newLabBench(t)
-	edge := b.startEdge("--mode", "none")
-	client := b.startClient("-L", "5007:7")
-	program := b.program(5007)
-	ask(t, program, "before")
+	edge, client, program := b.startEcho("--mode", "none")
 	drain := b.start(b.edge, "drain")
 	drain.waitFor("draining: 1 sessions are left")
 	if s := items[control.Status](b, "status")[0]; !s.Draining || !s.DrainDeadline.IsZero() {
@@ -153,10 +150,7 @@ func TestThreatDaemonKilled(t *testing.T) {
 	for _, mode := range [][]string{{"--mode", "afxdp", "--interface", "edge0"}, {"--mode", "xdp", "--interface", "edge0"}, {"--mode", "none"}} {
 		t.Run(mode[1], func(t *testing.T) {
 			b := newLabBench(t)
-			edge := b.startEdge(mode...)
-			b.startClient("-L", "5007:7")
-			program := b.program(5007)
-			ask(t, program, "before")
+			edge, _, program := b.startEcho(mode...)
 			load := make(chan struct{})
 			go func() {
 				defer close(load)
@@ -182,10 +176,7 @@ func TestThreatDaemonKilled(t *testing.T) {
 // reset after a crash.
 func TestStateRotateCommand(t *testing.T) {
 	b := newLabBench(t)
-	edge := b.startEdge("--mode", "xdp", "--interface", "edge0")
-	b.startClient("-L", "5007:7")
-	program := b.program(5007)
-	ask(t, program, "before")
+	edge, _, program := b.startEcho("--mode", "xdp", "--interface", "edge0")
 	raw := b.rawClient()
 	old := b.open(raw, b.serverKey.Public())
 	list := items[control.Generation](b, "state", "rotate")
@@ -236,10 +227,7 @@ func TestServerAddressGoes(t *testing.T) {
 	if err := b.edge.AddAddr("edge0", second); err != nil {
 		t.Fatal(err)
 	}
-	edge := b.startEdge("--mode", "xdp", "--interface", "edge0", "--address", edgeAddr.String(), "--address", second.Addr().String())
-	b.startClient("-L", "5007:7")
-	program := b.program(5007)
-	ask(t, program, "before")
+	edge, _, program := b.startEcho("--mode", "xdp", "--interface", "edge0", "--address", edgeAddr.String(), "--address", second.Addr().String())
 	if err := b.edge.DelAddr("edge0", netip.PrefixFrom(edgeAddr, 24)); err != nil {
 		t.Fatal(err)
 	}
@@ -255,10 +243,7 @@ func TestServerAddressGoes(t *testing.T) {
 // which nobody has told the client: its session goes on there all the same.
 func TestServerIsRenumbered(t *testing.T) {
 	b := newLabBench(t)
-	edge := b.startEdge("--mode", "xdp", "--interface", "edge0")
-	b.startClient("-L", "5007:7")
-	program := b.program(5007)
-	ask(t, program, "before")
+	edge, _, program := b.startEcho("--mode", "xdp", "--interface", "edge0")
 	if err := b.edge.DelAddr("edge0", netip.PrefixFrom(edgeAddr, 24)); err != nil {
 		t.Fatal(err)
 	}

@@ -51,10 +51,7 @@ func load(program *net.UDPConn) (stop func()) {
 // after the restarted daemon's first word: one INIT, one RESP.
 func TestConnectSurvivesKill(t *testing.T) {
 	b := newLabBench(t)
-	edge := b.startEdge("--mode", "none")
-	client := b.startClient("-L", "5007:7")
-	program := b.program(5007)
-	ask(t, program, "before")
+	edge, client, program := b.startEcho("--mode", "none")
 	for round := range 3 {
 		stop := load(program)
 		edge.stop(syscall.SIGKILL)
@@ -87,10 +84,7 @@ func TestConnectSurvivesKill(t *testing.T) {
 // A restart in order, with nobody sending: the client comes back by itself.
 func TestConnectSurvivesRestart(t *testing.T) {
 	b := newLabBench(t)
-	edge := b.startEdge("--mode", "none")
-	client := b.startClient("-L", "5007:7")
-	program := b.program(5007)
-	ask(t, program, "before")
+	edge, client, program := b.startEcho("--mode", "none")
 	if code := edge.stop(syscall.SIGTERM); code != exitOK {
 		t.Errorf("run ended with %d", code)
 	}

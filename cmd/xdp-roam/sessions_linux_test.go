@@ -16,10 +16,7 @@ import (
 // find the packets that were dropped, close.
 func TestOperateSession(t *testing.T) {
 	b := newLabBench(t)
-	b.startEdge("--mode", "xdp", "--interface", "edge0")
-	client := b.startClient("-L", "5007:7")
-	program := b.program(5007)
-	ask(t, program, "before")
+	_, client, program := b.startEcho("--mode", "xdp", "--interface", "edge0")
 	if err := b.client.DelAddr("client0", netip.PrefixFrom(clientAddrs[0], 24)); err != nil {
 		t.Fatal(err)
 	}

@@ -24,10 +24,7 @@ func TestTraceOfAMove(t *testing.T) {
 		testutil.SkipOrFail(t, "tshark is not installed: apt-get install tshark")
 	}
 	b := newLabBench(t)
-	edge := b.startEdge("--mode", "xdp", "--interface", "edge0")
-	client := b.startClient("-L", "5007:7")
-	program := b.program(5007)
-	ask(t, program, "before")
+	edge, client, program := b.startEcho("--mode", "xdp", "--interface", "edge0")
 	session := b.sessions(1)[0]
 	traced := func() (n int) {
 		for _, slot := range items[slotItem](b, "map", "dump", "slots") {

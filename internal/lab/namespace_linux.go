@@ -123,9 +123,6 @@ func (n *Namespace) release() {
 	}
 }
 
-// Name is what NewNamespace was given.
-func (n *Namespace) Name() string { return n.name }
-
 // Close ends the thread and kills every process started in the namespace; the
 // kernel then removes the namespace with its links. Sockets and files opened in
 // it keep it alive until they are closed. A second Close does nothing.

@@ -116,17 +116,6 @@ func (n *NAT) Stats() NATStats {
 	return n.stats
 }
 
-// Mappings lists the public endpoint of each inner one that is alive.
-func (n *NAT) Mappings() map[netip.AddrPort]netip.AddrPort {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	all := make(map[netip.AddrPort]netip.AddrPort, len(n.byInner))
-	for inner, m := range n.byInner {
-		all[inner] = n.public(m.port)
-	}
-	return all
-}
-
 // Rebind does what a NAT's reboot does to its hosts: each live mapping gets
 // another public port and lets nobody in until its host writes again; the old
 // ports are dead at once.

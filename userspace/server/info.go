@@ -34,9 +34,6 @@ type SessionInfo struct {
 	session.Info
 }
 
-// Age is how long the session has been open.
-func (i *SessionInfo) Age() time.Duration { return time.Since(i.Opened) }
-
 // Info returns the session as plain values.
 func (s *Session) Info() SessionInfo {
 	s.mu.Lock()
