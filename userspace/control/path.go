@@ -12,12 +12,16 @@ import (
 // socket's address.
 var ErrPathTooLong = errors.New("the control socket's path is too long")
 
-// newSuffix ends the name that a socket has until it is complete. The
-// directory's lock keeps two daemons from using it at once.
-const newSuffix = ".new"
+// A socket is made in a directory that only its owner may enter, since the umask alone
+// says who may connect to it until its mode is set; these follow on its own name. The
+// lock on the directory of both keeps two daemons from using it at once.
+const (
+	newSuffix = ".new"
+	newSocket = "/s"
+)
 
 // maxPath is the longest path in bytes; the kernel wants a zero byte after it.
-const maxPath = len(syscall.RawSockaddrUnix{}.Path) - 1 - len(newSuffix)
+const maxPath = len(syscall.RawSockaddrUnix{}.Path) - 1 - len(newSuffix+newSocket)
 
 func checkPath(path string) error {
 	if len(path) <= maxPath {

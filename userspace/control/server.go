@@ -55,10 +55,13 @@ func Listen(path string, handler http.Handler) (*Server, error) {
 	if err := checkStale(path); err != nil {
 		return nil, err
 	}
-	temporary := path + newSuffix
-	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	private := path + newSuffix
+	temporary := private + newSocket
+	// One that was killed may have left its own.
+	if err := errors.Join(os.RemoveAll(private), os.Mkdir(private, 0o700)); err != nil {
 		return nil, fmt.Errorf("cannot make the control socket: %w", err)
 	}
+	defer os.RemoveAll(private)
 	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: temporary, Net: "unix"})
 	if err != nil {
 		return nil, fmt.Errorf("cannot make the control socket %s: %w", path, err)
@@ -72,7 +75,6 @@ func Listen(path string, handler http.Handler) (*Server, error) {
 	}
 	if err != nil {
 		listener.Close()
-		os.Remove(temporary)
 		return nil, fmt.Errorf("cannot make the control socket: %w", err)
 	}
 	handler = s.untilStop(notForPages(handler))
