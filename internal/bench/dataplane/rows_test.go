@@ -43,7 +43,7 @@ func TestRows(t *testing.T) {
 		got[row.Row]++
 		want := o.Pairs
 		if row.Row == 5 {
-			want *= dropRounds
+			want *= dropLoads
 		}
 		if len(row.Runs) != want {
 			t.Errorf("row %d has %d runs, want %d", row.Row, len(row.Runs), want)

@@ -112,10 +112,6 @@ const (
 // variant loads the fast path with another way to find sessions, over the same
 // maps. entries is the size of its hash map.
 func (p *plane) variant(v, entries int) (*harness.Harness, error) {
-	shared := map[string]*ebpf.Map{}
-	for _, name := range []string{"slots", "config", "listeners", "cpus", "xsks", "harness_configs", "harness_frames"} {
-		shared[name] = p.Maps[name]
-	}
 	spec, err := loadVariant()
 	if err != nil {
 		return nil, err
@@ -126,13 +122,27 @@ func (p *plane) variant(v, entries int) (*harness.Harness, error) {
 	if err := spec.Variables["xsk_enabled"].Set(true); err != nil {
 		return nil, err
 	}
-	h, err := harness.Load("variant_xdp", spec, harness.Options{
-		Entries: map[string]uint32{"hash": uint32(entries), "slots": uint32(p.sessions)}, Shared: shared, Runs: p.o.Runs,
-	})
+	return p.over("variant_xdp", spec, map[string]uint32{"hash": uint32(entries)})
+}
+
+// again loads the product once more, over the same maps.
+func (p *plane) again() (*harness.Harness, error) {
+	spec, err := productSpec()
 	if err != nil {
 		return nil, err
 	}
-	return h, nil
+	return p.over(program, spec, map[string]uint32{})
+}
+
+// over loads a harness around another program over the plane's maps; entries are the
+// sizes of the others.
+func (p *plane) over(program string, tested *ebpf.CollectionSpec, entries map[string]uint32) (*harness.Harness, error) {
+	shared := map[string]*ebpf.Map{}
+	for _, name := range []string{"slots", "config", "listeners", "cpus", "xsks", "harness_configs", "harness_frames"} {
+		shared[name] = p.Maps[name]
+	}
+	entries["slots"] = uint32(p.sessions)
+	return harness.Load(program, tested, harness.Options{Entries: entries, Shared: shared, Runs: p.o.Runs})
 }
 
 // lookup gives row 4: the same fast path with the slot table and with a BPF hash
