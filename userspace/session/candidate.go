@@ -13,9 +13,6 @@ const (
 	// maxCandidates paths are validated at a time; a further one replaces the
 	// oldest.
 	maxCandidates = 3
-	// challengeResends is how often a CHALLENGE is sent again: 1, 2, 4 PTO after the
-	// first.
-	challengeResends = 3
 	// minDeadline bounds the validation of a candidate from below: 3 of these.
 	minDeadline = time.Second
 	// maxAskAgain bounds askAgain.
@@ -37,27 +34,25 @@ func (s *Session) Newest(id *wire.ID, counter uint64) bool {
 	return in != nil && s.heardAny && s.newest.seq == in.Seq && uint64(s.newest.counter) == counter
 }
 
-// schedule is when a CHALLENGE is sent again.
+// schedule is when a CHALLENGE is sent again: 1, 2, 4, 8 PTO after the first and so on,
+// for as long as its answer would count. A path that loses the first few must not look
+// like one that nobody is on.
 type schedule struct {
 	start, pto Time
 	sent       int // resends so far
 }
 
 // next is when the next resend is due.
-func (c *schedule) next() (Time, bool) {
-	return c.start + c.pto<<c.sent, c.sent < challengeResends
-}
+func (c *schedule) next() Time { return c.start + c.pto<<c.sent }
 
 // due takes one resend if its time has come.
 func (c *schedule) due(now Time) bool {
-	t, ok := c.next()
-	if !ok || now < t {
+	if now < c.next() {
 		return false
 	}
 	// After a pause of the caller several may be due: one packet does for all.
-	for ok && now >= t {
+	for now >= c.next() {
 		c.sent++
-		t, ok = c.next()
 	}
 	return true
 }
@@ -234,7 +229,7 @@ func (s *Session) dropCandidate(now Time, i int, why Reason, out *Output) {
 		// Its id stays with its address, in case it comes back.
 		c.rid.keep(c.path)
 	}
-	s.settle()
+	s.settle(now)
 }
 
 func (s *Session) removeCandidate(i int) {

@@ -34,7 +34,10 @@ func TestChallengeResends(t *testing.T) {
 	// Enough budget for all of them.
 	b.inject(addrB, b.craft(&b.c, wire.AppendPad(nil, 300)))
 	b.run(5 * time.Second)
-	want := []Time{pto, 2 * pto, 4 * pto}
+	var want []Time // until 3 max(PTO, 1 s)
+	for at := pto; at < 3*time.Second; at *= 2 {
+		want = append(want, at)
+	}
 	if !slices.Equal(atA, want) || !slices.Equal(atB, want) {
 		t.Errorf("resent at %v and %v, want %v", atA, atB, want)
 	}

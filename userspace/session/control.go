@@ -32,6 +32,8 @@ type ping struct {
 	// generation is the current path's when it was sent: a PONG across a move
 	// measures neither path.
 	generation uint32
+	// seq is that of the peer's id that it went on.
+	seq uint32
 	// ids: NEW_IDs of ours below this seq rode along or were acknowledged before.
 	ids uint32
 	// observed: OBSERVED_ADDR rode along; closing: CLOSE did.
@@ -83,7 +85,7 @@ func (s *Session) pending() bool {
 func (s *Session) sendControl(now Time, out *Output, size int) {
 	s.renew(now, &s.rid, s.path)
 	token := s.randomToken(out)
-	p := ping{token: token, at: now, generation: s.pathGeneration, control: true}
+	p := ping{token: token, at: now, generation: s.pathGeneration, seq: s.rid.Seq, control: true}
 	start := begin(out, max(size, maxControl))
 	b := wire.AppendPing(out.arena, token)
 	if s.ctl.observe {
@@ -169,7 +171,11 @@ func (s *Session) pong(now Time, token uint64) {
 		return
 	}
 	s.acknowledge(p.ids)
-	s.ctl.want = false
+	if p.generation == s.pathGeneration && p.seq == s.rid.Seq {
+		// Of the answer to an earlier PING the peer cannot have seen where we went since,
+		// or on which id: what tells it of a move, and was lost, has to go again.
+		s.ctl.want = false
+	}
 	if p.observed && p.generation == s.pathGeneration {
 		s.ctl.observe = false
 	}

@@ -84,12 +84,20 @@ func (s *Session) findLocal(id *wire.ID) *localID {
 // from elsewhere is better than none: that source never became a path, so sharing
 // it links no more than keeping the current id would.
 func (s *Session) spare(source Path) *remoteID {
-	var fresh, probed *remoteID
+	fresh, probed := s.unseen(source)
+	if fresh != nil {
+		return fresh
+	}
+	return probed
+}
+
+// unseen is spare, with those apart that answered a probe from elsewhere.
+func (s *Session) unseen(source Path) (fresh, probed *remoteID) {
 	for _, r := range s.remote {
 		switch {
 		case r.taken || !s.usable(r) || r.Seq < s.sentSeq:
 		case r.keptFor(source):
-			return r
+			return r, nil
 		case s.races(r): // it may be the winner's
 		case r.Seq <= s.unusedAbove():
 		case !r.probed && fresh == nil:
@@ -98,10 +106,7 @@ func (s *Session) spare(source Path) *remoteID {
 			probed = r
 		}
 	}
-	if fresh != nil {
-		return fresh
-	}
-	return probed
+	return fresh, probed
 }
 
 // unusedAbove is the seq above which the peer's ids can be unused: it may retire
@@ -169,9 +174,11 @@ func (s *Session) noteSent(now Time, rid *remoteID) {
 }
 
 // settle moves the current path off an id that the peer may have retired: a newer
-// one has carried packets to another path, which did not become ours.
-func (s *Session) settle() {
-	if s.rid.Seq < s.sentSeq {
+// one has carried packets to another path, which did not become ours. Without an unused
+// one there is still a while in which one may come, until renew.
+func (s *Session) settle(now Time) {
+	fresh, _ := s.unseen(s.path)
+	if s.rid.Seq < s.sentSeq && (fresh != nil || now >= s.rid.superseded+minRetire) {
 		publish(&s.rid, s.take(s.path))
 	}
 	s.forgetRemote()

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/xdp-roam/xdp-roam/internal/testutil"
+	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
 // watched has an observer of all of the client's networks look on from now: it
@@ -47,21 +48,80 @@ func TestThreatLinking(t *testing.T) {
 	}
 	var left uint64
 	for seed := range seeds {
-		left += changesNetworks(t, seed)
+		left += changesNetworks(t, seed, func(m *sim) { watched(m, seed) })
 	}
 	if left < seeds {
 		t.Errorf("clients left an id %d times in %d runs", left, seeds)
 	}
 }
 
-// changesNetworks has a watched client change its network eight times. It returns how
-// often it left an id that was flooded.
-func changesNetworks(t *testing.T, seed uint64) (left uint64) {
+// TestThreatLinkingUnderLoss: nor where packets are lost, unless its sender has no other
+// id left. That is rare: some of what says which are used has to be lost, as a rule more
+// than once, between two moves.
+func TestThreatLinkingUnderLoss(t *testing.T) {
+	seeds := uint64(400)
+	if testing.Short() || testutil.Race { // a session has one thread
+		seeds = 50
+	}
+	for _, percent := range []int{1, 5, 10, 20} {
+		linked := uint64(0)
+		for seed := range seeds {
+			changesNetworks(t, seed, func(m *sim) {
+				lossy(m, percent, func(e *end, id wire.ID) {
+					linked++
+					if r := e.unused(); r != nil {
+						t.Errorf("seed %d, %d %% lost: %v: the %v shows %v on two networks though it has %d", seed, percent, m.now, e.role, id, r.Seq)
+					}
+				})
+			})
+		}
+		t.Logf("%d %% lost: %d of %d clients were linked", percent, linked, seeds)
+		if linked*100 > seeds*2 {
+			t.Errorf("%d %% lost: %d of %d clients were linked for want of ids", percent, linked, seeds)
+		}
+	}
+}
+
+// lossy has a network lose that many of a hundred packets, and calls linked once, when
+// an id is shown on a second network.
+func lossy(m *sim, percent int, linked func(*end, wire.ID)) {
+	seen := map[wire.ID]netip.Addr{}
+	m.network = func(f flight) []flight {
+		from, network := &m.c, f.src.Addr()
+		if !f.toServer {
+			from, network = &m.s, f.dst.Addr()
+		}
+		id := wire.ID(f.data[8:])
+		if before := seen[id]; before.IsValid() && before != network && linked != nil {
+			linked(from, id)
+			linked = nil
+		}
+		seen[id] = network
+		if m.rng.IntN(100) < percent {
+			return nil
+		}
+		return []flight{f}
+	}
+}
+
+// unused returns an id that the end could use and has shown to nobody, or nil.
+func (e *end) unused() *remoteID {
+	for _, r := range e.remote {
+		if r.counter == 0 && !r.taken && e.usable(r) && r.Seq > e.unusedAbove() && !e.races(r) {
+			return r
+		}
+	}
+	return nil
+}
+
+// changesNetworks has a client change its network eight times, watched by who is given.
+// It returns how often it left an id that was flooded.
+func changesNetworks(t *testing.T, seed uint64, watch func(*sim)) (left uint64) {
 	m := opened(t, seed)
 	m.rtt = time.Duration(5+m.rng.IntN(300)) * time.Millisecond
 	m.clientSend("a session of use")
 	m.run(3 * time.Second)
-	watched(m, seed)
+	watch(m)
 	pause := func() { m.run(time.Duration(m.rng.IntN(200)) * time.Millisecond) }
 	something := func() {
 		switch m.rng.IntN(8) {
@@ -175,5 +235,55 @@ func TestProbeAcrossRekey(t *testing.T) {
 	m.run(time.Second)
 	if got := m.s.Path().Remote; got != network(0) {
 		t.Errorf("the server is on %v", got)
+	}
+}
+
+// A rekey that is confirmed while a move is validated leaves both of its ids to the new
+// path: on the old one the second would have to go along in the switch.
+func TestRekeyDuringMove(t *testing.T) {
+	m := opened(t, 1)
+	watched(m, "move")
+	look := m.network
+	m.c.Rekey(m.now, &m.c.out)
+	m.flush(&m.c)
+	m.run(m.rtt/2 + 1)
+	m.network = func(f flight) []flight {
+		if f.src == addrA && m.c.Info().Epoch == 1 {
+			return nil // lost: the packet that shows the server that the client has the keys
+		}
+		return look(f)
+	}
+	m.run(m.rtt/2 + 1)
+	if c, s := m.c.Info(), m.s.Info(); c.Epoch != 1 || c.RemoteSeq != 3 || !s.Rekeying || s.RemoteSeq != 0 {
+		t.Fatalf("%+v\n%+v", c, s)
+	}
+	m.network = look
+	m.move(2, network(0))
+	m.run(time.Second)
+	if s := m.s.Info(); s.Path.Remote != network(0) || s.Counts[NoSpareID] != 0 || s.RemoteSeq != 3 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// An id that another network has seen, in a race that nobody won, is none to change to
+// where nothing moves.
+func TestRotationAfterLostRace(t *testing.T) {
+	m := opened(t, 1)
+	m.c.ids.fail, m.s.ids.fail = true, true
+	m.race([]netip.AddrPort{serverAddr}, map[uint32]netip.AddrPort{2: network(0), 3: network(1)})
+	delete(m.socket, 2)
+	delete(m.socket, 3)
+	m.run(3 * time.Second)
+	m.c.wants(t, "race", EventRaceLost, 1)
+	watched(m, "flood")
+	m.s.Leave(m.now, m.s.pathLocal.ID, &m.s.out)
+	m.flush(&m.s)
+	for range 10 {
+		m.run(time.Second)
+		m.serverSend("down")
+		m.clientSend("up")
+	}
+	if got := m.c.Info().RemoteSeq; got != 0 {
+		t.Errorf("the client sends on id %d, which another network has seen", got)
 	}
 }

@@ -16,6 +16,9 @@ const (
 	// maxDepartures paths can claim the session back at a time: as many as could
 	// have been left within that time.
 	maxDepartures = 3
+	// departureResends is how often a path that a switch left is asked again, those
+	// before the switch counted: mostly nobody is there any more.
+	departureResends = 3
 	// departureRest is how long a departure whose time is over may be kept. Nothing
 	// hangs on it: a session that goes on moving is spared a timer for each move.
 	departureRest = 10 * time.Second
@@ -190,7 +193,7 @@ func (s *Session) enter(p Path) {
 // settled finishes a change of path: remaining candidates are held against the
 // new one, and a PING measures it and tells the peer where we see it.
 func (s *Session) settled(now Time, out *Output) {
-	s.settle()
+	s.settle(now)
 	for i := range s.candidates {
 		c := &s.candidates[i]
 		c.oldCookie, c.oldLeft = s.randomCookie(out), false
@@ -214,7 +217,7 @@ func (s *Session) tickDepartures(now Time, out *Output) {
 		s.forgetRemote()
 	}
 	for i := len(s.departures) - 1; i >= 0; i-- {
-		if d := &s.departures[i]; d.resend.due(now) {
+		if d := &s.departures[i]; d.resend.sent < departureResends && d.resend.due(now) {
 			s.sendChallenge(now, out, d.path, d.rid, d.cookie)
 		}
 	}

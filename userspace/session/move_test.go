@@ -38,6 +38,48 @@ func TestRebinding(t *testing.T) {
 	}
 }
 
+// A client says that it has moved until that is answered: the PONG of an earlier PING
+// and the packets that still come to the socket that it left say nothing about it.
+func TestMoveAnnouncedAgain(t *testing.T) {
+	m := opened(t, 1)
+	m.clientSend("a session of use")
+	m.run(time.Second)
+	m.c.Ping(m.now, &m.c.out)
+	m.flush(&m.c)
+	m.network = func(f flight) []flight {
+		if f.src == addrB {
+			return nil // lost: the packet that announces the move
+		}
+		return []flight{f}
+	}
+	m.move(2, addrB)
+	m.network = nil
+	m.run(initialPTO + 2*m.rtt)
+	if got := m.s.Path().Remote; got != addrB {
+		t.Errorf("the server is on %v", got)
+	}
+}
+
+// A network that takes nothing to the server is noticed, though what the server sends to
+// the one before still arrives.
+func TestMoveToSilence(t *testing.T) {
+	m := opened(t, 1)
+	m.clientSend("a session of use")
+	m.run(time.Second)
+	m.network = func(f flight) []flight {
+		if f.src == addrB {
+			return nil
+		}
+		return []flight{f}
+	}
+	m.move(2, addrB)
+	for range 50 {
+		m.serverSend("down")
+		m.run(100 * time.Millisecond)
+	}
+	m.c.wants(t, "nothing answers", EventSilent, 1)
+}
+
 // A deliberate move: new ids both ways with counters from 0, and the old path
 // says NOT_PREFERRED.
 func TestMove(t *testing.T) {

@@ -32,8 +32,7 @@ func (r *runner) end() Time { return r.resend.start + r.resend.pto<<raceResends 
 
 func (r *runner) next() Time {
 	if r.resend.sent < raceResends {
-		t, _ := r.resend.next()
-		return t
+		return r.resend.next()
 	}
 	return r.end()
 }

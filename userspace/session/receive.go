@@ -55,7 +55,9 @@ func (s *Session) receive(now Time, from *Path, pkt []byte, out *Output, shortcu
 		return r
 	}
 	s.lastReceived = now
-	out.Rearm = s.heardPeer() || out.Rearm
+	if from.Socket == s.path.Socket { // what still comes to one that was left says nothing of it
+		out.Rearm = s.heardPeer() || out.Rearm
+	}
 	s.received.Packets++
 	s.received.Bytes += uint64(len(pkt))
 	if steady && s.plainDatagram(now, in, counter, plain, out) {

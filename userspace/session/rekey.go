@@ -156,8 +156,17 @@ func (s *Session) beginRekey(now Time, out *Output) {
 		return
 	}
 	k.ours = k.client.Message()
-	e.change = k
+	s.change(now, k)
 	s.pushControl(now, out)
+}
+
+// change begins a change of epoch. It takes both directions to new ids, so that one
+// owed waits for it instead of spending the last one of this epoch.
+func (s *Session) change(now Time, k *rekey) {
+	s.epoch.change = k
+	if o := s.owed; o != nil {
+		o.by = max(o.by, now+s.maxOwed())
+	}
 }
 
 func (s *Session) secrets() handshake.Secrets { return handshake.Secrets{C2S: s.c2s, S2C: s.s2c} }
@@ -206,7 +215,7 @@ func (s *Session) rekeyInit(now Time, f *wire.Frame, out *Output) error {
 	} else if err != nil {
 		return nil // no randomness: it is the client's turn to ask again
 	}
-	e.change = &rekey{epoch: f.Epoch, localFirst: first, remoteFirst: f.FirstSeq, ours: answer, asked: f.Noise}
+	s.change(now, &rekey{epoch: f.Epoch, localFirst: first, remoteFirst: f.FirstSeq, ours: answer, asked: f.Noise})
 	s.agree(secrets)
 	s.urgent = true
 	return nil
@@ -276,9 +285,11 @@ func (s *Session) heardEpoch(now Time, in *localID, out *Output) {
 // followRekey moves our sending to an id of the new epoch, once both ends have it
 // and the peer's NEW_ID has come. The client's next packet, at the latest the PONG
 // that the server asks for until it comes, shows the server that it may do so too.
+// While another path is being validated the new ids are for that one: on the current
+// path a higher id than there would have to go along in the switch.
 func (s *Session) followRekey() {
 	k := s.epoch.change
-	if k != nil && k.confirmed && s.state == StateOpen && s.rid.Seq < k.remoteFirst {
+	if k != nil && k.confirmed && len(s.candidates) == 0 && s.state == StateOpen && s.rid.Seq < k.remoteFirst {
 		s.rotate()
 	}
 }

@@ -9,8 +9,17 @@ import (
 )
 
 // rotate moves our sending on the current path to the next unused id. It reports
-// whether there was one.
+// whether there was one. One that was seen elsewhere is none: where nothing moves,
+// keeping the current id links nothing.
 func (s *Session) rotate() bool {
+	if fresh, _ := s.unseen(s.path); fresh == nil {
+		return false
+	}
+	return s.rotateAnyhow()
+}
+
+// rotateAnyhow also takes an id that was seen elsewhere.
+func (s *Session) rotateAnyhow() bool {
 	if s.spare(s.path) == nil {
 		return false
 	}
@@ -107,7 +116,7 @@ func (s *Session) guard(now Time, out *Output) bool {
 	if s.state > StateOpen || !near(rotateReserve) {
 		return false
 	}
-	if s.rotate() {
+	if s.rotate() || near(closeReserve) && s.rotateAnyhow() {
 		return false
 	}
 	if !near(closeReserve) {

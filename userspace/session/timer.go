@@ -55,15 +55,13 @@ func (s *Session) Deadline() (at Time, ok bool) {
 		e.add(t)
 	}
 	for i := range s.candidates {
-		e.add(s.candidates[i].deadline)
-		if t, ok := s.candidates[i].resend.next(); ok {
-			e.add(t)
-		}
+		e.add(min(s.candidates[i].deadline, s.candidates[i].resend.next()))
 	}
 	for i := range s.departures {
-		e.add(s.departures[i].until + departureRest)
-		if t, ok := s.departures[i].resend.next(); ok {
-			e.add(t)
+		d := &s.departures[i]
+		e.add(d.until + departureRest)
+		if d.resend.sent < departureResends {
+			e.add(d.resend.next())
 		}
 	}
 	for i := range s.leftPaths() {
