@@ -89,5 +89,8 @@ func (e *env) red(w io.Writer, text string) string {
 	if !e.colored(w) {
 		return text
 	}
-	return "\x1b[31m" + text + "\x1b[0m"
+	return "\x1b[31m" + text + plainText
 }
+
+// plainText ends a colour.
+const plainText = "\x1b[0m"

@@ -64,12 +64,25 @@ func onScreen(text string, width, rows int) string {
 	return b.String()
 }
 
-// cut returns the first characters of a line.
+// cut returns the first characters of a line. A colour takes no room, and ends with the
+// line.
 func cut(line string, most int) string {
-	if width(line) <= most {
-		return line
+	n, escape, colored := 0, false, false
+	for at, r := range line {
+		switch {
+		case r == '\x1b':
+			escape, colored = true, true
+		case escape:
+			escape = r != 'm'
+		case n == most && colored:
+			return line[:at] + plainText
+		case n == most:
+			return line[:at]
+		default:
+			n++
+		}
 	}
-	return string([]rune(line)[:most])
+	return line
 }
 
 // screenSize is that of the terminal that stdout is, or of an old one.
