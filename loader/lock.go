@@ -78,13 +78,28 @@ func (l *lock) release() error {
 // changeLinks waits for the right to change links and pins. A daemon holds its
 // instance for as long as it runs, an upgrade exchanges programs meanwhile:
 // both take this for a moment. The instance is there, so its base is too.
-func (p *pins) changeLinks() (*lock, error) {
+func (p *pins) changeLinks() (*lock, error) { return p.lockLinks(unix.LOCK_EX) }
+
+// errBusy means that another process has the right to change links.
+var errBusy = errors.New("another process is changing links")
+
+// tryChangeLinks is changeLinks for who must not wait: a daemon that did might be what
+// the other process waits for. It fails with errBusy.
+func (p *pins) tryChangeLinks() (*lock, error) {
+	l, err := p.lockLinks(unix.LOCK_EX | unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, errBusy
+	}
+	return l, err
+}
+
+func (p *pins) lockLinks(how int) (*lock, error) {
 	dir, err := os.Open(p.base)
 	if err != nil {
 		return nil, diagnose(opLock, err, facts{dir: p.base})
 	}
 	for {
-		err := unix.Flock(int(dir.Fd()), unix.LOCK_EX)
+		err := unix.Flock(int(dir.Fd()), how)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}

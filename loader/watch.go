@@ -171,7 +171,7 @@ func (i *Instance) repair(a *attachment) {
 }
 
 func (i *Instance) attachAgain(nic *Interface, a *attachment) error {
-	changing, err := i.pins.changeLinks()
+	changing, err := i.pins.tryChangeLinks() // else in watchAgain
 	if err != nil {
 		return err
 	}

@@ -265,6 +265,35 @@ func TestWatchAttachesAgain(t *testing.T) {
 	m.wantNothing()
 }
 
+// While another process changes links, perhaps one that waits for this one to answer, an
+// interface that comes back waits for its program, and nobody waits for that.
+func TestWatchHoldsNobodyUp(t *testing.T) {
+	m := newMachine(t)
+	i := m.open()
+	m.attach(i, ModeXDP, "edge0")
+	other, err := i.pins.changeLinks()
+	m.must(err)
+	m.removeLink("edge0")
+	m.addVeth("edge0", "far0", 1500)
+	_, stop := m.watch(i)
+	m.eventually("it is said that edge0 has to wait", func() bool {
+		answer := make(chan string, 1)
+		go func() { answer <- i.Attachments()[0].Degraded }()
+		select {
+		case degraded := <-answer:
+			return strings.Contains(degraded, "another process")
+		case <-time.After(patience):
+			m.must(other.release())
+			t.Fatal("status waits for another process")
+			return false
+		}
+	})
+	m.must(other.release())
+	m.eventually("edge0 has its program", func() bool { return i.Attachments()[0].Degraded == "" && m.attached("edge0") != nil })
+	stop()
+	m.must(i.Close())
+}
+
 // An interface can come back without XDP before anyone saw it go.
 func TestWatchSeesAnotherMode(t *testing.T) {
 	for name, remake := range map[string]func(m *machine){
