@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/xdp-roam/xdp-roam/userspace/handshake"
+	"github.com/xdp-roam/xdp-roam/userspace/inbox"
 	"github.com/xdp-roam/xdp-roam/userspace/server"
 )
 
@@ -98,29 +99,21 @@ func (l *Loopback) Close() error {
 }
 
 // Drain reads what has come to the sessions and returns how many datagrams.
-func Drain(sessions []*server.Session, buffers [][]byte, sizes []int) (n int) {
+func Drain(sessions []*server.Session, l *inbox.Loan) (n int) {
 	for _, s := range sessions {
 		for {
-			m, err := s.ReceiveDatagrams(atOnce, buffers, sizes)
+			datagrams, err := s.ReceiveDatagrams(atOnce, l)
 			if err != nil {
 				break
 			}
-			n += m
-			if m < len(buffers) {
+			n += len(datagrams)
+			if len(datagrams) < inbox.MaxLoan {
 				break
 			}
 		}
 	}
+	l.Return()
 	return n
-}
-
-// Buffers are room for n datagrams.
-func Buffers(n int) ([][]byte, []int) {
-	buffers := make([][]byte, n)
-	for i := range buffers {
-		buffers[i] = make([]byte, 2048)
-	}
-	return buffers, make([]int, n)
 }
 
 // atOnce is for reads that do not wait.

@@ -20,6 +20,7 @@ import (
 	"github.com/xdp-roam/xdp-roam/internal/bench/harness"
 	"github.com/xdp-roam/xdp-roam/internal/bench/network"
 	"github.com/xdp-roam/xdp-roam/internal/bench/report"
+	"github.com/xdp-roam/xdp-roam/userspace/inbox"
 )
 
 // Options are how much is measured.
@@ -84,13 +85,13 @@ func receive(ctx context.Context, o Options, r *report.Results) error {
 		defer func() { err = errors.Join(err, wg.Close()) }()
 		var received atomic.Uint64
 		go func() {
-			buffers, sizes := edge.Buffers(edge.Batch)
+			var loan inbox.Loan
 			for {
-				n, err := e.Session.ReceiveDatagrams(context.Background(), buffers, sizes)
+				datagrams, err := e.Session.ReceiveDatagrams(context.Background(), &loan)
 				if err != nil {
 					return
 				}
-				received.Add(uint64(n))
+				received.Add(uint64(len(datagrams)))
 			}
 		}()
 		ours := func() (float64, error) {
@@ -176,17 +177,13 @@ func echo(ctx context.Context, o Options, r *report.Results) error {
 		e.Client.Deafen(true)
 		var echoed atomic.Uint64
 		go func() {
-			buffers, sizes := edge.Buffers(edge.Batch)
-			answers := make([][]byte, edge.Batch)
+			var loan inbox.Loan
 			for {
-				n, err := e.Session.ReceiveDatagrams(context.Background(), buffers, sizes)
+				datagrams, err := e.Session.ReceiveDatagrams(context.Background(), &loan)
 				if err != nil {
 					return
 				}
-				for i := range n {
-					answers[i] = buffers[i][:sizes[i]]
-				}
-				m, err := e.Session.SendDatagrams(answers[:n])
+				m, err := e.Session.SendDatagrams(datagrams)
 				if err != nil {
 					return
 				}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/xdp-roam/xdp-roam/bench/edge"
 	"github.com/xdp-roam/xdp-roam/internal/bench/report"
+	"github.com/xdp-roam/xdp-roam/userspace/inbox"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
@@ -107,8 +108,8 @@ type application struct{ count int }
 
 func read(l *edge.Loopback) *application {
 	a := &application{}
-	buffers, sizes := edge.Buffers(many)
-	l.Player.Between = func() { a.count += edge.Drain(l.Sessions, buffers, sizes) }
+	var loan inbox.Loan
+	l.Player.Between = func() { a.count += edge.Drain(l.Sessions, &loan) }
 	return a
 }
 

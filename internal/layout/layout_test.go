@@ -29,7 +29,7 @@ var allowed = map[string][]string{
 	"userspace/handshake":           {"userspace/wire"},
 	"userspace/session":             {"userspace/wire", "userspace/handshake", "internal/prefetch"},
 	"userspace/netio":               {},
-	"userspace/service":             {"userspace/wire", "userspace/handshake", "userspace/stream", "userspace/relay"},
+	"userspace/service":             {"userspace/wire", "userspace/handshake", "userspace/inbox", "userspace/stream", "userspace/relay"},
 	"userspace/stream":              {},
 	"userspace/relay":               {"userspace/stream"},
 	"userspace/inbox":               {},
@@ -56,7 +56,7 @@ var allowed = map[string][]string{
 	"internal/bench/dataplane":      {"internal/bench/harness", "internal/bench/report", "bpf", "userspace/wire", "userspace/handshake"},
 	"cmd/xdp-roam":                  {"*"},
 	"cmd/xdp-roam/internal/config":  {"userspace/handshake", "userspace/server", "userspace/service", "loader"},
-	"cmd/xdp-roam/internal/forward": {"userspace/wire", "userspace/stream", "userspace/relay"},
+	"cmd/xdp-roam/internal/forward": {"userspace/wire", "userspace/inbox", "userspace/stream", "userspace/relay"},
 
 	"examples":          {},
 	"examples/chat":     {"userspace/handshake", "userspace/relay", "userspace/server", "userspace/stream", "userspace/wire"},

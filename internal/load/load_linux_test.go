@@ -23,6 +23,7 @@ import (
 	"github.com/xdp-roam/xdp-roam/userspace/afxdp"
 	"github.com/xdp-roam/xdp-roam/userspace/client"
 	"github.com/xdp-roam/xdp-roam/userspace/handshake"
+	"github.com/xdp-roam/xdp-roam/userspace/inbox"
 	"github.com/xdp-roam/xdp-roam/userspace/server"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
@@ -33,7 +34,7 @@ const (
 	// moveEvery is how often each client moves: by turns its NAT forgets it, and it
 	// comes to another network.
 	moveEvery = time.Second
-	batch     = 64 // datagrams received at a time
+	batch     = 64 // datagrams sent at a time
 	// settleTime is the time for what is on its way to arrive, on a machine that is busy with
 	// other things.
 	settleTime = 30 * time.Second
@@ -169,7 +170,7 @@ func (r *run) connect(key handshake.PublicKey, p *pair) {
 // endpointOf is what both ends have in common.
 type endpointOf interface {
 	SendDatagrams([][]byte) (int, error)
-	ReceiveDatagrams(context.Context, [][]byte, []int) (int, error)
+	ReceiveDatagrams(context.Context, *inbox.Loan) ([][]byte, error)
 }
 
 // send sends numbered datagrams as fast as it can until stop.
@@ -192,20 +193,17 @@ func (r *run) send(from endpointOf, f *flow, stop *atomic.Bool) {
 
 // receive checks what comes until the session, or ctx, ends.
 func (r *run) receive(ctx context.Context, at endpointOf, f *flow) {
-	buffers, lengths := make([][]byte, batch), make([]int, batch)
-	for i := range buffers {
-		buffers[i] = make([]byte, f.size+1)
-	}
+	var loan inbox.Loan
 	for {
-		n, err := at.ReceiveDatagrams(ctx, buffers, lengths)
+		datagrams, err := at.ReceiveDatagrams(ctx, &loan)
 		if err != nil {
 			if !errors.Is(err, context.Canceled) && !errors.Is(err, net.ErrClosed) {
 				r.errs <- err
 			}
 			return
 		}
-		for i := range n {
-			f.receive(buffers[i][:min(lengths[i], len(buffers[i]))])
+		for _, d := range datagrams {
+			f.receive(d)
 		}
 	}
 }

@@ -181,12 +181,14 @@ func (s *Session) ReceiveDatagram(ctx context.Context, p []byte) (int, error) {
 	return s.inbox.Receive(ctx, p)
 }
 
-// ReceiveDatagrams waits for a datagram and copies as many as have come into the
-// buffers, one into each, and their lengths into sizes, which is as long. It
-// returns how many. Where a size exceeds its buffer, the rest of that datagram is
-// lost. With no datagram it fails as ReceiveDatagram does.
-func (s *Session) ReceiveDatagrams(ctx context.Context, buffers [][]byte, sizes []int) (int, error) {
-	return s.inbox.ReceiveBatch(ctx, buffers, sizes)
+// Loan is datagrams that a session has lent to a reader.
+type Loan = inbox.Loan
+
+// ReceiveDatagrams waits for a datagram and lends what else has come, at most
+// inbox.MaxLoan datagrams in all, without a copy: they are l's until the next call with
+// it, or until it is returned. With no datagram it fails as ReceiveDatagram does.
+func (s *Session) ReceiveDatagrams(ctx context.Context, l *Loan) ([][]byte, error) {
+	return s.inbox.Lend(ctx, l)
 }
 
 // closeWait is how long Close waits at least for the server to know, maxCloseWait

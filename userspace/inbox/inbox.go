@@ -65,39 +65,48 @@ func (b *Inbox) Push(datagrams ...[]byte) (dropped int) {
 // if ctx is done. Errors: ctx's; io.ErrShortBuffer if the datagram was longer
 // than p, with its first bytes in p; the reason given to Close once all that
 // came before was read.
-func (b *Inbox) Receive(ctx context.Context, p []byte) (int, error) {
-	var size [1]int
-	if _, err := b.ReceiveBatch(ctx, [][]byte{p}, size[:]); err != nil {
+func (b *Inbox) Receive(ctx context.Context, p []byte) (n int, err error) {
+	if err := b.wait(ctx, func() { n = b.queue.take(p) }); err != nil {
 		return 0, err
 	}
-	if size[0] > len(p) {
+	if n > len(p) {
 		return len(p), io.ErrShortBuffer
 	}
-	return size[0], nil
+	return n, nil
 }
 
-// ReceiveBatch waits for a datagram and copies as many as there are into the
-// buffers, one into each, and their lengths into sizes, which is as long. It
-// returns how many. Where a size exceeds its buffer, the rest is lost. What is
-// there is read even if ctx is done. Errors, with no datagram: ctx's; the reason
-// given to Close once all that came before was read.
-func (b *Inbox) ReceiveBatch(ctx context.Context, buffers [][]byte, sizes []int) (int, error) {
-	if n, err := b.pop(buffers, sizes); n > 0 || err != nil || len(buffers) == 0 {
-		return n, err
+// Lend waits for a datagram and lends what is there, at most MaxLoan datagrams, without
+// a copy. What l held before it takes back first. Errors, with no datagram, are those of
+// Receive.
+func (b *Inbox) Lend(ctx context.Context, l *Loan) ([][]byte, error) {
+	l.Return()
+	err := b.wait(ctx, func() {
+		l.from = b
+		for len(l.datagrams) < MaxLoan && !b.queue.empty() {
+			b.queue.lend(l)
+		}
+	})
+	return l.datagrams, err
+}
+
+// wait calls take when there is a datagram, with mu held.
+func (b *Inbox) wait(ctx context.Context, take func()) error {
+	if done, err := b.try(take); done || err != nil {
+		return err
 	}
 	if err := ctx.Err(); err != nil {
-		return 0, err
+		return err
 	}
 	ready := b.arrive()
 	defer b.leave()
 	for {
-		if n, err := b.pop(buffers, sizes); n > 0 || err != nil {
-			return n, err
+		if done, err := b.try(take); done || err != nil {
+			return err
 		}
 		select {
 		case <-ready:
 		case <-ctx.Done():
-			return 0, ctx.Err()
+			return ctx.Err()
 		}
 	}
 }
@@ -116,19 +125,16 @@ func (b *Inbox) Close(why error) {
 	}
 }
 
-// pop is ReceiveBatch without waiting.
-func (b *Inbox) pop(buffers [][]byte, sizes []int) (n int, err error) {
+// try is wait without waiting.
+func (b *Inbox) try(take func()) (done bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.queue.empty() {
-		return 0, b.why
+		return false, b.why
 	}
-	for n < len(buffers) && !b.queue.empty() {
-		sizes[n] = b.queue.take(buffers[n])
-		n++
-	}
+	take()
 	b.wake() // one token may stand for several datagrams
-	return n, nil
+	return true, nil
 }
 
 // arrive announces a reader that is about to wait and returns what to wait for;

@@ -90,8 +90,8 @@ func TestInboxTwoForOneToken(t *testing.T) {
 			t.Fatalf("nobody is told of %s", want)
 		}
 		p := make([]byte, 1)
-		if n, err := b.pop([][]byte{p}, make([]int, 1)); n != 1 || err != nil || string(p) != want {
-			t.Fatalf("got %s, %v, %v; want %s", p, n, err, want)
+		if done, err := b.try(func() { b.queue.take(p) }); !done || err != nil || string(p) != want {
+			t.Fatalf("got %s, %v, %v; want %s", p, done, err, want)
 		}
 		b.leave()
 	}
@@ -186,30 +186,5 @@ func TestInboxAllocations(t *testing.T) {
 		}
 	}); n > 0 {
 		t.Errorf("%v allocations for eight datagrams", n)
-	}
-}
-
-func TestInboxBatch(t *testing.T) {
-	b := newInbox(0)
-	if dropped := b.Push([]byte("one"), []byte("twelve"), nil, make([]byte, 5000), []byte("five")); dropped != 1 {
-		t.Errorf("%d dropped, want the one that exceeds the limit", dropped)
-	}
-	if n, err := b.ReceiveBatch(done(), nil, nil); n != 0 || err != nil {
-		t.Errorf("no buffers: %d, %v", n, err)
-	}
-	buffers := [][]byte{make([]byte, 4), make([]byte, 4), make([]byte, 4)}
-	sizes := make([]int, len(buffers))
-	n, err := b.ReceiveBatch(done(), buffers, sizes)
-	if n != 3 || err != nil || sizes[0] != 3 || sizes[1] != 6 || sizes[2] != 0 {
-		t.Fatalf("%d datagrams of %v, %v", n, sizes, err)
-	}
-	if string(buffers[0][:3]) != "one" || string(buffers[1]) != "twel" {
-		t.Errorf("%q", buffers)
-	}
-	if n, err := b.ReceiveBatch(done(), buffers, sizes); n != 1 || err != nil || string(buffers[0][:sizes[0]]) != "five" {
-		t.Errorf("the rest: %d, %q, %v", n, buffers[0], err)
-	}
-	if n, err := b.ReceiveBatch(done(), buffers, sizes); n != 0 || !errors.Is(err, context.Canceled) {
-		t.Errorf("an empty one: %d, %v", n, err)
 	}
 }

@@ -25,10 +25,12 @@ const recordHeader = 2
 // maxReserve is the most that is reserved at a time: what a usual block has room for.
 const maxReserve = 1 << busyBlockBits
 
-// block is memory of a power of two bytes, recycled by size.
+// block is memory of a power of two bytes, recycled by size. It is only ever written
+// behind what was written, so what lies in it stays as it is until it is recycled.
 type block struct {
 	next          *block
 	read, written int
+	lent          int // loans that point into it
 	bytes         []byte
 }
 
@@ -115,22 +117,60 @@ func (q *queue) put(datagram []byte) bool {
 // take takes the oldest datagram out of a queue that is not empty and returns its
 // length. What does not fit into p is lost.
 func (q *queue) take(p []byte) int {
-	b := q.first
-	n := int(binary.BigEndian.Uint16(b.bytes[b.read:]))
-	b.read += recordHeader
-	copy(p, b.bytes[b.read:b.read+n])
-	b.read += n
-	q.used -= int32(recordHeader + n)
+	_, d := q.next()
+	copy(p, d)
 	q.trim()
-	return n
+	return len(d)
 }
 
-// trim gives the blocks back that hold nothing.
+// lend takes the oldest datagram out of a queue that is not empty, for as long as l is
+// not returned.
+func (q *queue) lend(l *Loan) {
+	b, d := q.next()
+	l.datagrams = append(l.datagrams, d)
+	if n := len(l.blocks); n == 0 || l.blocks[n-1] != b {
+		l.blocks = append(l.blocks, b)
+		b.lent++
+	}
+	q.trim()
+}
+
+// next is the oldest datagram, and its block, which keeps it until trim.
+func (q *queue) next() (*block, []byte) {
+	b := q.first
+	for b.read == b.written {
+		b = b.next // that one is lent
+	}
+	start := b.read + recordHeader
+	b.read = start + int(binary.BigEndian.Uint16(b.bytes[b.read:]))
+	q.used -= int32(b.read - start + recordHeader)
+	return b, b.bytes[start:b.read:b.read]
+}
+
+// trim parts with the blocks that hold nothing: one that is lent is recycled when it is
+// returned, and stays while there may be room in it.
 func (q *queue) trim() {
-	for b := q.first; b != nil && b.read == b.written && !(q.reserved && b == q.last); b = q.first {
+	for b := q.first; b != nil && b.read == b.written; b = q.first {
+		if b == q.last && (q.reserved || b.lent > 0) {
+			return
+		}
 		if q.first = b.next; q.first == nil {
 			q.last = nil
 		}
+		if b.lent == 0 {
+			putBlock(b)
+		}
+	}
+}
+
+// unlend ends a loan of a block.
+func (q *queue) unlend(b *block) {
+	b.lent--
+	switch {
+	case b.lent > 0:
+	case b == q.first:
+		q.trim()
+	case b.read == b.written: // trim has parted with it
 		putBlock(b)
 	}
 }

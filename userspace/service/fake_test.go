@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/xdp-roam/xdp-roam/userspace/handshake"
+	"github.com/xdp-roam/xdp-roam/userspace/inbox"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
@@ -23,6 +24,7 @@ const patience = 30 * time.Second
 // fakeConn is a session made of channels.
 type fakeConn struct {
 	in, out chan string
+	lends   inbox.Inbox
 	done    chan struct{}
 	once    sync.Once
 	code    wire.CloseCode
@@ -33,7 +35,9 @@ type fakeConn struct {
 }
 
 func newFakeConn() *fakeConn {
-	return &fakeConn{in: make(chan string, 8), out: make(chan string, 8), done: make(chan struct{})}
+	c := &fakeConn{in: make(chan string, 8), out: make(chan string, 8), done: make(chan struct{})}
+	c.lends.Limit(1 << 20)
+	return c
 }
 
 func (c *fakeConn) ReceiveDatagram(ctx context.Context, p []byte) (int, error) {
@@ -60,29 +64,28 @@ func (c *fakeConn) SendDatagram(p []byte) error {
 	}
 }
 
-func (c *fakeConn) ReceiveDatagrams(ctx context.Context, buffers [][]byte, sizes []int) (n int, err error) {
-	for n < len(buffers) {
+func (c *fakeConn) ReceiveDatagrams(ctx context.Context, l *inbox.Loan) ([][]byte, error) {
+	noWait, cancel := context.WithCancel(ctx)
+	cancel()
+	if ds, err := c.lends.Lend(noWait, l); err == nil {
+		return ds, nil
+	}
+	select {
+	case s := <-c.in:
+		c.lends.Push([]byte(s))
+	case <-c.done:
+		return nil, net.ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	for {
 		select {
 		case s := <-c.in:
-			sizes[n] = len(s)
-			copy(buffers[n], s)
-			n++
-			continue
+			c.lends.Push([]byte(s))
 		default:
+			return c.lends.Lend(noWait, l)
 		}
-		if n > 0 {
-			return n, nil
-		}
-		if ctx.Err() != nil {
-			return 0, ctx.Err()
-		}
-		sizes[0], err = c.ReceiveDatagram(ctx, buffers[0])
-		if err != nil {
-			return 0, err
-		}
-		n = 1
 	}
-	return n, nil
 }
 
 func (c *fakeConn) SendDatagrams(ds [][]byte) (int, error) {

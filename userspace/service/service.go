@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/xdp-roam/xdp-roam/userspace/handshake"
+	"github.com/xdp-roam/xdp-roam/userspace/inbox"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
@@ -22,9 +23,9 @@ import (
 type Conn interface {
 	ReceiveDatagram(ctx context.Context, p []byte) (int, error)
 	SendDatagram(p []byte) error
-	// ReceiveDatagrams waits for one and takes what else is there, SendDatagrams
+	// ReceiveDatagrams waits for one and lends what else is there too, SendDatagrams
 	// returns how many were sent and why the one behind them was not.
-	ReceiveDatagrams(ctx context.Context, buffers [][]byte, sizes []int) (int, error)
+	ReceiveDatagrams(ctx context.Context, l *inbox.Loan) ([][]byte, error)
 	SendDatagrams(ds [][]byte) (int, error)
 	Close(code wire.CloseCode, reason string) error
 	// Err is nil while the session lives.

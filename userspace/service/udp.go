@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/xdp-roam/xdp-roam/userspace/inbox"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
@@ -114,17 +115,19 @@ const maxUDP = 1 << 16
 
 // toService returns when the session or ctx ends or the socket fails.
 func (f *udpFlow) toService(ctx context.Context) error {
-	p := make([]byte, f.MaxReceive())
+	var loan inbox.Loan
 	for {
-		n, err := f.ReceiveDatagram(ctx, p)
+		datagrams, err := f.ReceiveDatagrams(ctx, &loan)
 		if err != nil {
 			return finish(ctx, f, err)
 		}
-		if !f.mayPass(n) {
-			continue
-		}
-		if err := f.send(p[:n]); fatal(err) {
-			return f.gone(f, err)
+		for _, p := range datagrams {
+			if !f.mayPass(len(p)) {
+				continue
+			}
+			if err := f.send(p); fatal(err) {
+				return f.gone(f, err)
+			}
 		}
 	}
 }

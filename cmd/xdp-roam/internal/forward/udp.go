@@ -15,13 +15,15 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/xdp-roam/xdp-roam/userspace/inbox"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
 // Session is what forwarding needs of a client's session.
 type Session interface {
-	// ReceiveDatagram waits for the next datagram; its error ends the session.
-	ReceiveDatagram(ctx context.Context, p []byte) (int, error)
+	// ReceiveDatagrams waits for the next datagram and lends what else is there too; its
+	// error ends the session.
+	ReceiveDatagrams(ctx context.Context, l *inbox.Loan) ([][]byte, error)
 	SendDatagram(p []byte) error
 	// Done is closed when the session is over.
 	Done() <-chan struct{}
@@ -185,9 +187,9 @@ func (u *UDP) serve(ctx context.Context, f *flow) {
 	if lost > 0 {
 		u.Report("%s: %d datagrams lost while the session was opened", f.peer, lost)
 	}
-	buffer := make([]byte, maxDatagram)
+	var loan inbox.Loan
 	for {
-		n, err := session.ReceiveDatagram(ctx, buffer)
+		datagrams, err := session.ReceiveDatagrams(ctx, &loan)
 		if err != nil {
 			if ctx.Err() == nil {
 				u.Report("%s: session ended: %v", f.peer, err)
@@ -197,8 +199,10 @@ func (u *UDP) serve(ctx context.Context, f *flow) {
 			return
 		}
 		f.touch()
-		// A local program that is gone is found out by the idle time, as for any UDP server.
-		_, _ = u.Local.WriteToUDPAddrPort(buffer[:n], f.peer)
+		for _, d := range datagrams {
+			// A local program that is gone is found out by the idle time, as for any UDP server.
+			_, _ = u.Local.WriteToUDPAddrPort(d, f.peer)
+		}
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/xdp-roam/xdp-roam/userspace/inbox"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
@@ -20,23 +21,27 @@ import (
 type echo struct {
 	number int
 	back   chan []byte
+	lends  inbox.Inbox
 	once   sync.Once
 	done   chan struct{}
 	reason string
 }
 
 func newEcho(number int) *echo {
-	return &echo{number: number, back: make(chan []byte, 256), done: make(chan struct{})}
+	s := &echo{number: number, back: make(chan []byte, 256), done: make(chan struct{})}
+	s.lends.Limit(1 << 20)
+	return s
 }
 
-func (s *echo) ReceiveDatagram(ctx context.Context, p []byte) (int, error) {
+func (s *echo) ReceiveDatagrams(ctx context.Context, l *inbox.Loan) ([][]byte, error) {
 	select {
 	case datagram := <-s.back:
-		return copy(p, datagram), nil
+		s.lends.Push(datagram)
+		return s.lends.Lend(ctx, l)
 	case <-s.done:
-		return 0, errors.New("closed: " + s.reason)
+		return nil, errors.New("closed: " + s.reason)
 	case <-ctx.Done():
-		return 0, ctx.Err()
+		return nil, ctx.Err()
 	}
 }
 
