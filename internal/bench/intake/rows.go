@@ -89,9 +89,14 @@ func newBench(o Options, kind network.Kind) (b *bench, err error) {
 	if err != nil {
 		return b, err
 	}
+	return b, b.h.GiveFrame(b.dataTo(serverPort), harness.LiveIDs)
+}
+
+// dataTo is a frame with a DATA packet to a port of the server; the harness fills the id in.
+func (b *bench) dataTo(port uint16) []byte {
 	data := make([]byte, payload)
 	data[0] = wire.TypeData
-	return b, b.h.GiveFrame(ends.AppendFrame(nil, data), harness.LiveIDs)
+	return b.wire.Ends(clientPort, port).AppendFrame(nil, data)
 }
 
 // idKey is the harness's for generation 0, and none for the others.

@@ -8,8 +8,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"runtime/debug"
+	"slices"
+	"syscall"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -22,13 +23,6 @@ import (
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
 
-// A reuseport group, of which one socket gets the packets: roam_socket chooses it by
-// the id, or the kernel by its hash.
-var (
-	bySocket = way{"roam_socket", harness.OnlyPass, func(b *bench, a netip.AddrPort) (reader, error) { return b.openGroup(a, true) }}
-	byHash   = way{"the kernel's hash", harness.OnlyPass, func(b *bench, a netip.AddrPort) (reader, error) { return b.openGroup(a, false) }}
-)
-
 // MeasureSteering gives the part of row 19 that is about choosing a socket.
 func MeasureSteering(ctx context.Context, o Options) (r report.Results, err error) {
 	b, err := newBench(o, network.LikeWire)
@@ -36,29 +30,36 @@ func MeasureSteering(ctx context.Context, o Options) (r report.Results, err erro
 		return r, err
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
-	programs, err := b.set.LoadPrograms(ebpf.ProgramOptions{})
-	if err != nil {
-		return r, err
-	}
-	defer programs.XDP.Close()
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // its signals interrupt the generator
-	var generator float64
-	cost := func(w way) func() (float64, error) {
-		return func() (float64, error) {
-			cpu, err := b.bursts(w)
-			return cpu - generator, err
-		}
-	}
-	runs, err := report.Alternate(ctx, steerRounds*o.Pairs,
-		func() (_ float64, err error) {
-			generator, err = b.emptyBursts()
-			return generator, err
-		}, cost(bySocket), cost(byHash))
+	nobody := b.nobody()
+	steered, err := b.openGroup("roam_socket", serverPort)
 	if err != nil {
 		return r, err
 	}
-	r.Add(report.AtLeast(19, "CPU time per packet: the kernel's hash / `socket` mode", "x", report.Ratios(runs[2], runs[1]), 0.93).
-		Against("the kernel's hash", "ns", runs[2], runs[1]))
+	defer func() { err = errors.Join(err, steered.close()) }()
+	hashed, err := b.openGroup("the kernel's hash", serverPort+1)
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, hashed.close()) }()
+	if err := b.set.Sockets.Register(0, 0, maps.LaneMain, steered.raw); err != nil {
+		return r, err
+	}
+	var ours, theirs []float64
+	for i := range steerRounds * o.Pairs {
+		if i%steerRounds == 0 {
+			if err := b.load(steered); err != nil {
+				return r, err
+			}
+		}
+		if err := b.round(ctx, nobody, steered, hashed); err != nil {
+			return r, err
+		}
+		generator := nobody.perFrame()
+		ours, theirs = append(ours, steered.perFrame()-generator), append(theirs, hashed.perFrame()-generator)
+	}
+	r.Add(report.AtLeast(19, "CPU time per packet: the kernel's hash / `socket` mode", "x", report.Ratios(theirs, ours), 0.93).
+		Against("the kernel's hash", "ns", theirs, ours))
 	return r, nil
 }
 
@@ -67,73 +68,117 @@ func MeasureSteering(ctx context.Context, o Options) (r report.Results, err erro
 // so that what waking it costs would be measured and not what choosing costs.
 const burst = 2048
 
-// steerRounds is how many times as often as others this is measured: what differs is a
-// twentieth of the whole.
+// steerRounds is how many times as often as others this is measured, with as many loads
+// of the program as others have pairs: what differs is a twentieth of the whole, and
+// where the kernel puts a program changes what it costs.
 const steerRounds = 4
 
-// rounds is how many bursts one measurement has.
-func (o Options) rounds() int { return max(o.Frames/16/burst, 1) }
+// group is where bursts go: a reuseport group of one socket, since what choosing costs
+// is the same for more; or nowhere.
+type group struct {
+	name    string
+	program string // of the harness
+	frame   []byte
+	in      *batched // nil: nowhere
+	raw     syscall.RawConn
+	wk      *worker
 
-// emptyBursts returns ns of CPU for each frame of bursts that go nowhere.
-func (b *bench) emptyBursts() (float64, error) {
-	var all time.Duration
-	var n uint64
-	for range b.o.rounds() {
-		cpu, frames, err := b.burst(harness.OnlyReturn)
-		if err != nil {
-			return 0, err
-		}
-		all, n = all+cpu, n+frames
-	}
-	return float64(all) / float64(n), nil
+	// Since the round began:
+	cpu    time.Duration
+	frames uint64
 }
 
-// burst brings one in. A signal in the middle begins it anew: it returns how many
-// frames there were, and the CPU time.
-func (b *bench) burst(program string) (cpu time.Duration, frames uint64, err error) {
-	if cpu, err = b.wire.Inject(b.h, program, burst); err != nil {
-		return 0, 0, err
-	}
-	verdicts, err := b.h.Verdicts()
-	for _, n := range verdicts {
-		frames += n
-	}
-	return cpu, frames, err
+// nobody is where frames go that only cost what generating them costs.
+func (b *bench) nobody() *group {
+	return &group{name: "the generator", program: harness.OnlyReturn, frame: b.dataTo(serverPort)}
 }
 
-// bursts returns ns of CPU for each frame from the generator to the worker that has
-// looked up its session.
-func (b *bench) bursts(w way) (perFrame float64, err error) {
-	var in reader
+// openGroup opens the group of a port, in which the kernel's hash chooses.
+func (b *bench) openGroup(name string, port uint16) (g *group, err error) {
+	var conn netio.Conn
 	err = b.wire.Server.Do(func() error {
-		in, err = w.open(b, b.wire.Ends(clientPort, serverPort).Dest)
+		conn, err = netio.ListenUDP(netio.Config{Addr: b.wire.Ends(clientPort, port).Dest, ReusePort: true, ReadBuffer: socketBuffer})
 		return err
 	})
 	if err != nil {
-		return 0, fmt.Errorf("%s: %w", w.name, err)
+		return nil, err
 	}
-	wk := &worker{table: b.set.Sessions}
-	var all time.Duration
-	var n uint64
-	for range b.o.rounds() {
-		var cpu time.Duration
-		var frames uint64
-		if cpu, frames, err = b.burst(w.program); err != nil {
-			break
-		}
-		all, n = all+cpu, n+frames
-		if cpu, err = take(in, wk, n); err != nil {
-			break
-		}
-		all += cpu
-	}
-	if err = errors.Join(err, in.close()); err == nil && wk.unknown.Load() != 0 {
-		err = fmt.Errorf("%d packets had no session", wk.unknown.Load())
-	}
+	raw, err := conn.SyscallConn()
 	if err != nil {
-		return 0, fmt.Errorf("%s: %w", w.name, err)
+		return nil, errors.Join(err, conn.Close())
 	}
-	return float64(all) / float64(n), nil
+	in := &batched{conn: conn}
+	for i := range in.in {
+		in.in[i].Buf = make([]byte, wire.MaxPacket)
+	}
+	return &group{
+		name: name, program: harness.OnlyPass, frame: b.dataTo(port), in: in, raw: raw, wk: &worker{table: b.set.Sessions},
+	}, nil
+}
+
+// load has a newly loaded roam_socket choose for the group.
+func (b *bench) load(g *group) error {
+	programs, err := b.set.LoadPrograms(ebpf.ProgramOptions{})
+	if err != nil {
+		return err
+	}
+	return errors.Join(programs.XDP.Close(), b.set.Sockets.Attach(g.raw))
+}
+
+func (g *group) close() error { return g.in.close() }
+
+// perFrame is ns of CPU in this round, from the generator to the worker that has looked
+// up the session.
+func (g *group) perFrame() float64 { return float64(g.cpu) / float64(g.frames) }
+
+// round brings in bursts, each to another group than the one before it: what changes on
+// the machine within milliseconds meets all alike. Who comes after whom changes too.
+func (b *bench) round(ctx context.Context, groups ...*group) error {
+	for _, g := range groups {
+		g.cpu, g.frames = 0, 0
+	}
+	for range max(b.o.Frames/16/burst, 1) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		for _, g := range groups {
+			if err := b.burst(g); err != nil {
+				return fmt.Errorf("%s: %w", g.name, err)
+			}
+		}
+		slices.Reverse(groups)
+	}
+	return nil
+}
+
+// burst brings one in. A signal in the middle begins it anew: there are more frames then.
+func (b *bench) burst(g *group) error {
+	if err := b.h.GiveFrame(g.frame, harness.LiveIDs); err != nil {
+		return err
+	}
+	cpu, err := b.wire.Inject(b.h, g.program, burst)
+	if err != nil {
+		return err
+	}
+	verdicts, err := b.h.Verdicts()
+	if err != nil {
+		return err
+	}
+	g.cpu += cpu
+	frames := uint64(0)
+	for _, n := range verdicts {
+		frames += n
+	}
+	g.frames += frames
+	if g.in == nil {
+		return nil
+	}
+	cpu, err = take(g.in, g.wk, g.wk.packets.Load()+frames)
+	g.cpu += cpu
+	if unknown := g.wk.unknown.Load(); err == nil && unknown != 0 {
+		err = fmt.Errorf("%d packets had no session", unknown)
+	}
+	return err
 }
 
 // take reads until wk has seen n packets. It returns the CPU time of that.
@@ -147,31 +192,4 @@ func take(in reader, wk *worker, n uint64) (time.Duration, error) {
 		}
 	}
 	return harness.ProcessTime() - start, nil
-}
-
-// openGroup opens a group of one socket: what choosing costs is the same for more.
-func (b *bench) openGroup(addr netip.AddrPort, steered bool) (reader, error) {
-	conn, err := netio.ListenUDP(netio.Config{Addr: addr, ReusePort: true, ReadBuffer: socketBuffer})
-	if err != nil {
-		return nil, err
-	}
-	if steered {
-		if err := b.steer(conn); err != nil {
-			return nil, errors.Join(err, conn.Close())
-		}
-	}
-	r := &batched{conn: conn}
-	for i := range r.in {
-		r.in[i].Buf = make([]byte, wire.MaxPacket)
-	}
-	return r, nil
-}
-
-// steer has roam_socket choose for the group of conn.
-func (b *bench) steer(conn netio.Conn) error {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return err
-	}
-	return errors.Join(b.set.Sockets.Register(0, 0, maps.LaneMain, raw), b.set.Sockets.Attach(raw))
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/xdp-roam/xdp-roam/internal/bench/harness"
 	"github.com/xdp-roam/xdp-roam/internal/bench/network"
 	"github.com/xdp-roam/xdp-roam/internal/bench/report"
+	"github.com/xdp-roam/xdp-roam/maps"
 	"github.com/xdp-roam/xdp-roam/userspace/netio"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
 )
@@ -73,6 +74,15 @@ func (b *bench) openTrains(addr netip.AddrPort, bare bool) (reader, error) {
 		}
 	}
 	return &trainReader{conn: conn, in: netio.MakeMessages(batchSize, netio.TrainRoom), bare: bare}, nil
+}
+
+// steer has roam_socket choose for the group of conn.
+func (b *bench) steer(conn netio.Conn) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return errors.Join(b.set.Sockets.Register(0, 0, maps.LaneMain, raw), b.set.Sockets.Attach(raw))
 }
 
 // openAttachedXSK opens an AF_XDP socket behind roam_xdp, which is attached to the
