@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/xdp-roam/xdp-roam/internal/hugepages"
 )
 
 var idleSessions = flag.Int("idle.sessions", 1<<14, "how many idle sessions BenchmarkIdle keeps")
@@ -50,6 +52,7 @@ const idleFor = 8 * time.Second
 
 func (h *herd) idle(b *testing.B, n int) {
 	debug.FreeOSMemory()
+	new(hugepages.Collapser).Finish() // the janitor's, in the first minute
 	b.ReportMetric((float64(resident(b))-64*float64(h.table.Capacity()))/float64(n+h.few), "B-resident/session")
 
 	h.lost = lostAddresses{} // benchLocal is no address of this machine: the janitor would tell all sessions

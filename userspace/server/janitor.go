@@ -5,6 +5,7 @@ package server
 import (
 	"time"
 
+	"github.com/xdp-roam/xdp-roam/internal/hugepages"
 	"github.com/xdp-roam/xdp-roam/maps"
 	"github.com/xdp-roam/xdp-roam/userspace/session"
 	"github.com/xdp-roam/xdp-roam/userspace/wire"
@@ -15,12 +16,14 @@ import (
 const sweepEvery = time.Minute
 
 // tidy is the janitor: it forgets handshakes that are over, rotates cookie keys,
-// retires generations of ids, and looks for slots that nobody owns.
+// retires generations of ids, looks for slots that nobody owns, and puts the memory of
+// many sessions on huge pages.
 func (srv *Server) tidy() {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
 	orphans := make(map[maps.ID]bool)
 	var swept session.Time
+	var pages hugepages.Collapser
 	for {
 		select {
 		case <-srv.ctx.Done():
@@ -38,6 +41,7 @@ func (srv *Server) tidy() {
 			srv.Stats() // looks at the sockets' counts before the kernel's can wrap
 			swept = now
 		}
+		pages.Step()
 		srv.janitor.end()
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/xdp-roam/xdp-roam/internal/hugepages"
 	"github.com/xdp-roam/xdp-roam/maps"
 )
 
@@ -30,10 +31,11 @@ var (
 // by a NAT's doing (rebind), or by their own, which takes new ids on both sides.
 //
 // Counted is the CPU time of the server's thread, and its share of the garbage
-// collector's. The clients make their packets outside of the counted time. What the
+// collector's. Memory is on huge pages, as the janitor puts it in the first minute. The clients make their packets outside of the counted time. What the
 // server sends costs it a copy more than it would elsewhere.
 func BenchmarkMoves(b *testing.B) {
 	m := newMover(b, *moveSessions, 0)
+	m.pages.Finish()
 	gc := collectorPerByte(b, m)
 	for _, rebind := range []bool{true, false} {
 		warm := false
@@ -66,7 +68,8 @@ type mover struct {
 	due       []*Session
 	packets   struct{ in, out int } // of the server
 	spent     spent
-	beside    *neighbour // another worker, if it is to be at work meanwhile
+	pages     hugepages.Collapser // the janitor's, who is not at work
+	beside    *neighbour          // another worker, if it is to be at work meanwhile
 	datagram  [64]byte
 }
 
@@ -91,6 +94,7 @@ func (m *mover) benchmarkMoves(b *testing.B, rebind bool, gcPerByte float64, war
 			m.move(b, rebind)
 		}
 	}
+	m.pages.Finish()
 	m.spent = spent{}
 	b.ResetTimer()
 	moves := 0
