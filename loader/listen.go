@@ -58,10 +58,14 @@ func (i *Instance) syncListeners() error {
 			err = nil
 		}
 	}
-	if unfiltered != i.unfiltered {
-		i.unfiltered = unfiltered
+	switch before := i.unfiltered; {
+	case unfiltered == before:
+	case unfiltered == 0:
+		i.log.Info("XDP knows all addresses of this host again")
+	default:
 		i.log.Warn("XDP knows only so many addresses: packets to the others are judged at the socket alone", "unfiltered addresses", unfiltered)
 	}
+	i.unfiltered = unfiltered
 	return err
 }
 

@@ -200,6 +200,17 @@ func TestMoreAddressesThanPlaces(t *testing.T) {
 	if !strings.Contains(log.String(), "unfiltered addresses") {
 		t.Errorf("log: %q", log.String())
 	}
+	lo, err := netlink.LinkByName("lo")
+	m.must(err)
+	for n := range 400 {
+		a, err := netlink.ParseAddr(fmt.Sprintf("10.0.%d.%d/32", n>>8, n&255))
+		m.must(err)
+		m.must(netlink.AddrDel(lo, a))
+	}
+	log.Reset()
+	if !i.reconcile(nil) || !strings.Contains(log.String(), "level=INFO") || strings.Contains(log.String(), "level=WARN") {
+		t.Errorf("with all of them known: %q", log.String())
+	}
 	m.must(i.Close())
 }
 
