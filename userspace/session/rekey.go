@@ -339,6 +339,9 @@ func (s *Session) oldIDsGone() bool {
 // wipe forgets the old epoch. Ids of it that are still there go with it.
 func (s *Session) wipe(now Time, out *Output) {
 	k := s.epoch.change
+	if s.rid.Seq < k.remoteFirst {
+		s.rotate() // a validation was under way all the time
+	}
 	if top := s.remote[len(s.remote)-1]; s.rid.Seq < k.remoteFirst && top.Seq >= k.remoteFirst {
 		s.rid, top.taken = top, true // in use elsewhere, but better than none
 	} else if s.rid.Seq < k.remoteFirst {

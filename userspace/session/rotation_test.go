@@ -111,3 +111,40 @@ func TestLeaveWaits(t *testing.T) {
 		}
 	}
 }
+
+// Whoever sees each new id and floods it at once keeps a session changing ids, but not
+// faster than ids retire: an end has at most 8, each for a second at least. Nothing is
+// lost by that, and two are unused again as soon as he stops.
+func TestLeaveRate(t *testing.T) {
+	for _, rtt := range []time.Duration{time.Millisecond, 40 * time.Millisecond, 300 * time.Millisecond} {
+		m := opened(t, 1)
+		m.rtt = rtt
+		m.talk(5 * time.Second)
+		m.forget()
+		first, packets := m.c.Info(), m.s.Info().Sent.Packets
+		const floods = 60 * time.Second
+		sent := 0
+		for until := m.now + floods; m.now < until; m.run(5 * time.Millisecond) {
+			m.s.Leave(m.now, m.s.Info().LocalID, &m.s.out)
+			m.flush(&m.s)
+			if sent++; sent%10 == 0 {
+				m.clientSend("up")
+				m.serverSend("down")
+			}
+		}
+		m.run(time.Second)
+		c, s := m.c.Info(), m.s.Info()
+		ids, most := c.RemoteSeq-first.RemoteSeq, uint32(maxLive*floods/minRetire)
+		t.Logf("%v: %d ids in %v, with %d packets of the server for %d datagrams", rtt, ids, floods, s.Sent.Packets-packets, len(m.c.got))
+		if ids == 0 || ids > most || s.RemoteSeq-first.LocalSeq > most {
+			t.Errorf("%v: the client went %d ids on, the server %d, more than %d", rtt, ids, s.RemoteSeq-first.LocalSeq, most)
+		}
+		if want := sent / 10; len(m.c.got) != want || len(m.s.got) != want {
+			t.Errorf("%v: %d and %d of %d datagrams came", rtt, len(m.c.got), len(m.s.got), want)
+		}
+		m.talk(5 * time.Second)
+		if c, s := m.c.Info(), m.s.Info(); c.SpareRemoteIDs != 2 || s.SpareRemoteIDs != 2 {
+			t.Errorf("%v: %d and %d spare ids", rtt, c.SpareRemoteIDs, s.SpareRemoteIDs)
+		}
+	}
+}
