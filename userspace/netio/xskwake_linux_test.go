@@ -5,7 +5,9 @@ package netio
 import (
 	"errors"
 	"os"
+	"slices"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -47,6 +49,37 @@ func TestXSKWakesBeforeItSleeps(t *testing.T) {
 		}
 		if len(kernel.calls) != len(want) || kernel.calls[0] != want[0] {
 			t.Errorf("asked %v: %q, want %q", asked, kernel.calls, want)
+		}
+	}
+}
+
+// A reader for which much has come fast naps, after it has woken a driver that waits for
+// frames; it sleeps where little came, or came slowly.
+func TestXSKNaps(t *testing.T) {
+	for _, c := range []struct {
+		came    uint32
+		took    time.Duration
+		waiting bool // the driver
+		want    []string
+	}{
+		{came: 1 << 30, want: nil},
+		{came: 1 << 30, waiting: true, want: []string{"wake"}},
+		{came: napWorth - 1, want: []string{"sleep"}},
+		{came: napWorth, took: time.Hour, want: []string{"sleep"}},
+	} {
+		kernel := new(kernelCalls)
+		x := &XSK{raw: kernel, came: c.came, since: time.Now().Add(-c.took)}
+		x.fill, _, _ = twoSides(8, 0)
+		_, rx, _ := twoSides(8, 0)
+		x.rx.producer = rx
+		if c.waiting {
+			*x.fill.flags = unix.XDP_RING_NEED_WAKEUP
+		}
+		if err := x.wait(); !slices.Equal(kernel.calls, c.want) || (err != nil) != slices.Contains(c.want, "sleep") {
+			t.Errorf("%+v: %q, %v", c, kernel.calls, err)
+		}
+		if x.came != 0 || time.Since(x.since) > time.Minute {
+			t.Errorf("%+v: what has come counts twice", c)
 		}
 	}
 }
