@@ -13,7 +13,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The product needs no C compiler: the BPF objects are committed, the Go is pure.
 export CGO_ENABLED = 0
 
-.PHONY: all tools build demo test test-load race fuzz lint vet fmt-check cross generate generate-check bench bench-xdp bench-rx bench-socket bench-crypto bench-control bench-roam bench-docs bench-list profile test-apps apps-docs test-kernels man completions sbom package container release test-package clean help
+.PHONY: all tools build demo test test-load race fuzz lint vet fmt-check cross generate generate-check bench bench-xdp bench-rx bench-socket bench-crypto bench-control bench-roam bench-docs bench-list profile test-apps apps-docs test-kernels test-zerocopy man completions sbom package container release test-package clean help
 
 all: build
 
@@ -150,6 +150,10 @@ apps-docs: build bin/xdp-roam-apps
 ## test-kernels: the privileged tests on Debian's 6.1 and 6.12 kernels under qemu (apt, qemu-system-x86)
 test-kernels:
 	$(GO) run ./vagrant/kernels -kernel 6.1 -kernel 6.12
+
+## test-zerocopy: AF_XDP zero-copy over two virtio NICs on Debian's backported 6.18 kernel under qemu (root, apt, qemu-system-x86; 3 minutes)
+test-zerocopy:
+	$(GO) run ./vagrant/kernels -zerocopy
 
 # Tools of the release, none of which is a dependency of the product.
 NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.44.2

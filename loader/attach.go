@@ -27,6 +27,8 @@ type Attachment struct {
 	// In ModeAFXDP: the interface's slot in maps.XSKs, and its receive queues,
 	// each of which wants a socket there. MTU bounds its frames.
 	Slot, Queues, MTU int
+	// ZeroCopyMute: in zero-copy the driver loses what XDP sends, which is RETRY.
+	ZeroCopyMute bool
 }
 
 // attachment is an interface that the instance looks after.
@@ -222,7 +224,7 @@ func (i *Instance) decide(nic *Interface, a *attachment) error {
 	}
 	a.Attachment = Attachment{
 		Interface: nic.Name, Ifindex: nic.Index, Driver: nic.Driver, Mode: mode, Reason: reason, Warning: nic.warning(mode),
-		Slot: slot, Queues: nic.Queues, MTU: nic.MTU,
+		Slot: slot, Queues: nic.Queues, MTU: nic.MTU, ZeroCopyMute: zeroCopyMute[nic.Driver],
 	}
 	return nil
 }

@@ -41,6 +41,10 @@ var actions = map[string]func(Options, []string) error{
 		_, _, err := Load(o, interfaces, ModeXDP)
 		return err
 	},
+	"change": func(o Options, interfaces []string) error {
+		_, _, err := Load(o, interfaces, ModeGeneric)
+		return err
+	},
 	"unload": func(o Options, _ []string) error {
 		_, err := Unload(o)
 		return err
@@ -252,6 +256,34 @@ func TestKilledSecondLoadLeavesTheFirst(t *testing.T) {
 		}
 	}
 	m.steps(10, func() { m.load("edge0") }, check, "load", "edge0", "edge1", "edge2")
+}
+
+// A change of mode is the one step that is not atomic: between two links the kernel
+// wants none. What that leaves is said by the status, and mended by the next load.
+func TestKilledModeChange(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.addVeth("edge1", "far1", 1500)
+	bare := 0
+	check := func() {
+		s, err := ReadStatus(m.options)
+		m.must(err)
+		if len(s.Attachments) != 2 {
+			m.Errorf("the instance has %+v, want both interfaces", s.Attachments)
+		}
+		for _, a := range s.Attachments {
+			if m.attached(a.Interface) != nil {
+				continue
+			}
+			if bare++; a.Degraded == "" {
+				m.Errorf("%s has no program, and the status does not say so", a.Interface)
+			}
+		}
+	}
+	m.steps(7, func() { m.load("edge0", "edge1") }, check, "change", "edge0", "edge1")
+	if bare == 0 && !testing.Short() && os.Getenv("XDP_ROAM_KERNELTEST") == "" {
+		t.Error("no process was killed between the links: the test does not see what it is for")
+	}
 }
 
 func TestKilledUnload(t *testing.T) {

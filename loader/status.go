@@ -97,6 +97,9 @@ func readAttachments(p *pins) ([]Attachment, error) {
 	return list, nil
 }
 
+// The kernel shows no difference between the two causes.
+const degradedDetached = "the program is not on it any more: the interface was made anew, or a change of mode was cut short; `xdp-roam load` or `run` attaches it again"
+
 func readAttachment(p *pins, handle *netlink.Handle, name string) (Attachment, error) {
 	a := Attachment{Interface: name}
 	l, err := openLink(p.link(name))
@@ -120,7 +123,7 @@ func readAttachment(p *pins, handle *netlink.Handle, name string) (Attachment, e
 	a.Ifindex, a.Driver = nic.Index, nic.Driver
 	switch {
 	case !onInterface(info, nic.Index):
-		a.Degraded = "the interface was made anew since"
+		a.Degraded = degradedDetached
 	case nic.XDP != nil:
 		a.Mode = nic.XDP.Mode
 	}

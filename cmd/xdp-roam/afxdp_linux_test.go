@@ -60,17 +60,30 @@ func (b *labBench) accounted() {
 
 func isRedirected(c control.Counter) bool { return c.Stage == "xdp" && c.Reason == "main_xsk" }
 
+// afxdpArgs ask for AF_XDP sockets, and for zero-copy where the driver has it.
+func afxdpArgs() []string {
+	args := []string{"--mode", "afxdp", "--interface", "edge0"}
+	if lab.Devices() {
+		args = append(args, "--cookie", "never") // else virtio_net goes without
+	}
+	return args
+}
+
 // TestRunAFXDP is the main job over AF_XDP sockets: a client's packets come by
 // them, it moves, the edge's interface is made anew under it with more queues, and
 // every packet is accounted for.
 func TestRunAFXDP(t *testing.T) {
 	b := newLabBench(t)
-	edge := b.startEdge("--mode", "afxdp", "--interface", "edge0")
+	edge := b.startEdge(afxdpArgs()...)
 	edge.waitFor("mode afxdp on edge0 because it was asked for")
-	b.afxdpStatus("one queue in copy mode", func(i control.Interface) bool {
-		return i.State == "attached" && i.Mode == "native" && i.AFXDP.Queues == 1 && i.AFXDP.Bound == 1 && i.AFXDP.ZeroCopy == 0 && i.AFXDP.Memory > 0
+	copying, zeroCopy := "copy mode", 0 // of a veth
+	if lab.Devices() {
+		copying, zeroCopy = "zero-copy", 1
+	}
+	b.afxdpStatus("one queue in "+copying, func(i control.Interface) bool {
+		return i.State == "attached" && i.Mode == "native" && i.AFXDP.Queues == 1 && i.AFXDP.Bound == 1 && i.AFXDP.ZeroCopy == zeroCopy && i.AFXDP.Memory > 0
 	})
-	if _, stdout, _ := b.run("status"); !strings.Contains(stdout, "1 of 1 queues, copy mode") {
+	if _, stdout, _ := b.run("status"); !strings.Contains(stdout, "1 of 1 queues, "+copying) {
 		t.Errorf("status says\n%s", stdout)
 	}
 	client := b.startClient("-L", "5007:7")
@@ -108,26 +121,13 @@ func TestRunAFXDP(t *testing.T) {
 		t.Errorf("after two moves: %+v", s)
 	}
 
-	// The wire goes, and a new one has two queues at our end.
-	err := b.edge.Do(func() error {
-		l, err := netlink.LinkByName("edge0")
-		if err != nil {
-			return err
-		}
-		return netlink.LinkDel(l)
-	})
-	if err != nil {
-		t.Fatal(err)
+	if lab.Devices() {
+		b.carrierGoes()
+	} else {
+		b.renewWire(edge)
 	}
-	edge.waitFor("an interface is degraded")
-	if err := b.connectQueues(2); err != nil {
-		t.Fatal(err)
-	}
-	b.afxdpStatus("two queues", func(i control.Interface) bool {
-		return i.State == "attached" && i.AFXDP.Queues == 2 && i.AFXDP.Bound == 2
-	})
-	ask(t, echo, "over the new wire")
-	talk("on the new wire", 45)
+	ask(t, echo, "over the wire as it is now")
+	talk("after that", 45)
 	if s := b.sessions(1)[0]; s.ID != session.ID {
 		t.Errorf("another session after all: %+v", s)
 	}
@@ -139,6 +139,42 @@ func TestRunAFXDP(t *testing.T) {
 		t.Errorf("run ended with %d", code)
 	}
 	b.nothingLeft()
+}
+
+// renewWire takes the wire away and puts one there that has two queues at our end.
+func (b *labBench) renewWire(edge *process) {
+	b.t.Helper()
+	err := b.edge.Do(func() error {
+		l, err := netlink.LinkByName("edge0")
+		if err != nil {
+			return err
+		}
+		return netlink.LinkDel(l)
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	edge.waitFor("an interface is degraded")
+	if err := b.connectQueues(2); err != nil {
+		b.t.Fatal(err)
+	}
+	b.afxdpStatus("two queues", func(i control.Interface) bool {
+		return i.State == "attached" && i.AFXDP.Queues == 2 && i.AFXDP.Bound == 2
+	})
+}
+
+// carrierGoes sets the edge's device down and up again: its driver gives up its rings
+// and makes them anew around the same sockets.
+func (b *labBench) carrierGoes() {
+	b.t.Helper()
+	for _, up := range []bool{false, true} {
+		if err := b.edge.SetUp("edge0", up); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	if err := b.edge.WaitUp("edge0"); err != nil {
+		b.t.Fatal(err)
+	}
 }
 
 // connectQueues makes the bench's wire anew, with receive queues at the edge.
@@ -153,7 +189,7 @@ func (b *labBench) connectQueues(queues int) error {
 // frames are of the right size still (1400) or have to be larger (1800, and back).
 func TestAFXDPFollowsMTU(t *testing.T) {
 	b := newLabBench(t)
-	_, _, echo := b.startEcho("--mode", "afxdp", "--interface", "edge0")
+	_, _, echo := b.startEcho(afxdpArgs()...)
 	sentByQueue := func() uint64 {
 		return packetsOf(items[control.Counter](b, "stats"), func(c control.Counter) bool { return c.Reason == "packets_sent_by_queue" })
 	}

@@ -48,10 +48,21 @@ func (d *edge) wantQueues() error {
 	var list []afxdp.Interface
 	for _, a := range d.instance.Attachments() {
 		if a.Mode == loader.ModeAFXDP && a.Degraded == "" {
-			list = append(list, afxdp.Interface{Name: a.Interface, Index: a.Ifindex, Slot: a.Slot, Queues: a.Queues, MTU: a.MTU})
+			list = append(list, afxdp.Interface{
+				Name: a.Interface, Index: a.Ifindex, Slot: a.Slot, Queues: a.Queues, MTU: a.MTU, Copying: d.copying(a),
+			})
 		}
 	}
 	return d.queues.Want(list)
+}
+
+// copying says why an interface's sockets go without zero-copy. That clients get in
+// while cookies are demanded is worth more than it.
+func (d *edge) copying(a loader.Attachment) string {
+	if !a.ZeroCopyMute || d.conf.Cookie == "never" {
+		return ""
+	}
+	return fmt.Sprintf("with zero-copy driver %s loses RETRY; cookie = \"never\" does without", a.Driver)
 }
 
 // attachmentChanged follows an interface: it went, is there again, or has other queues.
@@ -85,7 +96,7 @@ func (d *edge) followRoutes(ctx context.Context) {
 // queueItem is the AF_XDP part of an interface's status.
 func queueItem(st afxdp.State) *control.AFXDP {
 	item := &control.AFXDP{
-		Queues: st.Queues, Bound: st.Bound, ZeroCopy: st.ZeroCopy, HugePages: st.HugePages, Memory: st.Memory, MTU: st.MTU,
+		Queues: st.Queues, Bound: st.Bound, ZeroCopy: st.ZeroCopy, HugePages: st.HugePages, Memory: st.Memory, MTU: st.MTU, Copying: st.Copying,
 		NoFrame: st.Drops.NoFrame, RingFull: st.Drops.RingFull,
 	}
 	if st.Missing != nil {
@@ -101,6 +112,8 @@ func queuesText(q *control.AFXDP) string {
 	switch {
 	case q.Bound == 0:
 		copying = "none bound"
+	case q.Copying != "":
+		copying = fmt.Sprintf("copy mode (%s)", q.Copying)
 	case q.ZeroCopy == 0:
 		copying = "copy mode (the driver has no zero-copy)"
 	case q.ZeroCopy < q.Bound:

@@ -41,8 +41,12 @@ type Port struct {
 // up unless told otherwise.
 //
 // Both ends behave like wire: checksums are written in software, so that every
-// frame carries its own whole one and can be forwarded by hand.
+// frame carries its own whole one and can be forwarded by hand. Where DevicesEnv is
+// set, they are devices that are there, with all that they offload.
 func Connect(a, b Port) error {
+	if Devices() {
+		return connectDevices(a, b)
+	}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.HardwareAddr, attrs.Index = a.Link, a.MAC, int(nextIndex.Add(1))
 	attrs.NumRxQueues, attrs.NumTxQueues = max(1, a.Queues), 1
@@ -68,11 +72,22 @@ func (p Port) configure() error {
 	if err := p.NS.ethtool(p.Link, unix.ETHTOOL_STXCSUM, 0); err != nil {
 		return err
 	}
+	if err := p.addresses(); err != nil {
+		return err
+	}
+	return p.setUp()
+}
+
+func (p Port) addresses() error {
 	for _, addr := range p.Addrs {
 		if err := p.NS.AddAddr(p.Link, addr); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+func (p Port) setUp() error {
 	if p.Down {
 		return nil
 	}
@@ -85,17 +100,21 @@ func (n *Namespace) OffloadChecksums(link string) error {
 	return n.ethtool(link, unix.ETHTOOL_STXCSUM, 1)
 }
 
-// ethtool switches one offload of a link: struct ifreq pointing at struct
-// ethtool_value, both of linux/ethtool.h.
+// ethtool switches one offload of a link (struct ethtool_value of linux/ethtool.h).
 func (n *Namespace) ethtool(link string, command, value uint32) error {
 	arg := struct{ command, value uint32 }{command, value}
+	return n.ethtoolIoctl(link, command, unsafe.Pointer(&arg))
+}
+
+// ethtoolIoctl makes the request that arg holds, which begins with its command.
+func (n *Namespace) ethtoolIoctl(link string, command uint32, arg unsafe.Pointer) error {
 	var req struct {
 		name [unix.IFNAMSIZ]byte
 		data unsafe.Pointer
 		_    [16]byte // the rest of the kernel's union
 	}
 	copy(req.name[:unix.IFNAMSIZ-1], link)
-	req.data = unsafe.Pointer(&arg)
+	req.data = arg
 	err := n.Do(func() error {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
@@ -103,7 +122,7 @@ func (n *Namespace) ethtool(link string, command, value uint32) error {
 		}
 		defer unix.Close(fd)
 		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&req)))
-		runtime.KeepAlive(&arg)
+		runtime.KeepAlive(arg)
 		if errno != 0 {
 			return errno
 		}

@@ -48,7 +48,7 @@ var allowed = map[string][]string{
 	"internal/demo":                 {"internal/lab", "userspace/client", "userspace/control", "userspace/handshake", "userspace/wire", "maps"},
 	"internal/layout":               {},
 	"packaging":                     {},
-	"vagrant/kernels":               {},
+	"vagrant/kernels":               {"internal/lab"},
 	"vagrant/kernels/init":          {},
 	"internal/bench/report":         {},
 	"internal/bench/harness":        {"bpf", "maps"},

@@ -31,6 +31,9 @@ type Interface struct {
 	Slot   int // in maps.XSKs
 	Queues int // those from maps.XSKQueues on get none
 	MTU    int
+	// Copying is why frames are to be copied though the driver may have zero-copy;
+	// empty: they are not, where it has.
+	Copying string
 }
 
 // Config says where the sockets go.
@@ -156,15 +159,15 @@ func (k *Keeper) sync() error {
 			s.xsk.SetMTU(i.MTU)
 			continue
 		}
-		if err := k.bind(q, i.MTU); err != nil && failures[i.Name] == nil {
+		if err := k.bind(q, i); err != nil && failures[i.Name] == nil {
 			failures[i.Name] = fmt.Errorf("queue %d of %s: %w", q.number, i.Name, err)
 		}
 	}
 	return k.report(failures)
 }
 
-func (k *Keeper) bind(q queue, mtu int) error {
-	xsk, err := netio.ListenXSK(netio.XSKConfig{Interface: q.index, Queue: q.number, Port: k.cfg.Port, MTU: mtu})
+func (k *Keeper) bind(q queue, i Interface) error {
+	xsk, err := netio.ListenXSK(netio.XSKConfig{Interface: q.index, Queue: q.number, Port: k.cfg.Port, MTU: i.MTU, Copy: i.Copying != ""})
 	if errors.Is(err, unix.EBUSY) {
 		return fmt.Errorf("another AF_XDP socket has it: %w", err)
 	}

@@ -106,8 +106,11 @@ type AFXDP struct {
 	// ZeroCopy and HugePages count the sockets that have them.
 	ZeroCopy  int `json:"zero_copy"`
 	HugePages int `json:"huge_pages"`
-	Memory    int `json:"memory_bytes"`
-	MTU       int `json:"mtu"` // of the interface, as the sockets know it
+	// Copying says why there is no zero-copy though the driver may have it; empty: there
+	// is, where it has.
+	Copying string `json:"copying,omitempty"`
+	Memory  int    `json:"memory_bytes"`
+	MTU     int    `json:"mtu"` // of the interface, as the sockets know it
 	// Missing says why queues have no socket; empty: all have.
 	Missing string `json:"missing,omitempty"`
 	// NoFrame and RingFull count packets that the kernel dropped at the sockets

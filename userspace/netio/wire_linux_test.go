@@ -22,7 +22,7 @@ import (
 
 const xskPort = 7626
 
-// wire is a veth pair: an XDP program at one end redirects every UDP datagram to
+// wire is a veth pair, or two devices (lab.DevicesEnv): an XDP program at one end redirects every UDP datagram to
 // the AF_XDP socket of its queue, at the other end is whoever sends.
 type wire struct {
 	testing.TB
@@ -177,6 +177,11 @@ func craft(tags int, port uint16, payload string) []byte {
 	ip[0], ip[8], ip[9] = 0x45, 64, protoUDP
 	binary.BigEndian.PutUint16(ip[2:], uint16(ipv4Len+udpLen+len(payload)))
 	copy(ip[12:], []byte{192, 0, 2, 9, 192, 0, 2, 1})
+	var sum uint32
+	for at := 0; at < ipv4Len; at += 2 {
+		sum += uint32(binary.BigEndian.Uint16(ip[at:]))
+	}
+	binary.BigEndian.PutUint16(ip[10:], ^uint16(sum+sum>>16)) // a bridge on the way may look
 	binary.BigEndian.PutUint16(ip[20:], 4000)
 	binary.BigEndian.PutUint16(ip[22:], port)
 	binary.BigEndian.PutUint16(ip[24:], uint16(udpLen+len(payload)))

@@ -14,6 +14,8 @@ type XSKConfig struct {
 	// Frames is how many frames can wait in the socket, rounded up to a power of
 	// two; 0: 4096, which is some milliseconds of 64-byte packets at 1 Mpps.
 	Frames int
+	// Copy has the kernel copy frames even where the driver has zero-copy.
+	Copy bool
 }
 
 // XSKInfo is what an AF_XDP socket came to be.

@@ -48,13 +48,16 @@ func TestXSKReceives(t *testing.T) {
 	if d := x.Drops(); d != (Drops{}) {
 		t.Errorf("drops: %+v", d)
 	}
-	if x.Info().ZeroCopy {
-		t.Error("a veth is said to have zero-copy")
+	if x.Info().ZeroCopy != lab.Devices() {
+		t.Errorf("zero-copy: %v", x.Info().ZeroCopy)
 	}
 }
 
 // Frames with VLAN tags come as they are, and what is not for our port is counted.
 func TestXSKFrames(t *testing.T) {
+	if lab.Devices() {
+		t.Skip("frames made by hand do not get past the bridge between the devices, nor tags of no VLAN past qemu")
+	}
 	w := newWire(t)
 	x := w.socket(0)
 	w.register(x)
@@ -98,6 +101,9 @@ func TestXSKAbsent(t *testing.T) {
 
 // A reader that does not read loses what does not fit, and it is counted.
 func TestXSKOverrun(t *testing.T) {
+	if lab.Devices() {
+		t.Skip("with zero-copy the NIC waits for frames, or drops: TestXSKZeroCopyOverrun")
+	}
 	w := newWire(t)
 	const frames, sent = 128, 500
 	x := w.socket(frames)
@@ -201,6 +207,9 @@ func TestXSKCloseWakesReader(t *testing.T) {
 
 // The interface goes, of which the kernel tells the reader nothing: Close does.
 func TestXSKInterfaceGone(t *testing.T) {
+	if lab.Devices() {
+		t.Skip("a device that is there cannot be removed")
+	}
 	w := newWire(t)
 	x := w.socket(0)
 	w.register(x)

@@ -22,7 +22,7 @@ const (
 var ErrMemoryLimit = errors.New("RLIMIT_MEMLOCK is too small for an AF_XDP socket's memory: raise it (systemd: LimitMEMLOCK=infinity) or give CAP_IPC_LOCK")
 
 // ListenXSK opens an AF_XDP socket and binds it to its queue, zero-copy where the
-// driver can. It takes CAP_NET_RAW, and it gets nothing before it is in the XSKMAP
+// driver can and XSKConfig.Copy does not forbid it. It takes CAP_NET_RAW, and it gets nothing before it is in the XSKMAP
 // of an XDP program on that interface. errors.Is finds EBUSY where another socket
 // has the queue (or had it a moment ago), ENODEV and EINVAL where interface or
 // queue are gone, EOPNOTSUPP and EAFNOSUPPORT where the kernel has no AF_XDP.
@@ -183,9 +183,13 @@ func (x *XSK) mapRing(fd int, offset int64, size int) ([]byte, error) {
 	return memory, nil
 }
 
-// bind lets the kernel choose zero-copy, which it falls back from by itself.
+// bind lets the kernel choose zero-copy, which it falls back from by itself, unless
+// frames are to be copied.
 func (x *XSK) bind(fd int, cfg XSKConfig) error {
 	to := &unix.SockaddrXDP{Flags: unix.XDP_USE_NEED_WAKEUP, Ifindex: uint32(cfg.Interface), QueueID: uint32(cfg.Queue)}
+	if cfg.Copy {
+		to.Flags |= unix.XDP_COPY
+	}
 	if err := unix.Bind(fd, to); err != nil {
 		return fmt.Errorf("bind: %w", err)
 	}

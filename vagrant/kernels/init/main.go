@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sort"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -107,10 +108,15 @@ func runTests() error {
 	var failed error
 	for _, test := range tests {
 		fmt.Println("=== kernel", release(), filepath.Base(filepath.Dir(test)))
-		cmd := exec.Command(test, "-test.v", "-test.timeout=20m")
+		args, err := os.ReadFile(filepath.Join(filepath.Dir(test), "args"))
+		if err != nil {
+			return err
+		}
+		cmd := exec.Command(test, append([]string{"-test.v", "-test.timeout=20m"}, strings.Fields(string(args))...)...)
 		cmd.Dir = filepath.Join("/src", filepath.Base(filepath.Dir(test)))
 		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stdout
-		cmd.Env = []string{"PATH=/", "HOME=/tmp", "TMPDIR=/tmp", "XDP_ROAM_REQUIRE_PRIVILEGED=1", "XDP_ROAM_KERNELTEST=1"}
+		// Behind what the kernel was told, such as which NICs there are.
+		cmd.Env = append(os.Environ(), "PATH=/", "HOME=/tmp", "TMPDIR=/tmp", "XDP_ROAM_REQUIRE_PRIVILEGED=1", "XDP_ROAM_KERNELTEST=1")
 		if err := cmd.Run(); err != nil {
 			failed = fmt.Errorf("%s: %w", test, err)
 			fmt.Println("init:", failed)
