@@ -41,7 +41,7 @@ more
 | 4 | lookup | >= 4.5 x | 4.00 | **no** | hash: 400 ns, ours 100 |
 <!-- end of generated -->
 <!-- generated: beside 4 -->
-| beside row | what | this run | against |
+| row | also measured | this run | against |
 |---|---|---|---|
 | 4 | no lookup | 0.500 ns |  |
 <!-- end of generated -->
