@@ -5,6 +5,8 @@ package control
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"syscall"
 )
 
@@ -22,6 +24,17 @@ const (
 
 // maxPath is the longest path in bytes; the kernel wants a zero byte after it.
 const maxPath = len(syscall.RawSockaddrUnix{}.Path) - 1 - len(newSuffix+newSocket)
+
+// clearPrivate removes what a daemon makes for a moment, and nothing else: whatever
+// else has that name stays, and the next Mkdir fails over it.
+func clearPrivate(private string) {
+	for _, name := range []string{private + newSocket, private} {
+		info, err := os.Lstat(name)
+		if err == nil && info.Mode().Type()&(fs.ModeSocket|fs.ModeDir) != 0 {
+			_ = os.Remove(name) // a directory only if it is empty
+		}
+	}
+}
 
 func checkPath(path string) error {
 	if len(path) <= maxPath {

@@ -57,11 +57,11 @@ func Listen(path string, handler http.Handler) (*Server, error) {
 	}
 	private := path + newSuffix
 	temporary := private + newSocket
-	// One that was killed may have left its own.
-	if err := errors.Join(os.RemoveAll(private), os.Mkdir(private, 0o700)); err != nil {
+	clearPrivate(private) // one that was killed may have left its own
+	if err := os.Mkdir(private, 0o700); err != nil {
 		return nil, fmt.Errorf("cannot make the control socket: %w", err)
 	}
-	defer os.RemoveAll(private)
+	defer clearPrivate(private)
 	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: temporary, Net: "unix"})
 	if err != nil {
 		return nil, fmt.Errorf("cannot make the control socket %s: %w", path, err)

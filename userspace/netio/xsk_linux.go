@@ -61,8 +61,9 @@ const busyPolls = 32
 // A reader for which so much has come, so fast, since it slept naps when there is no more,
 // instead of falling asleep: more is on its way, and while it naps that wakes nobody.
 // Waking costs both CPUs some microseconds each time. With the kernel's timer slack a
-// nap takes about 55 us, like the interrupt moderation of network cards. Large packets come more slowly, since to open
-// one takes longer: a wake-up for each batch is little to them, and a nap costs more.
+// nap takes about 55 us, like the interrupt moderation of network cards. Large packets
+// come more slowly, since to open one takes longer: a wake-up for each batch is little
+// to them, and a nap costs more.
 const (
 	napWorth = MaxBatch
 	napPace  = 400 * time.Nanosecond // for each, at most

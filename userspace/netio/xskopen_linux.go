@@ -22,8 +22,8 @@ const (
 var ErrMemoryLimit = errors.New("RLIMIT_MEMLOCK is too small for an AF_XDP socket's memory: raise it (systemd: LimitMEMLOCK=infinity) or give CAP_IPC_LOCK")
 
 // ListenXSK opens an AF_XDP socket and binds it to its queue, zero-copy where the
-// driver can and XSKConfig.Copy does not forbid it. It takes CAP_NET_RAW, and it gets nothing before it is in the XSKMAP
-// of an XDP program on that interface. errors.Is finds EBUSY where another socket
+// driver can and XSKConfig.Copy does not forbid it. It takes CAP_NET_RAW, and it gets
+// nothing before it is in the XSKMAP of an XDP program on that interface. errors.Is finds EBUSY where another socket
 // has the queue (or had it a moment ago), ENODEV and EINVAL where interface or
 // queue are gone, EOPNOTSUPP and EAFNOSUPPORT where the kernel has no AF_XDP.
 func ListenXSK(cfg XSKConfig) (*XSK, error) {
